@@ -1,0 +1,4 @@
+//! A recording read back.
+
+/// A recording read back.
+pub struct History;

@@ -1,0 +1,12 @@
+//! The record is the product: what a run did and saw, as an append-only list of facts on one clock. Load, faults and observation
+//! write it through a [`Sink`] and meet nowhere else; verdicts and reports are pure functions of the [`History`] read back.
+
+pub mod fact;
+pub mod history;
+pub mod hlog;
+pub mod sink;
+pub mod writer;
+
+pub use fact::{Event, Fact, Outcome};
+pub use history::History;
+pub use sink::Sink;

@@ -1,0 +1,133 @@
+//! Where facts go in. A [`Sink`] is cheap to clone, stamps facts with the run's clock, never blocks, and is bounded: what finds no
+//! room is counted, and the count is the last thing that the recording says.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
+
+use crate::names::Name;
+use crate::recording::fact::{Event, Fact, Outcome};
+use crate::time::{Clock, Offset};
+
+/// How many facts may wait for the writer: hundreds of times what a run produces in the time that a disk takes to answer.
+const QUEUE: usize = 65_536;
+/// How many events a live reader may lag behind before it misses some.
+const LIVE: usize = 8_192;
+
+/// What a histogram measures, in microseconds.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    /// From the intended start to the last byte: what a user waited.
+    Response,
+    /// From the actual send to the last byte: what the service took.
+    Service,
+    /// From the intended start to the actual send: what the generator added.
+    Lateness,
+}
+
+impl Measure {
+    pub const ALL: [Measure; 3] = [Measure::Response, Measure::Service, Measure::Lateness];
+
+    /// The name in tags and columns.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Measure::Response => "response",
+            Measure::Service => "service",
+            Measure::Lateness => "lateness",
+        }
+    }
+}
+
+/// The series that a histogram belongs to. Lateness is kept under [`Outcome::Ok`] for every request that was sent.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Series {
+    pub load: Name,
+    pub phase: Name,
+    pub outcome: Outcome,
+    pub measure: Measure,
+}
+
+/// One second of one series. Intervals of the same second and series add up.
+#[derive(Clone, Debug)]
+pub struct Interval {
+    pub series: Series,
+    pub second: i64,
+    pub histogram: Histogram<u64>,
+}
+
+/// What the writer takes off the queue.
+pub(super) enum Entry {
+    Fact(Offset, Fact),
+    Interval(Box<Interval>),
+    /// Write everything, say so, and stop.
+    Close(SyncSender<()>),
+}
+
+/// The writing end of a recording.
+#[derive(Clone)]
+pub struct Sink {
+    clock: Clock,
+    queue: SyncSender<Entry>,
+    lost: Arc<AtomicU64>,
+    live: broadcast::Sender<Arc<Event>>,
+}
+
+impl Sink {
+    /// A sink and the queue that a writer drains.
+    pub(super) fn new(clock: Clock) -> (Sink, Receiver<Entry>) {
+        let (queue, entries) = sync_channel(QUEUE);
+        let (live, _) = broadcast::channel(LIVE);
+        (Sink { clock, queue, lost: Arc::default(), live }, entries)
+    }
+
+    /// Records `fact` as seen now.
+    pub fn emit(&self, fact: Fact) {
+        self.emit_at(self.clock.now(), fact);
+    }
+
+    /// Records `fact` as seen at `t`.
+    pub fn emit_at(&self, t: Offset, fact: Fact) {
+        self.offer(Entry::Fact(t, fact));
+    }
+
+    /// Records one second of a series.
+    pub fn record(&self, interval: Interval) {
+        self.offer(Entry::Interval(Box::new(interval)));
+    }
+
+    /// The clock that stamps.
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Every event from now on, in the order of the recording. A reader that lags too far is told how many it missed.
+    pub fn subscribe(&self) -> broadcast::Receiver<Arc<Event>> {
+        self.live.subscribe()
+    }
+
+    /// Facts and intervals that found no room so far.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn publish(&self, event: Arc<Event>) {
+        // An error means that nobody listens, which is fine.
+        let _ = self.live.send(event);
+    }
+
+    /// The queue itself, for the writer's own farewell.
+    pub(super) fn queue(&self) -> &SyncSender<Entry> {
+        &self.queue
+    }
+
+    fn offer(&self, entry: Entry) {
+        if self.queue.try_send(entry).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The one clock. Everything that happens in a run is stamped with an [`Offset`] from the moment the first phase starts, and
+//! this file is the only place in the crate that asks what time it is (a test reads the sources and holds that).
+//!
+//! Waiting is not asking: timers of tokio and timerfd may be used anywhere, armed from [`Clock::instant`].
+
+use std::fmt;
+use std::ops::{Add, Sub};
+use std::time::{Duration, Instant, SystemTime};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A point in a run: nanoseconds since the first phase started. Negative while the run is getting ready.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Offset(i64);
+
+impl Offset {
+    /// The start of the first phase.
+    pub const ZERO: Offset = Offset(0);
+
+    /// `nanos` nanoseconds after the start of the first phase.
+    pub const fn from_nanos(nanos: i64) -> Offset {
+        Offset(nanos)
+    }
+
+    /// `seconds` seconds after the start of the first phase, rounded to the nanosecond.
+    pub fn from_secs_f64(seconds: f64) -> Offset {
+        Offset((seconds * 1e9).round() as i64)
+    }
+
+    /// Nanoseconds since the start of the first phase.
+    pub const fn nanos(self) -> i64 {
+        self.0
+    }
+
+    /// Seconds since the start of the first phase.
+    pub fn seconds(self) -> f64 {
+        self.0 as f64 / 1e9
+    }
+
+    /// The whole second that this point lies in; window 0 starts at [`Offset::ZERO`].
+    pub fn second(self) -> i64 {
+        self.0.div_euclid(1_000_000_000)
+    }
+
+    /// How long after `earlier` this point lies; zero when it lies before.
+    pub fn since(self, earlier: Offset) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0).max(0) as u64)
+    }
+}
+
+impl Add<Duration> for Offset {
+    type Output = Offset;
+    fn add(self, rhs: Duration) -> Offset {
+        Offset(self.0.saturating_add(i64::try_from(rhs.as_nanos()).unwrap_or(i64::MAX)))
+    }
+}
+
+impl Sub<Duration> for Offset {
+    type Output = Offset;
+    fn sub(self, rhs: Duration) -> Offset {
+        Offset(self.0.saturating_sub(i64::try_from(rhs.as_nanos()).unwrap_or(i64::MAX)))
+    }
+}
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.3}s", self.seconds())
+    }
+}
+
+impl fmt::Debug for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The clock of one run: monotonic, shared by load, faults and observation, with the wall time of its zero for display only.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    zero: Instant,
+    zero_wall: jiff::Timestamp,
+}
+
+impl Clock {
+    /// A clock whose zero, the start of the first phase, lies `lead` in the future: observers synchronise and connections are
+    /// prepared in that time, and what they record carries negative offsets.
+    pub fn starting_in(lead: Duration) -> Clock {
+        Clock { zero: Instant::now() + lead, zero_wall: wall_now() + lead }
+    }
+
+    /// Now, on this clock.
+    pub fn now(&self) -> Offset {
+        let now = Instant::now();
+        match now.checked_duration_since(self.zero) {
+            Some(after) => Offset::ZERO + after,
+            None => Offset::ZERO - self.zero.duration_since(now),
+        }
+    }
+
+    /// The monotonic instant of `offset`, to arm timers with.
+    pub fn instant(&self, offset: Offset) -> Instant {
+        if offset.0 >= 0 {
+            self.zero + Duration::from_nanos(offset.0 as u64)
+        } else {
+            self.zero - Duration::from_nanos(offset.0.unsigned_abs())
+        }
+    }
+
+    /// The offset of a monotonic instant.
+    pub fn offset(&self, instant: Instant) -> Offset {
+        match instant.checked_duration_since(self.zero) {
+            Some(after) => Offset::ZERO + after,
+            None => Offset::ZERO - self.zero.duration_since(instant),
+        }
+    }
+
+    /// The wall time of `offset`, for display: never used in a judgement, since wall clocks jump.
+    pub fn wall(&self, offset: Offset) -> jiff::Timestamp {
+        let nanos = self.zero_wall.as_nanosecond() + i128::from(offset.0);
+        jiff::Timestamp::from_nanosecond(nanos).unwrap_or(self.zero_wall)
+    }
+}
+
+/// The wall time, for display, leases that must outlive this process, and API objects.
+pub fn wall_now() -> jiff::Timestamp {
+    jiff::Timestamp::try_from(SystemTime::now()).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+}
+
+/// The monotonic time, for durations outside of a run (the sandbox's controllers, the demo workload).
+pub fn monotonic_now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_counts_backwards_before_its_zero() {
+        let clock = Clock::starting_in(Duration::from_secs(60));
+        let now = clock.now();
+        assert!(now < Offset::ZERO && now >= Offset::from_secs_f64(-60.0), "{now}");
+        assert_eq!(clock.offset(clock.instant(Offset::from_nanos(-5))), Offset::from_nanos(-5));
+        assert_eq!(clock.offset(clock.instant(Offset::from_nanos(7))), Offset::from_nanos(7));
+    }
+
+    #[test]
+    fn seconds_before_zero_are_negative_windows() {
+        assert_eq!(Offset::from_nanos(-1).second(), -1);
+        assert_eq!(Offset::from_nanos(0).second(), 0);
+        assert_eq!(Offset::from_nanos(999_999_999).second(), 0);
+    }
+}
