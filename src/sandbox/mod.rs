@@ -2,5 +2,7 @@
 //! Nothing here knows that it is not a real cluster's part, and nothing outside talks to it but through its API.
 
 pub mod api;
+pub mod controllers;
+pub mod quantity;
 pub mod resource;
 pub mod store;

@@ -1,0 +1,4 @@
+pub mod decide;
+pub mod limits;
+pub mod replicas;
+pub mod spec;
