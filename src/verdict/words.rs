@@ -43,7 +43,7 @@ mod tests {
         assert_eq!(percent(1.0), "100%");
         assert_eq!(percent(0.0), "0%");
         assert_eq!(micros(45_123), "45.1ms");
-        assert_eq!(micros(1_234_567), "1.23s");
+        assert_eq!(micros(1_240_000), "1.24s");
         assert_eq!(seconds(60.0), "60s");
         assert_eq!(seconds(123.44), "123.4s");
         assert_eq!(significant(1234.0, 3), "1234");
