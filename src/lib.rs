@@ -69,6 +69,7 @@ pub mod faults;
 pub mod kinds;
 pub mod names;
 pub mod plan;
+pub mod protocol;
 pub mod recording;
 pub mod sandbox;
 pub mod schedule;
