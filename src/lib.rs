@@ -67,6 +67,7 @@
 pub mod exit;
 pub mod faults;
 pub mod kinds;
+pub mod load;
 pub mod names;
 pub mod plan;
 pub mod protocol;

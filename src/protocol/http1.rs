@@ -132,20 +132,20 @@ impl Http1 {
         // Parsed at once, which is all that most answers need; after that only when the end of the head has come.
         let mut scanned = None;
         loop {
-            if link.filled > 0 && scanned.is_none_or(|from| head::find_end(&link.buffer[..link.filled], from).is_ok()) {
-                if let Some(head) = head::read(&link.buffer[..link.filled], self.asked, &self.identity_header)? {
-                    let identity = match head.identity {
-                        None => Identity::UNKNOWN,
-                        Some(name) if name == link.last.0 => link.last.1,
-                        Some(name) => {
-                            link.last = (name.to_vec(), self.identities.of(name));
-                            link.last.1
-                        }
-                    };
-                    let answer =
-                        Answer { status: head.status, retry_after: head.retry_after, identity, connection: head.connection };
-                    return Ok((answer, head.body, head.length, head.is_interim()));
-                }
+            let here = &link.buffer[..link.filled];
+            let whole = !here.is_empty() && scanned.is_none_or(|from| head::find_end(here, from).is_ok());
+            let head = if whole { head::read(here, self.asked, &self.identity_header)? } else { None };
+            if let Some(head) = head {
+                let identity = match head.identity {
+                    None => Identity::UNKNOWN,
+                    Some(name) if name == link.last.0 => link.last.1,
+                    Some(name) => {
+                        link.last = (name.to_vec(), self.identities.of(name));
+                        link.last.1
+                    }
+                };
+                let answer = Answer { status: head.status, retry_after: head.retry_after, identity, connection: head.connection };
+                return Ok((answer, head.body, head.length, head.is_interim()));
             }
             scanned = match link.filled {
                 0 => None,
