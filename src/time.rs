@@ -133,6 +133,12 @@ pub fn monotonic_now() -> Instant {
     Instant::now()
 }
 
+/// The processor time that the calling thread has used so far, in user and system mode.
+pub fn thread_cpu_time() -> Duration {
+    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(spent.tv_sec.unsigned_abs(), spent.tv_nsec as u32)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
