@@ -8,6 +8,7 @@
 
 use crate::kinds::kinds;
 
+pub mod agent;
 mod latency;
 mod pod_kill;
 

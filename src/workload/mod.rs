@@ -9,6 +9,7 @@
 //! Service times are slept, not burnt, so what it can do hardly depends on the speed of the machine. Nothing else in the crate
 //! needs this folder.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -55,19 +56,24 @@ pub async fn serve(options: Options) -> Result<()> {
     let ignore_sigterm = options.ignore_sigterm;
     let drain = options.drain.duration();
     let service = Arc::new(service::Service::new(options)?);
-    println!("pod {} listens on http://{bound}/", service.pod());
+    say(format_args!("pod {} listens on http://{bound}/", service.pod()));
 
     let asked_to_stop = async move {
         loop {
             tokio::select! {
-                _ = terminate.recv() => if ignore_sigterm { println!("SIGTERM ignored, as told") } else { return "SIGTERM" },
+                _ = terminate.recv() => if ignore_sigterm { say(format_args!("SIGTERM ignored, as told")) } else { return "SIGTERM" },
                 _ = interrupt.recv() => return "SIGINT",
             }
         }
     };
     let unfinished = server::run(listener, Arc::clone(&service), drain, asked_to_stop).await;
-    println!("drained, {unfinished} connections cut off, {} requests answered", service.answered());
+    say(format_args!("drained, {unfinished} connections cut off, {} requests answered", service.answered()));
     Ok(())
+}
+
+/// A line for the pod's log. When nobody reads the log any more, service goes on.
+fn say(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 #[cfg(test)]

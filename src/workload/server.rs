@@ -39,7 +39,7 @@ pub async fn run(
     loop {
         tokio::select! {
             signal = &mut asked_to_stop, if !stopping => {
-                println!("{signal}: last call");
+                super::say(format_args!("{signal}: last call"));
                 service.last_call();
                 stopping = true;
                 drained.as_mut().reset(tokio::time::Instant::now() + drain);
