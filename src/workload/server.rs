@@ -13,6 +13,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::time::monotonic_now;
+
 use super::service::Service;
 
 /// A client that opened a connection must send a request head within this.
@@ -42,7 +44,7 @@ pub async fn run(
                 super::say(format_args!("{signal}: last call"));
                 service.last_call();
                 stopping = true;
-                drained.as_mut().reset(tokio::time::Instant::now() + drain);
+                drained.as_mut().reset((monotonic_now() + drain).into());
             }
             () = &mut drained, if stopping => break,
             (room, accepted) = accept(&listener, &room) => match accepted {

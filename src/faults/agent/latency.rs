@@ -11,9 +11,8 @@ use anyhow::{Context, Result, bail};
 use tokio::io::AsyncRead;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::Instant;
 
-use crate::time::wall_now;
+use crate::time::{monotonic_now, wall_now};
 use crate::units::Span;
 
 use super::evidence::{Line, Speaker};
@@ -143,8 +142,8 @@ async fn disturb(
     let cleared = clear(&mut interposer, options.port).await;
     proxy.stop_delaying();
     if options.existing == Existing::Leave {
-        let deadline = Instant::now() + LEAVE_WITHIN;
-        while proxy.counters().open > 0 && Instant::now() < deadline {
+        let deadline = monotonic_now() + LEAVE_WITHIN;
+        while proxy.counters().open > 0 && monotonic_now() < deadline {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
@@ -163,26 +162,26 @@ async fn hold(
     speaker: &Speaker,
 ) -> String {
     let mut ended = std::pin::pin!(ended);
-    let mut expires = Instant::now() + lease;
-    let mut renew_at = Instant::now() + lease / 3;
-    let mut say_at = Instant::now() + SAY_EVERY;
+    let mut expires = monotonic_now() + lease;
+    let mut renew_at = monotonic_now() + lease / 3;
+    let mut say_at = monotonic_now() + SAY_EVERY;
     loop {
         tokio::select! {
             ended = &mut ended => return ended.to_string(),
-            () = tokio::time::sleep_until(say_at) => {
+            () = tokio::time::sleep_until(say_at.into()) => {
                 say_at += SAY_EVERY;
                 speaker.say(&Line::Evidence(proxy.counters()));
             }
-            () = tokio::time::sleep_until(renew_at) => {
+            () = tokio::time::sleep_until(renew_at.into()) => {
                 // subtle: never broken off in the middle. A renewal that the data plane reads after the clearing would bring the
                 // entry back, pointing at a proxy that is no more.
-                let asked = Instant::now();
+                let asked = monotonic_now();
                 match interposer.ask(set).await {
                     Ok(_table) => expires = asked + lease,
-                    Err(error) if Instant::now() >= expires => return format!("the data plane's entry expired: {error:#}"),
+                    Err(error) if monotonic_now() >= expires => return format!("the data plane's entry expired: {error:#}"),
                     Err(error) => speaker.say(&Line::RenewalFailed { reason: format!("{error:#}") }),
                 }
-                renew_at = Instant::now() + lease / 3;
+                renew_at = monotonic_now() + lease / 3;
             }
         }
     }

@@ -6,9 +6,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::time::Instant;
 
-use crate::time::wall_now;
+use crate::time::{monotonic_now, wall_now};
 
 /// The wall clock can jump and the machine can sleep, so the deadline is looked at again at least this often.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -44,22 +43,22 @@ pub async fn ended(
 ) -> Ended {
     let mut told = std::pin::pin!(told);
     let mut buffer = [0; 1024];
-    let mut expires = Instant::now() + lease;
+    let mut expires = monotonic_now() + lease;
     loop {
         let left = Duration::try_from(deadline.duration_since(wall_now())).unwrap_or_default();
         if left.is_zero() {
             return Ended::Deadline;
         }
-        let look_again = Instant::now() + left.min(LOOK_EVERY);
+        let look_again = monotonic_now() + left.min(LOOK_EVERY);
         tokio::select! {
             // The end of the input comes before a heartbeat that was buffered with it only when it has been read.
             read = heartbeats.read(&mut buffer) => match read {
                 Ok(0) | Err(_) => return Ended::InputClosed,
-                Ok(_) => expires = Instant::now() + lease,
+                Ok(_) => expires = monotonic_now() + lease,
             },
             () = &mut told => return Ended::Told,
-            () = tokio::time::sleep_until(expires) => return Ended::NoHeartbeat,
-            () = tokio::time::sleep_until(look_again) => {}
+            () = tokio::time::sleep_until(expires.into()) => return Ended::NoHeartbeat,
+            () = tokio::time::sleep_until(look_again.into()) => {}
         }
     }
 }

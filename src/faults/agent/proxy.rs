@@ -9,7 +9,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use rand::{RngExt, SeedableRng};
@@ -19,7 +19,8 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+
+use crate::time::monotonic_now;
 
 use super::evidence::Counters;
 
@@ -164,7 +165,7 @@ impl Proxy {
                 Err(_reset) => Inbound::Reset,
             };
             let last = !matches!(inbound, Inbound::Data(_));
-            let read = Instant::now();
+            let read = monotonic_now();
             let due = read + self.draw(&mut random);
             if hold.capacity() == 0 {
                 self.count().stalled += 1;
@@ -180,7 +181,7 @@ impl Proxy {
         // In order: a chunk that drew a short delay waits for the one before it, since it is taken out of the queue after it.
         while let Some((read, due, inbound)) = held.recv().await {
             if !self.over.load(Ordering::Relaxed) {
-                tokio::time::sleep_until(due).await;
+                tokio::time::sleep_until(due.into()).await;
             }
             match inbound {
                 Inbound::Data(data) => {
