@@ -87,6 +87,11 @@ pub struct Options {
     #[arg(long, default_value = "1s")]
     pub drain: Span,
 
+    /// Ask clients to open a new connection when one is about this old (varied by a quarter either way); never when zero. A
+    /// balancer of connections sends nothing to a new pod as long as clients keep the connections that they have.
+    #[arg(long, default_value = "0s")]
+    pub connection_age: Span,
+
     /// Connections that may be open at once; more wait in the kernel's backlog.
     #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub connections: u32,

@@ -81,7 +81,8 @@ async fn accept(
 async fn converse(stream: TcpStream, service: Arc<Service>, mut closing: watch::Receiver<bool>) {
     // Without it, an answer in two writes waits for the client's delayed acknowledgement: 40 ms that nobody ordered.
     let _ = stream.set_nodelay(true);
-    let answer = service_fn(move |request| Arc::clone(&service).answer(request));
+    let ends = service.connection_ends();
+    let answer = service_fn(move |request| Arc::clone(&service).answer(request, ends));
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())

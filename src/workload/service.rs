@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
-use rand::SeedableRng;
+use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
 use crate::time::{monotonic_now, thread_cpu};
@@ -79,8 +79,20 @@ impl Service {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Answers one request.
-    pub async fn answer<B>(self: Arc<Self>, request: Request<B>) -> Result<Response<Full<Bytes>>, Infallible> {
+    /// When a connection that is opened now should be given up; `None` when it may live on.
+    pub fn connection_ends(&self) -> Option<Instant> {
+        let age = self.options.connection_age.duration();
+        // Varied, so that connections that were opened together are not all opened anew together.
+        let varied = || age.mul_f64(self.random.lock().unwrap_or_else(PoisonError::into_inner).random_range(0.75..1.25));
+        (!age.is_zero()).then(|| monotonic_now() + varied())
+    }
+
+    /// Answers one request of a connection that ends at `ends`.
+    pub async fn answer<B>(
+        self: Arc<Self>,
+        request: Request<B>,
+        ends: Option<Instant>,
+    ) -> Result<Response<Full<Bytes>>, Infallible> {
         let mut response = match request.uri().path() {
             "/healthz" => say(StatusCode::OK, "alive\n"),
             "/readyz" if self.says_ready() => say(StatusCode::OK, "ready\n"),
@@ -94,7 +106,7 @@ impl Service {
             _ => self.serve().await,
         };
         response.headers_mut().insert(HeaderName::from_static("x-pod"), self.identity.clone());
-        if self.draining.load(Ordering::Relaxed) {
+        if self.draining.load(Ordering::Relaxed) || ends.is_some_and(|ends| monotonic_now() >= ends) {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response)

@@ -165,6 +165,32 @@ async fn a_drain_finishes_what_is_in_flight_and_tells_clients_to_leave() {
     assert!(TcpStream::connect(&service.address).await.is_err(), "it no longer accepts");
 }
 
+/// Goal: an old connection ends in good order, so that its client finds other pods. How: one keep-alive client; ends come as
+/// `connection: close` on an answer, never as a broken one.
+#[tokio::test]
+async fn an_old_connection_is_given_up_in_good_order() {
+    let payments = Running::with("--service-time 1ms --connection-age 20ms").await;
+    let checkout = Running::with(&format!("--service-time 5ms --depends http://{}/pay", payments.address)).await;
+    for _ in 0..40 {
+        assert_eq!(checkout.get("/").await.status, 200);
+    }
+    assert_eq!(checkout.metric("dependency_attempts_total").await, 40.0);
+    let mut stream = TcpStream::connect(&payments.address).await.expect("it listens");
+    let mut answers = 0;
+    loop {
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("it reads");
+        let mut answer = [0; 1024];
+        let length = stream.read(&mut answer).await.expect("it answers");
+        answers += 1;
+        let head = String::from_utf8_lossy(&answer[..length]).to_lowercase();
+        assert!(head.starts_with("http/1.1 200"), "{head}");
+        if head.contains("connection: close") {
+            break;
+        }
+        assert!(answers < 1000, "20 ms must come to an end");
+    }
+}
+
 /// A dependency that closes each connection after one answer without saying so, as a restarted pod or an idle timeout does.
 async fn forgetful_dependency() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
