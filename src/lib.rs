@@ -78,3 +78,4 @@ pub mod time;
 pub mod timeline;
 pub mod units;
 pub mod verdict;
+pub mod workload;

@@ -133,10 +133,19 @@ pub fn monotonic_now() -> Instant {
     Instant::now()
 }
 
-/// The processor time that the calling thread has used so far, in user and system mode.
-pub fn thread_cpu_time() -> Duration {
-    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(spent.tv_sec.unsigned_abs(), spent.tv_nsec as u32)
+/// CPU time that this process has used: what an autoscaler on CPU sees.
+pub fn process_cpu() -> Duration {
+    cpu_time(rustix::time::ClockId::ProcessCPUTime)
+}
+
+/// CPU time that this thread has used, to spend a chosen amount of it.
+pub fn thread_cpu() -> Duration {
+    cpu_time(rustix::time::ClockId::ThreadCPUTime)
+}
+
+fn cpu_time(clock: rustix::time::ClockId) -> Duration {
+    let spent = rustix::time::clock_gettime(clock);
+    Duration::new(u64::try_from(spent.tv_sec).unwrap_or(0), u32::try_from(spent.tv_nsec).unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use super::pacer::Pacer;
 use crate::plan;
 use crate::protocol::Wire;
 use crate::schedule::{Arrival, Schedule};
-use crate::time::{Clock, Offset, monotonic_now, thread_cpu_time};
+use crate::time::{Clock, Offset, monotonic_now, thread_cpu};
 
 /// How often entries go to the tally thread.
 const HAND_OVER: Duration = Duration::from_millis(250);
@@ -212,14 +212,14 @@ fn earliest(feeds: &mut [Feed]) -> Option<&mut Feed> {
 
 /// Hands over entries again and again, and looks at the processor time of this thread about once a second.
 async fn hand_over(log: Rc<Log>, gauges: Arc<Gauges>) {
-    let mut looked = (monotonic_now(), thread_cpu_time());
+    let mut looked = (monotonic_now(), thread_cpu());
     loop {
         tokio::time::sleep(HAND_OVER).await;
         log.hand_over();
         let now = monotonic_now();
         let elapsed = now.duration_since(looked.0);
         if elapsed >= 3 * HAND_OVER {
-            let spent = thread_cpu_time();
+            let spent = thread_cpu();
             gauges.set_cpu(spent.saturating_sub(looked.1).as_secs_f64() / elapsed.as_secs_f64());
             looked = (now, spent);
         }
