@@ -47,6 +47,15 @@ pub fn plain(value: impl Display) -> String {
     value.to_string()
 }
 
+/// The wall time `seconds` after `zero`, ISO 8601 in UTC with milliseconds; empty when `zero` is not a time.
+pub fn time(zero: &str, seconds: f64) -> String {
+    let Ok(zero) = zero.parse::<jiff::Timestamp>() else { return String::new() };
+    match zero.checked_add(jiff::SignedDuration::from_nanos((seconds * 1e9).round() as i64)) {
+        Ok(time) => time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string(),
+        Err(_) => String::new(),
+    }
+}
+
 /// Free text: on one line, and with a `'` before what a spreadsheet would take for a formula.
 pub fn text(value: &str) -> String {
     let value = words::clean(value);
@@ -65,6 +74,12 @@ mod tests {
         assert_eq!(text("-1"), "'-1");
         assert_eq!(text("\t=1"), "' =1");
         assert_eq!(number(-1.5), "-1.5");
+    }
+
+    #[test]
+    fn times_are_iso_in_utc_with_milliseconds() {
+        assert_eq!(time("2026-01-02T03:04:05.25Z", 1.5), "2026-01-02T03:04:06.750Z");
+        assert_eq!(time("yesterday", 1.5), "");
     }
 
     #[test]
