@@ -70,6 +70,7 @@ pub mod kinds;
 pub mod names;
 pub mod plan;
 pub mod recording;
+pub mod sandbox;
 pub mod schedule;
 pub mod time;
 pub mod timeline;
