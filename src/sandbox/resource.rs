@@ -1,0 +1,239 @@
+//! The kinds of object that the sandbox serves, as one table: discovery, routing, validation and the store all read it. A kind that
+//! has no controller here is not in the table, so that a client gets "not found" instead of an object that nothing ever acts on.
+
+/// One kind of object and how it is served.
+#[derive(Debug)]
+pub struct Resource {
+    /// The API group; empty for the core group.
+    pub group: &'static str,
+    pub version: &'static str,
+    /// The name in paths: `deployments`.
+    pub plural: &'static str,
+    pub singular: &'static str,
+    pub kind: &'static str,
+    pub namespaced: bool,
+    pub short_names: &'static [&'static str],
+    pub categories: &'static [&'static str],
+    pub verbs: &'static [&'static str],
+    pub subresources: &'static [Subresource],
+    /// Whether the server counts changes of the object's desired state in `metadata.generation`.
+    pub counts_generations: bool,
+}
+
+/// A path below an object, as `pods/log`.
+#[derive(Debug)]
+pub struct Subresource {
+    pub name: &'static str,
+    /// Group and version of its kind, where they differ from those of the object.
+    pub group_version: Option<(&'static str, &'static str)>,
+    pub kind: &'static str,
+    pub verbs: &'static [&'static str],
+}
+
+impl Resource {
+    /// `v1`, `apps/v1`: what objects carry as `apiVersion`.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    /// `pods`, `deployments.apps`: how messages name the resource.
+    pub fn qualified(&self) -> String {
+        if self.group.is_empty() { self.plural.to_owned() } else { format!("{}.{}", self.plural, self.group) }
+    }
+
+    /// `Pod`, `Deployment.apps`: how messages about invalid objects name the kind.
+    pub fn qualified_kind(&self) -> String {
+        if self.group.is_empty() { self.kind.to_owned() } else { format!("{}.{}", self.kind, self.group) }
+    }
+
+    pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {
+        self.subresources.iter().find(|s| s.name == name)
+    }
+}
+
+impl PartialEq for Resource {
+    fn eq(&self, other: &Resource) -> bool {
+        self.plural == other.plural && self.group == other.group
+    }
+}
+
+impl Eq for Resource {}
+
+/// The resource of that group, version and plural.
+pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static Resource> {
+    RESOURCES.iter().copied().find(|r| r.group == group && r.version == version && r.plural == plural)
+}
+
+/// The resource whose objects say `api_version` and `kind`.
+pub fn of_kind(api_version: &str, kind: &str) -> Option<&'static Resource> {
+    RESOURCES.iter().copied().find(|r| r.kind == kind && r.api_version() == api_version)
+}
+
+const ALL_VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+const STATUS_VERBS: &[&str] = &["get", "patch", "update"];
+
+const fn status(kind: &'static str) -> Subresource {
+    Subresource { name: "status", group_version: None, kind, verbs: STATUS_VERBS }
+}
+
+const SCALE: Subresource =
+    Subresource { name: "scale", group_version: Some(("autoscaling", "v1")), kind: "Scale", verbs: STATUS_VERBS };
+
+/// What most resources have, to be overridden field by field.
+const PLAIN: Resource = Resource {
+    group: "",
+    version: "v1",
+    plural: "",
+    singular: "",
+    kind: "",
+    namespaced: true,
+    short_names: &[],
+    categories: &[],
+    verbs: ALL_VERBS,
+    subresources: &[],
+    counts_generations: false,
+};
+
+pub static CONFIGMAPS: Resource =
+    Resource { plural: "configmaps", singular: "configmap", kind: "ConfigMap", short_names: &["cm"], ..PLAIN };
+
+pub static ENDPOINTS: Resource =
+    Resource { plural: "endpoints", singular: "endpoints", kind: "Endpoints", short_names: &["ep"], ..PLAIN };
+
+pub static EVENTS: Resource = Resource { plural: "events", singular: "event", kind: "Event", short_names: &["ev"], ..PLAIN };
+
+pub static NAMESPACES: Resource = Resource {
+    plural: "namespaces",
+    singular: "namespace",
+    kind: "Namespace",
+    namespaced: false,
+    short_names: &["ns"],
+    verbs: &["create", "delete", "get", "list", "patch", "update", "watch"],
+    subresources: &[
+        Subresource { name: "finalize", group_version: None, kind: "Namespace", verbs: &["update"] },
+        status("Namespace"),
+    ],
+    ..PLAIN
+};
+
+pub static NODES: Resource = Resource {
+    plural: "nodes",
+    singular: "node",
+    kind: "Node",
+    namespaced: false,
+    short_names: &["no"],
+    subresources: &[status("Node")],
+    ..PLAIN
+};
+
+pub static PODS: Resource = Resource {
+    plural: "pods",
+    singular: "pod",
+    kind: "Pod",
+    short_names: &["po"],
+    categories: &["all"],
+    counts_generations: true,
+    subresources: &[
+        Subresource { name: "attach", group_version: None, kind: "PodAttachOptions", verbs: &["create", "get"] },
+        Subresource { name: "ephemeralcontainers", group_version: None, kind: "Pod", verbs: STATUS_VERBS },
+        Subresource { name: "eviction", group_version: Some(("policy", "v1")), kind: "Eviction", verbs: &["create"] },
+        Subresource { name: "exec", group_version: None, kind: "PodExecOptions", verbs: &["create", "get"] },
+        Subresource { name: "log", group_version: None, kind: "Pod", verbs: &["get"] },
+        Subresource { name: "portforward", group_version: None, kind: "PodPortForwardOptions", verbs: &["create", "get"] },
+        status("Pod"),
+    ],
+    ..PLAIN
+};
+
+pub static SECRETS: Resource = Resource { plural: "secrets", singular: "secret", kind: "Secret", ..PLAIN };
+
+pub static SERVICEACCOUNTS: Resource =
+    Resource { plural: "serviceaccounts", singular: "serviceaccount", kind: "ServiceAccount", short_names: &["sa"], ..PLAIN };
+
+pub static SERVICES: Resource = Resource {
+    plural: "services",
+    singular: "service",
+    kind: "Service",
+    short_names: &["svc"],
+    categories: &["all"],
+    subresources: &[status("Service")],
+    ..PLAIN
+};
+
+pub static DEPLOYMENTS: Resource = Resource {
+    group: "apps",
+    plural: "deployments",
+    singular: "deployment",
+    kind: "Deployment",
+    short_names: &["deploy"],
+    categories: &["all"],
+    counts_generations: true,
+    subresources: &[SCALE, status("Deployment")],
+    ..PLAIN
+};
+
+pub static REPLICASETS: Resource = Resource {
+    group: "apps",
+    plural: "replicasets",
+    singular: "replicaset",
+    kind: "ReplicaSet",
+    short_names: &["rs"],
+    categories: &["all"],
+    counts_generations: true,
+    subresources: &[SCALE, status("ReplicaSet")],
+    ..PLAIN
+};
+
+pub static HPAS: Resource = Resource {
+    group: "autoscaling",
+    version: "v2",
+    plural: "horizontalpodautoscalers",
+    singular: "horizontalpodautoscaler",
+    kind: "HorizontalPodAutoscaler",
+    short_names: &["hpa"],
+    categories: &["all"],
+    subresources: &[status("HorizontalPodAutoscaler")],
+    ..PLAIN
+};
+
+pub static LEASES: Resource =
+    Resource { group: "coordination.k8s.io", plural: "leases", singular: "lease", kind: "Lease", ..PLAIN };
+
+pub static ENDPOINTSLICES: Resource = Resource {
+    group: "discovery.k8s.io",
+    plural: "endpointslices",
+    singular: "endpointslice",
+    kind: "EndpointSlice",
+    counts_generations: true,
+    ..PLAIN
+};
+
+pub static PODDISRUPTIONBUDGETS: Resource = Resource {
+    group: "policy",
+    plural: "poddisruptionbudgets",
+    singular: "poddisruptionbudget",
+    kind: "PodDisruptionBudget",
+    short_names: &["pdb"],
+    counts_generations: true,
+    subresources: &[status("PodDisruptionBudget")],
+    ..PLAIN
+};
+
+/// Everything that is served, in the order of discovery.
+pub static RESOURCES: &[&Resource] = &[
+    &CONFIGMAPS,
+    &ENDPOINTS,
+    &EVENTS,
+    &NAMESPACES,
+    &NODES,
+    &PODS,
+    &SECRETS,
+    &SERVICEACCOUNTS,
+    &SERVICES,
+    &DEPLOYMENTS,
+    &REPLICASETS,
+    &HPAS,
+    &LEASES,
+    &ENDPOINTSLICES,
+    &PODDISRUPTIONBUDGETS,
+];
