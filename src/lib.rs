@@ -77,3 +77,4 @@ pub mod time;
 pub mod timeline;
 pub mod units;
 pub mod verdict;
+pub mod workload;

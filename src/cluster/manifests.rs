@@ -106,9 +106,9 @@ impl Cluster {
                     continue;
                 }
                 let by = found.as_ref().and_then(|o| o.pointer("/metadata/labels")).and_then(|l| text(l, "/squall.dev~1run"));
-                not_ours.push(by.map_or(applied.to_string(), |by| {
-                    format!("{applied} (left by run {by}: `squall heal {by}` removes it)")
-                }));
+                not_ours.push(
+                    by.map_or(applied.to_string(), |by| format!("{applied} (left by run {by}: `squall heal {by}` removes it)")),
+                );
             }
             objects.push((applied, manifest));
         }

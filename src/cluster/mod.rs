@@ -37,6 +37,8 @@ pub enum Access {
     Kubeconfig(String),
     /// A context of `$KUBECONFIG` or `~/.kube/config`, the current one when `None`; inside of a pod, its service account.
     Context(Option<String>),
+    /// A context of these kubeconfig files, written as `$KUBECONFIG` is: how a cluster is found again later.
+    Files { kubeconfig: String, context: Option<String> },
 }
 
 /// A cluster that has answered. Cheap to clone; every call has a deadline.
@@ -62,6 +64,14 @@ impl Cluster {
             Access::Kubeconfig(text) => {
                 let kubeconfig = Kubeconfig::from_yaml(text).map_err(|e| Error::Config { why: e.to_string() })?;
                 Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await
+            }
+            Access::Files { kubeconfig, context } => {
+                let merged = std::env::split_paths(kubeconfig)
+                    .filter(|path| !path.as_os_str().is_empty())
+                    .try_fold(Kubeconfig::default(), |merged, path| merged.merge(Kubeconfig::read_from(path)?))
+                    .map_err(|e| Error::Config { why: e.to_string() })?;
+                let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
+                Config::from_custom_kubeconfig(merged, &options).await
             }
             Access::Context(context) => {
                 let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };

@@ -257,8 +257,8 @@ impl Cluster {
     }
 
     /// One GET to a pod's port by way of the API server, for wherever pods cannot be reached directly.
-    pub async fn get_through_proxy(&self, pod: &Pod, port: u16, path: &str) -> Result<String, Error> {
-        self.get_text(&format!("/api/v1/namespaces/{}/pods/{}:{port}/proxy{path}", pod.namespace, pod.name)).await
+    pub async fn get_through_proxy(&self, namespace: &str, pod: &str, port: u16, path: &str) -> Result<String, Error> {
+        self.get_text(&format!("/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}")).await
     }
 }
 

@@ -26,7 +26,10 @@ pub fn admit(permission: Permission, workload: &Workload, server: &str) -> Resul
     }
     let namespace = workload.object.namespace.as_str();
     if PROTECTED.contains(&namespace) || namespace.starts_with("openshift-") {
-        return Err(Error::Refused(format!("{} is in {namespace}, which is protected: no fault is injected there", workload.object)));
+        return Err(Error::Refused(format!(
+            "{} is in {namespace}, which is protected: no fault is injected there",
+            workload.object
+        )));
     }
     Ok(())
 }
@@ -80,6 +83,8 @@ mod tests {
     fn the_last_ready_pod_is_never_taken() {
         let workload = workload("shop");
         assert!(admit_loss(&workload, 1, 2).is_ok());
-        assert!(admit_loss(&workload, 1, 1).is_err() && admit_loss(&workload, 3, 2).is_err() && admit_loss(&workload, 1, 0).is_err());
+        assert!(
+            admit_loss(&workload, 1, 1).is_err() && admit_loss(&workload, 3, 2).is_err() && admit_loss(&workload, 1, 0).is_err()
+        );
     }
 }

@@ -223,9 +223,7 @@ impl Lead {
         let name = self.act.slot.fault.clone();
         let mut known = false;
         loop {
-            let effective = async {
-                if known { std::future::pending().await } else { evidence.effective().await }
-            };
+            let effective = async { if known { std::future::pending().await } else { evidence.effective().await } };
             tokio::select! {
                 () = effective => {
                     known = true;

@@ -15,6 +15,7 @@ use crate::cluster::{self, Cluster, Pod};
 use crate::kinds::kinds;
 use crate::names::ObjectRef;
 
+pub mod agent;
 pub mod blast;
 pub mod conduct;
 pub mod evidence;
@@ -24,6 +25,7 @@ pub mod journal;
 mod latency;
 pub mod lease;
 mod pod_kill;
+mod probe;
 pub mod scene;
 
 pub use conduct::{Act, Curtain, Stage, conduct};

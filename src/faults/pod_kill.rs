@@ -102,7 +102,8 @@ impl super::Fault for Spec {
             .pods
             .iter()
             .map(|pod| {
-                let killed = Killed { workload: targets.workload.object.clone(), pod: pod.name.clone(), uid: pod.uid.clone(), ready };
+                let killed =
+                    Killed { workload: targets.workload.object.clone(), pod: pod.name.clone(), uid: pod.uid.clone(), ready };
                 Undo {
                     says: format!("nothing to restore: wait for {} to replace pod {}", killed.workload, pod.label()),
                     detail: json!(killed),
@@ -350,10 +351,14 @@ impl<'de> Deserialize<'de> for Pods {
                 if let Ok(count) = text.trim().parse() {
                     return self.visit_u64(count);
                 }
-                let share: Ratio = text
-                    .parse()
-                    .map_err(|_| E::custom(format!("`{text}` is not a number of pods: write a count, as in 1, or a share, as in 25%")))?;
-                if share.fraction() == 0.0 { Err(E::custom("0% of the pods is no fault: ask for more")) } else { Ok(Pods::Share(share)) }
+                let share: Ratio = text.parse().map_err(|_| {
+                    E::custom(format!("`{text}` is not a number of pods: write a count, as in 1, or a share, as in 25%"))
+                })?;
+                if share.fraction() == 0.0 {
+                    Err(E::custom("0% of the pods is no fault: ask for more"))
+                } else {
+                    Ok(Pods::Share(share))
+                }
             }
         }
         deserializer.deserialize_any(Number)

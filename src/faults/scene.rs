@@ -30,9 +30,9 @@ pub struct Scene {
 impl Scene {
     /// The workload that is meant, looked up and admitted.
     pub async fn admitted(&self, on: Option<&ObjectRef>) -> Result<Workload, Error> {
-        let object = on.or(self.workload.as_ref()).ok_or_else(|| {
-            Error::Refused("it names no workload: write `on:`, or `workload:` in the plan's target".into())
-        })?;
+        let object = on
+            .or(self.workload.as_ref())
+            .ok_or_else(|| Error::Refused("it names no workload: write `on:`, or `workload:` in the plan's target".into()))?;
         let workload = self.cluster.workload(object).await?;
         blast::admit(self.permission, &workload, self.cluster.server())?;
         Ok(workload)
