@@ -15,6 +15,7 @@ use super::written::{
 };
 use super::{ClusterChoice, Load, Phase, PhaseRate, Plan, PlannedFault, Request, SandboxOptions, Target};
 use crate::faults;
+use crate::faults::Lasting;
 use crate::kinds::Kind;
 use crate::names::Name;
 use crate::units::{Rate, Span};
@@ -525,7 +526,7 @@ fn fault(
         anchored &= moment(desk, common.at.at, &at, names);
     }
     let spec = spec?;
-    match (&common.r#for, spec.lasts()) {
+    match (&common.r#for, spec.lasting() == Lasting::UntilHealed) {
         (None, true) => {
             desk.wrong(kind, format!("`for` is missing: {} lasts until it is healed", spec.key())).help =
                 Some("say for how long, as in `for: 15s`".into());

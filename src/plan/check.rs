@@ -285,7 +285,7 @@ fn objects(desk: &mut Desk<'_>, plan: &Plan, places: &Places, manifests: Option<
         service(desk, &plan.target.url, url, known);
     }
     for (fault, place) in plan.faults.iter().zip(&places.faults) {
-        match fault.spec.workload(plan.target.workload.as_ref()) {
+        match fault.spec.on().or(plan.target.workload.as_ref()) {
             None => {
                 desk.wrong(
                     place.kind,
