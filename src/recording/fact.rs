@@ -81,7 +81,10 @@ pub enum Fact {
         lost: u64,
     },
     /// Something that the run made and could not prove gone.
-    LeftBehind { what: String, reason: String },
+    LeftBehind {
+        what: String,
+        reason: String,
+    },
     /// Always the last of a run that was not killed.
     RunEnded(RunEnded),
 }
