@@ -117,6 +117,7 @@ pub(super) fn read(source: &Source<'_>) -> Result<Plan, Problems> {
         return Err(fail(problems));
     }
     let mut left_out = LeftOut::default();
+    tree.foreign.iter().for_each(|id| left_out.leave_out(*id));
     let params = parameters(source, &tree, root, &mut left_out, &mut problems);
     let secrets = params::fill(source.text, &mut tree, &params, source.environment, &mut left_out, &mut problems);
     let tree_for_reading = tree;

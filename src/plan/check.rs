@@ -121,7 +121,7 @@ fn circle(plan: &Plan, fault: &PlannedFault) -> bool {
 fn within_run(desk: &mut Desk<'_>, fault: &PlannedFault, place: &FaultPlace, start: Offset, timeline: &Timeline) {
     let end = timeline.end;
     if start < Offset::ZERO || start >= end {
-        desk.wrong(place.at, format!("`{}` is at {}, outside of the run", fault.at, seconds(start))).label =
+        desk.wrong(place.at, format!("`{}` would strike at {}, outside of the run", fault.name, seconds(start))).label =
             format!("the run goes from 0s to {}", seconds(end));
         return;
     }
