@@ -9,6 +9,7 @@
 use crate::kinds::kinds;
 use crate::names::ObjectRef;
 
+pub mod agent;
 mod latency;
 mod pod_kill;
 
