@@ -453,7 +453,8 @@ impl History {
             .map(|((_, second), bars)| (*second, bars))
     }
 
-    fn overlaps(&self, phase: &Name, second: i64, from: Offset, to: Offset) -> bool {
+    /// Whether the window of `phase` and `second` overlaps `[from, to)`.
+    pub fn overlaps(&self, phase: &Name, second: i64, from: Offset, to: Offset) -> bool {
         let (start, end) = self.stretch(phase, second);
         start < to && end > from
     }
