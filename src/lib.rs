@@ -64,6 +64,7 @@
 //! - **certificate**: the generator's own error, and whether its numbers may be used.
 //! - **lease**: how long a fault lives when nobody renews it; **journal**: how to undo what a run does, written before it does it.
 
+pub mod cluster;
 pub mod exit;
 pub mod faults;
 pub mod kinds;
