@@ -6,6 +6,11 @@ use crate::cluster::{Pod, Workload};
 /// Namespaces that hold the cluster itself together.
 pub const PROTECTED: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
 
+/// Whether a namespace holds the cluster together: no fault is injected there, whoever asks.
+pub fn is_protected(namespace: &str) -> bool {
+    PROTECTED.contains(&namespace) || namespace.starts_with("openshift-")
+}
+
 /// Whether faults may be injected into this cluster at all.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Permission {
@@ -25,7 +30,7 @@ pub fn admit(permission: Permission, workload: &Workload, server: &str) -> Resul
         )));
     }
     let namespace = workload.object.namespace.as_str();
-    if PROTECTED.contains(&namespace) || namespace.starts_with("openshift-") {
+    if is_protected(namespace) {
         return Err(Error::Refused(format!(
             "{} is in {namespace}, which is protected: no fault is injected there",
             workload.object

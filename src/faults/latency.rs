@@ -96,16 +96,18 @@ impl super::Fault for Spec {
     }
 
     fn permissions(&self) -> &'static [&'static str] {
-        &["get,list,watch pods", "patch pods/ephemeralcontainers", "create,get pods/attach"]
+        &["get,list,watch pods", "patch pods/ephemeralcontainers", "get,create pods/attach", "get pods/log"]
+    }
+
+    fn contradiction(&self) -> Option<String> {
+        (self.jitter > self.add)
+            .then(|| format!("a jitter of {} on {} would ask for negative delays: use at most {}", self.jitter, self.add, self.add))
     }
 
     fn targets<'a>(&'a self, scene: &'a Scene) -> BoxFuture<'a, Result<Targets, Error>> {
         Box::pin(async move {
-            if self.jitter > self.add {
-                return Err(Error::Refused(format!(
-                    "a jitter of {} on {} would ask for negative delays: use at most {}",
-                    self.jitter, self.add, self.add
-                )));
+            if let Some(why) = self.contradiction() {
+                return Err(Error::Refused(why));
             }
             let workload = scene.admitted(Some(&self.on)).await?;
             let all = scene.cluster.pods_of(&workload).await?;

@@ -49,11 +49,16 @@ pub trait Fault: Send + Sync {
     /// Whether there is anything to end.
     fn lasting(&self) -> Lasting;
 
-    /// How many of `ready` pods it touches: the blast radius that a plan shows before anything is broken.
+    /// How many of `ready` pods it touches: the blast radius that is shown before anything is broken.
     fn reach(&self, ready: u32) -> u32;
 
-    /// What it must be allowed to do in the workload's namespace, one line of `verbs resource` each.
+    /// What it must be allowed to do in the workload's namespace, a line of `verbs resource` each.
     fn permissions(&self) -> &'static [&'static str];
+
+    /// Why the spec, as it is written, can never be applied.
+    fn contradiction(&self) -> Option<String> {
+        None
+    }
 
     /// Chooses what to touch and takes the fingerprint of how it is before. Reads, and changes nothing.
     fn targets<'a>(&'a self, scene: &'a Scene) -> BoxFuture<'a, Result<Targets, Error>>;

@@ -85,7 +85,7 @@ impl super::Fault for Spec {
     }
 
     fn permissions(&self) -> &'static [&'static str] {
-        &["get,list,watch pods", "get,list,watch endpointslices", "delete pods"]
+        &["get,list,watch pods", "delete pods"]
     }
 
     fn targets<'a>(&'a self, scene: &'a Scene) -> BoxFuture<'a, Result<Targets, Error>> {
