@@ -235,9 +235,9 @@ impl State {
         let mut parts = Vec::new();
         match self.phases.iter().find(|phase| phase.start <= now && now < phase.end) {
             Some(phase) => parts.push(format!(
-                "{} {:.0}s of {}",
+                "{} {}s of {}",
                 phase.name,
-                now.since(phase.start).as_secs_f64(),
+                now.since(phase.start).as_secs(),
                 numbers::value(phase.end.since(phase.start).as_secs_f64(), "s")
             )),
             None if now < Offset::ZERO || self.phases.is_empty() => parts.push("getting ready".to_owned()),
