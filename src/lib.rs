@@ -67,8 +67,10 @@
 pub mod exit;
 pub mod faults;
 pub mod kinds;
+pub mod load;
 pub mod names;
 pub mod plan;
+pub mod protocol;
 pub mod recording;
 pub mod sandbox;
 pub mod schedule;

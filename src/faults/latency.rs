@@ -18,4 +18,17 @@ pub struct Spec {
     pub jitter: Span,
 }
 
-impl super::Fault for Spec {}
+impl super::Fault for Spec {
+    fn lasts(&self) -> bool {
+        true
+    }
+    fn workload<'a>(&'a self, _target: Option<&'a ObjectRef>) -> Option<&'a ObjectRef> {
+        Some(&self.on)
+    }
+    fn reach(&self, ready: u32) -> u32 {
+        ready
+    }
+    fn permissions(&self) -> &'static [&'static str] {
+        &["get,list,watch pods", "patch pods/ephemeralcontainers", "create,get pods/attach"]
+    }
+}

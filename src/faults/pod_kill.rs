@@ -25,4 +25,17 @@ pub struct Spec {
 #[serde(transparent)]
 pub struct Pods(u32);
 
-impl super::Fault for Spec {}
+impl super::Fault for Spec {
+    fn lasts(&self) -> bool {
+        false
+    }
+    fn workload<'a>(&'a self, target: Option<&'a ObjectRef>) -> Option<&'a ObjectRef> {
+        self.on.as_ref().or(target)
+    }
+    fn reach(&self, ready: u32) -> u32 {
+        self.pods.0.min(ready)
+    }
+    fn permissions(&self) -> &'static [&'static str] {
+        &["get,list,watch pods", "delete pods"]
+    }
+}

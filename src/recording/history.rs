@@ -428,6 +428,12 @@ impl History {
         })
     }
 
+    /// Every histogram as it was recorded, per series and second: its filled buckets as `(microseconds, count)` in rising order.
+    /// For who goes through all of them once; a stretch of time is asked for by [`History::histogram`].
+    pub fn bars(&self) -> impl Iterator<Item = (&Series, i64, &[(u64, u64)])> {
+        self.bars.iter().map(|((series, second), bars)| (series, *second, bars.as_slice()))
+    }
+
     fn bars_in<'a>(
         &'a self,
         load: Option<&'a Name>,
@@ -447,7 +453,8 @@ impl History {
             .map(|((_, second), bars)| (*second, bars))
     }
 
-    fn overlaps(&self, phase: &Name, second: i64, from: Offset, to: Offset) -> bool {
+    /// Whether the window of `phase` and `second` overlaps `[from, to)`.
+    pub fn overlaps(&self, phase: &Name, second: i64, from: Offset, to: Offset) -> bool {
         let (start, end) = self.stretch(phase, second);
         start < to && end > from
     }

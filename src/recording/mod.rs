@@ -4,6 +4,7 @@
 pub mod fact;
 pub mod history;
 pub mod hlog;
+pub mod metric;
 pub mod sink;
 pub mod writer;
 

@@ -2,5 +2,10 @@
 //! Nothing here knows that it is not a real cluster's part, and nothing outside talks to it but through its API.
 
 pub mod api;
+pub mod base64;
+pub mod defaults;
+pub mod kubeconfig;
 pub mod resource;
+pub mod schema;
+pub mod selector;
 pub mod store;

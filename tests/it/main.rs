@@ -1,4 +1,5 @@
 //! The integration tests: one binary, one module per promise.
 
 mod architecture;
+mod bad_plans;
 mod twins;
