@@ -2,4 +2,5 @@
 
 mod architecture;
 mod bad_plans;
+mod plans;
 mod twins;

@@ -176,7 +176,7 @@ fn ready_when_it_is_ready_costs_none() {
 
 #[test]
 fn too_few_requests_prove_nothing() {
-    run("starved").ends("inconclusive", 3).because("fast-after-the-kill.p95", "inconclusive", &["59"]);
+    run("starved").ends("inconclusive", 3).because("fast.p95", "inconclusive", &["59"]);
 }
 
 #[test]
