@@ -2,4 +2,6 @@
 
 mod architecture;
 mod bad_plans;
+mod plans;
 mod reports;
+mod twins;
