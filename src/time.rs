@@ -133,6 +133,21 @@ pub fn monotonic_now() -> Instant {
     Instant::now()
 }
 
+/// CPU time that this process has used: what an autoscaler on CPU sees.
+pub fn process_cpu() -> Duration {
+    cpu_time(rustix::time::ClockId::ProcessCPUTime)
+}
+
+/// CPU time that this thread has used, to spend a chosen amount of it.
+pub fn thread_cpu() -> Duration {
+    cpu_time(rustix::time::ClockId::ThreadCPUTime)
+}
+
+fn cpu_time(clock: rustix::time::ClockId) -> Duration {
+    let spent = rustix::time::clock_gettime(clock);
+    Duration::new(u64::try_from(spent.tv_sec).unwrap_or(0), u32::try_from(spent.tv_nsec).unwrap_or(0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,10 +1,16 @@
 //! Plan + seed -> [`Timeline`], pure: who does what at which [`Offset`].
 
-use crate::names::{Moment, Name, Shift};
+use crate::names::{Anchor, Moment, Name, Shift};
+use crate::plan::{PhaseRate, Plan};
 use crate::recording::fact::PhaseSpan;
-use crate::schedule::Schedule;
+use crate::schedule::{RatePiece, Schedule, seed_of};
 use crate::time::Offset;
 use crate::units::Span;
+use crate::verdict::Over;
+
+/// Above so many expected requests a window is measured by the integral of its rate: counting Poisson arrivals one by one takes
+/// nanoseconds each, and the two differ by less than a thousandth there.
+const COUNTED_MOST: f64 = 10_000_000.0;
 
 /// A plan laid out in time.
 #[derive(Clone, Debug)]
@@ -31,4 +37,127 @@ pub struct FaultSlot {
 pub enum Start {
     At(Offset),
     After { fault: Name, moment: Moment, shift: Shift },
+}
+
+impl Timeline {
+    /// Lays the plan out: phases end to end from offset zero, arrivals drawn with the seed.
+    pub fn of(plan: &Plan, seed: u64) -> Timeline {
+        let mut end = Offset::ZERO;
+        let phases: Vec<PhaseSpan> = plan
+            .phases
+            .iter()
+            .map(|phase| {
+                let start = end;
+                end = start + phase.length.duration();
+                PhaseSpan { name: phase.name.clone(), start, end }
+            })
+            .collect();
+        let schedules = plan
+            .loads
+            .iter()
+            .map(|load| {
+                let pieces: Vec<RatePiece> = phases
+                    .iter()
+                    .filter_map(|phase| {
+                        let (from, to) = match load.rate.get(&phase.name)? {
+                            PhaseRate::Steady(rate) => (*rate, *rate),
+                            PhaseRate::Ramp { from, to } => (*from, *to),
+                        };
+                        let (from, to) = (from.per_second(), to.per_second());
+                        Some(RatePiece { phase: phase.name.clone(), start: phase.start, end: phase.end, from, to })
+                    })
+                    .collect();
+                (load.name.clone(), Schedule::new(load.arrivals, &pieces, seed_of(seed, &load.name)))
+            })
+            .collect();
+        let mut timeline = Timeline { seed, phases, schedules, faults: Vec::new(), end };
+        timeline.faults = plan
+            .faults
+            .iter()
+            .map(|fault| FaultSlot { fault: fault.name.clone(), start: timeline.start_of(&fault.at), length: fault.length })
+            .collect();
+        timeline
+    }
+
+    fn start_of(&self, at: &Anchor) -> Start {
+        match self.of_phase(at) {
+            Some(offset) => Start::At(offset),
+            None => Start::After { fault: at.of.clone(), moment: at.moment.unwrap_or(Moment::Injected), shift: at.shift },
+        }
+    }
+
+    /// The offset of an anchor on a phase.
+    fn of_phase(&self, at: &Anchor) -> Option<Offset> {
+        let phase = self.phases.iter().find(|phase| phase.name == at.of)?;
+        let base = match at.moment {
+            None | Some(Moment::Start) => phase.start,
+            Some(Moment::End) => phase.end,
+            Some(Moment::Injected | Moment::Effective | Moment::Healed) => return None,
+        };
+        Some(shifted(base, at.shift))
+    }
+
+    /// When a moment comes if every fault acts at once: exact for phases, the earliest for faults. `None` for a name that does
+    /// not exist, or a fault that hangs on itself.
+    pub fn nominal(&self, at: &Anchor) -> Option<Offset> {
+        self.nominal_within(at, self.faults.len())
+    }
+
+    fn nominal_within(&self, at: &Anchor, hops: usize) -> Option<Offset> {
+        if let Some(offset) = self.of_phase(at) {
+            return Some(offset);
+        }
+        let slot = self.faults.iter().find(|slot| slot.fault == at.of)?;
+        let injected = match &slot.start {
+            Start::At(offset) => *offset,
+            Start::After { fault, moment, shift } => {
+                let before = Anchor { of: fault.clone(), moment: Some(*moment), shift: *shift };
+                self.nominal_within(&before, hops.checked_sub(1)?)?
+            }
+        };
+        let base = match at.moment {
+            None | Some(Moment::Injected | Moment::Effective) => injected,
+            Some(Moment::Healed) => injected + slot.length.unwrap_or_default().duration(),
+            Some(Moment::Start | Moment::End) => return None,
+        };
+        Some(shifted(base, at.shift))
+    }
+
+    /// When a fault starts, if what it hangs on acts at once.
+    pub fn nominal_start(&self, fault: &Name) -> Option<Offset> {
+        self.nominal(&Anchor { of: fault.clone(), moment: Some(Moment::Injected), shift: Shift::Later(Span::default()) })
+    }
+
+    /// The widest window that a claim can speak of, as far as it is known before the run: `[from, to)`, within the run.
+    pub fn window(&self, over: &Over) -> Option<(Offset, Offset)> {
+        let (from, to) = match over {
+            Over::Run => (Offset::ZERO, self.end),
+            Over::Phase(name) => {
+                let phase = self.phases.iter().find(|phase| phase.name == *name)?;
+                (phase.start, phase.end)
+            }
+            Over::Between(from, to) => (self.nominal(from)?, self.nominal(to)?),
+            Over::Fault(name) => (self.nominal_start(name)?, self.end),
+        };
+        Some((from.max(Offset::ZERO), to.min(self.end)))
+    }
+
+    /// Requests due in `[from, to)`, of one load or of all.
+    pub fn requests_in(&self, load: Option<&Name>, from: Offset, to: Offset) -> u64 {
+        self.schedules
+            .iter()
+            .filter(|(name, _)| load.is_none_or(|load| load == name))
+            .map(|(_, schedule)| {
+                let expected = schedule.expected_in(from, to);
+                if expected > COUNTED_MOST { expected as u64 } else { schedule.count_in(from, to) }
+            })
+            .sum()
+    }
+}
+
+fn shifted(base: Offset, shift: Shift) -> Offset {
+    match shift {
+        Shift::Later(span) => base + span.duration(),
+        Shift::Earlier(span) => base - span.duration(),
+    }
 }

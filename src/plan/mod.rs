@@ -4,11 +4,35 @@
 //! [`Plan::adhoc`]. Problems are reported all at once, in file order, each with its place and the way out.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::names::{Anchor, Name, ObjectRef};
 use crate::units::{Rate, Span};
 use crate::{faults, verdict};
+
+mod assemble;
+mod check;
+mod claims;
+mod located;
+pub mod manifest;
+mod params;
+mod problem;
+mod target;
+mod tree;
+mod written;
+
+pub use claims::read_manifests;
+pub use params::Secrets;
+pub use problem::{Colour, Problem, Problems};
+pub use target::TargetUrl;
+
+use params::Environment;
 
 /// A plan that has been read and checked.
 #[derive(Clone, Debug)]
@@ -29,6 +53,100 @@ pub struct Plan {
     pub seed: Option<u64>,
     /// The text that was read, line for line; secrets stand in it as `${NAME}`.
     pub source: String,
+    /// What came from the environment; its `Debug` prints names only.
+    pub secrets: Secrets,
+}
+
+/// The largest plan that is read at all, in bytes.
+const PLAN_MOST: u64 = 1 << 20;
+
+impl Plan {
+    /// Reads and checks the plan at `path`, with `--set` assignments and the environment for `${NAME}`. Manifests are looked up
+    /// next to the plan. The error holds every problem of the plan, in file order.
+    pub fn read(path: &Path, sets: &[(String, String)], env: &dyn Fn(&str) -> Option<String>) -> Result<Plan, Problems> {
+        let file = path.display().to_string();
+        let text = read_text(path, &file)?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        Plan::read_text(&file, &text, folder, sets, env)
+    }
+
+    /// As [`Plan::read`], for a text that is at hand. `file` is what problems call it.
+    pub fn read_text(
+        file: &str,
+        text: &str,
+        folder: &Path,
+        sets: &[(String, String)],
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Plan, Problems> {
+        assemble::read(&assemble::Source { file, text, folder: Some(folder), sets, environment: Environment::Variables(env) })
+    }
+
+    /// Reads a plan out of a run's folder, to judge by it: with the parameters of then, without the environment (secrets stay
+    /// `${NAME}`) and without its manifests.
+    pub fn read_recorded(text: &str, params: &BTreeMap<String, String>) -> Result<Plan, Problems> {
+        let sets: Vec<(String, String)> = params.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        let source = assemble::Source { file: "plan.yaml", text, folder: None, sets: &sets, environment: Environment::Recorded };
+        assemble::read(&source)
+    }
+
+    /// Whether the plan, as it stands, needs a cluster: what for, and what to do where there is none.
+    fn needs_cluster(&self) -> Option<(String, String)> {
+        let what = if let Some(fault) = self.faults.first() {
+            format!("the fault `{}` needs pods to touch", fault.name)
+        } else if !self.manifests.is_empty() {
+            "manifests need somewhere to be applied".to_owned()
+        } else if let Some(workload) = &self.target.workload {
+            format!("`{workload}` is watched through a cluster")
+        } else {
+            return None;
+        };
+        Some((what, "say where it runs: `cluster: sandbox`, `cluster: current`, or `cluster: {context: NAME}`".to_owned()))
+    }
+
+    /// The same plan in another cluster, as `--cluster` asks.
+    pub fn on(mut self, cluster: ClusterChoice) -> Result<Plan, String> {
+        self.cluster = cluster;
+        match self.needs_cluster() {
+            Some((what, _)) if self.cluster == ClusterChoice::None => {
+                Err(format!("{what}: this plan cannot run without a cluster"))
+            }
+            _ => Ok(self),
+        }
+    }
+}
+
+fn read_text(path: &Path, file: &str) -> Result<String, Problems> {
+    let cannot = |problem: Problem| Problems::new(file, "", vec![problem]);
+    let failed = |error: &std::io::Error| {
+        let problem = Problem::nowhere(format!("failed to read the plan: {}", check::reason(error)));
+        cannot(match error.kind() {
+            std::io::ErrorKind::NotFound => problem.maybe_help(beside(path)),
+            std::io::ErrorKind::IsADirectory => problem.help("name a plan in it"),
+            _ => problem,
+        })
+    };
+    let mut bytes = Vec::new();
+    let plan = fs::File::open(path).map_err(|error| failed(&error))?;
+    plan.take(PLAN_MOST + 1).read_to_end(&mut bytes).map_err(|error| failed(&error))?;
+    if bytes.len() as u64 > PLAN_MOST {
+        return Err(cannot(Problem::nowhere(format!("the file is larger than {PLAN_MOST} bytes: this is no plan"))));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let line = error.as_bytes()[..good].iter().filter(|byte| **byte == b'\n').count() + 1;
+        cannot(Problem::nowhere(format!("the file is not UTF-8 text: line {line} holds other bytes")))
+    })
+}
+
+/// A file beside the one that is not there, whose name is nearly the same.
+fn beside(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut files: Vec<String> =
+        fs::read_dir(folder).ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    files.sort();
+    let near = problem::nearest(name, files.iter().map(String::as_str))?;
+    Some(format!("did you mean `{}`?", path.with_file_name(near).display()))
 }
 
 /// Where the plan runs.
@@ -42,6 +160,20 @@ pub enum ClusterChoice {
     Context(Option<String>),
 }
 
+impl FromStr for ClusterChoice {
+    type Err = std::convert::Infallible;
+
+    /// As `--cluster` takes it: `sandbox`, `none`, `current`, else the name of a context.
+    fn from_str(word: &str) -> Result<ClusterChoice, Self::Err> {
+        Ok(match word {
+            "sandbox" => ClusterChoice::Sandbox(SandboxOptions::default()),
+            "none" => ClusterChoice::None,
+            "current" => ClusterChoice::Context(None),
+            context => ClusterChoice::Context(Some(context.to_owned())),
+        })
+    }
+}
+
 /// How the embedded cluster differs from a real one, on purpose.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SandboxOptions {
@@ -49,6 +181,12 @@ pub struct SandboxOptions {
     pub autoscaler_sync: Span,
     /// Whether latency faults take effect; `false` is for testing that an ineffective fault is noticed.
     pub interpose: bool,
+}
+
+impl Default for SandboxOptions {
+    fn default() -> SandboxOptions {
+        SandboxOptions { autoscaler_sync: Span::from_secs(1), interpose: true }
+    }
 }
 
 /// What is under test.
@@ -86,9 +224,11 @@ pub struct Load {
 }
 
 /// The process by which requests become due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Arrivals {
     /// Evenly spaced.
+    #[default]
     Constant,
     /// Independent, as many users are: exponential gaps.
     Poisson,
@@ -103,6 +243,27 @@ pub enum PhaseRate {
         from: Rate,
         to: Rate,
     },
+}
+
+impl FromStr for PhaseRate {
+    type Err = String;
+
+    /// `50/s`, or a ramp: `50/s -> 250/s`.
+    fn from_str(text: &str) -> Result<PhaseRate, String> {
+        match text.split_once("->") {
+            None => text.parse().map(PhaseRate::Steady),
+            Some((from, to)) => Ok(PhaseRate::Ramp { from: from.trim().parse()?, to: to.trim().parse()? }),
+        }
+    }
+}
+
+impl std::fmt::Display for PhaseRate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            PhaseRate::Steady(rate) => write!(f, "{rate}"),
+            PhaseRate::Ramp { from, to } => write!(f, "{from} -> {to}"),
+        }
+    }
 }
 
 /// One HTTP request, the same for every arrival.
@@ -140,5 +301,28 @@ impl std::fmt::Debug for Request {
             .field("body", &self.body.len())
             .field("timeout", &self.timeout)
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The plan of the design, which everybody has in mind.
+    pub(super) const SHOP: &str = include_str!("../../tests/plans/good/shop.yaml");
+
+    #[test]
+    fn the_plan_of_the_design_is_read() {
+        let plan = Plan::read_recorded(SHOP, &BTreeMap::new()).unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(plan.name.as_str(), "burst-scales-out");
+        assert_eq!(plan.phases.len(), 3);
+        assert_eq!(plan.loads[0].arrivals, Arrivals::Poisson);
+        assert_eq!(plan.loads[0].rate.len(), 3);
+        assert_eq!(plan.loads[0].connections, 256);
+        assert_eq!(plan.loads[0].in_flight, 1_000);
+        assert_eq!(plan.loads[0].request.headers, [("x-tenant".to_owned(), "gold".to_owned())]);
+        assert_eq!(plan.faults[1].length, Some(Span::from_secs(15)));
+        assert_eq!(plan.faults[0].line, 24);
+        assert_eq!(plan.cluster, ClusterChoice::Sandbox(SandboxOptions::default()));
     }
 }

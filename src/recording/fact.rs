@@ -80,6 +80,11 @@ pub enum Fact {
         limit: u64,
         lost: u64,
     },
+    /// Something that the run made and could not prove gone.
+    LeftBehind {
+        what: String,
+        reason: String,
+    },
     /// Always the last of a run that was not killed.
     RunEnded(RunEnded),
 }

@@ -4,9 +4,16 @@
 pub mod fact;
 pub mod history;
 pub mod hlog;
+pub mod metric;
 pub mod sink;
 pub mod writer;
 
 pub use fact::{Event, Fact, Outcome};
 pub use history::History;
 pub use sink::Sink;
+pub use writer::Recording;
+
+/// The file of events in a run's folder.
+pub const EVENTS_FILE: &str = "recording.jsonl";
+/// The file of histograms in a run's folder.
+pub const HISTOGRAMS_FILE: &str = "latency.hlog";

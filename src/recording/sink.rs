@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
 use crate::names::Name;
-use crate::recording::fact::{Event, Fact, Outcome};
+use crate::recording::fact::{Event, Fact, Outcome, RunEnded};
 use crate::time::{Clock, Offset};
 
 /// How many facts may wait for the writer: hundreds of times what a run produces in the time that a disk takes to answer.
@@ -64,8 +64,8 @@ pub struct Interval {
 pub(super) enum Entry {
     Fact(Offset, Fact),
     Interval(Box<Interval>),
-    /// Write everything, say so, and stop.
-    Close(SyncSender<()>),
+    /// Write everything that came before, then this as the last event, seen then, say how it went, and stop.
+    Close(Offset, Box<RunEnded>, SyncSender<Result<(), String>>),
 }
 
 /// The writing end of a recording.
@@ -115,9 +115,10 @@ impl Sink {
         self.lost.load(Ordering::Relaxed)
     }
 
-    pub(super) fn publish(&self, event: Arc<Event>) {
-        // An error means that nobody listens, which is fine.
-        let _ = self.live.send(event);
+    /// Where live readers listen, and the count of what was lost: the writer's thread keeps these and not a whole sink, whose
+    /// sending half of the queue would keep that thread waiting for itself for ever.
+    pub(super) fn writer_parts(&self) -> (broadcast::Sender<Arc<Event>>, Arc<AtomicU64>) {
+        (self.live.clone(), self.lost.clone())
     }
 
     /// The queue itself, for the writer's own farewell.

@@ -26,7 +26,6 @@ pub struct Block {
 
 #[derive(Debug)]
 struct Used {
-    cluster: HashSet<u16>,
     pods: HashSet<u16>,
     next_pod: u16,
 }
@@ -42,7 +41,7 @@ impl Block {
             match TcpListener::bind(address) {
                 Ok(listener) => {
                     listener.set_nonblocking(true).with_context(|| format!("failed to prepare the listener on {address}"))?;
-                    let used = Used { cluster: HashSet::new(), pods: HashSet::new(), next_pod: FIRST_POD_IP };
+                    let used = Used { pods: HashSet::new(), next_pod: FIRST_POD_IP };
                     return Ok((Block { x, used: Mutex::new(used) }, listener));
                 }
                 Err(error) => last = Some(error),
@@ -57,19 +56,9 @@ impl Block {
         self.ip(1)
     }
 
-    /// A free address for a Service, `wanted` if it is free.
-    pub fn take_cluster_ip(&self, wanted: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
-        let mut used = self.lock();
-        let wanted = wanted.and_then(|ip| self.low(ip)).filter(|low| !used.cluster.contains(low));
-        let low = wanted.or_else(|| (FIRST_CLUSTER_IP..=LAST_CLUSTER_IP).find(|low| !used.cluster.contains(low)))?;
-        used.cluster.insert(low);
-        Some(self.ip(low))
-    }
-
-    pub fn free_cluster_ip(&self, ip: Ipv4Addr) {
-        if let Some(low) = self.low(ip) {
-            self.lock().cluster.remove(&low);
-        }
+    /// The addresses that Services may get, first and last.
+    pub fn services(&self) -> (Ipv4Addr, Ipv4Addr) {
+        (self.ip(FIRST_CLUSTER_IP), self.ip(LAST_CLUSTER_IP))
     }
 
     /// A free address for a pod: the one that was longest out of use, so that nobody's old connection meets a new pod.
@@ -123,9 +112,7 @@ mod tests {
         one.free_pod_ip(a);
         let c = one.take_pod_ip().unwrap();
         assert!(c != a && c != b, "{a} {b} {c}");
-        let first = one.take_cluster_ip(None).unwrap();
-        assert_eq!(first.octets()[2..], [0, 10]);
-        assert_ne!(one.take_cluster_ip(Some(first)), Some(first), "taken");
-        assert!(one.holds(first) && !two.holds(first));
+        assert_eq!(one.services().0.octets()[2..], [0, 10]);
+        assert!(one.holds(a) && !two.holds(a));
     }
 }

@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 
+use super::selector::Selector;
 use super::store::{seconds, text};
 use crate::time::wall_now;
 
@@ -16,6 +17,12 @@ pub fn key(object: &Value) -> Key {
 /// Whether somebody asked for its deletion.
 pub fn is_leaving(object: &Value) -> bool {
     !text(object, "deletionTimestamp").is_empty()
+}
+
+/// Whether a selector of an object's spec (a label selector, or a Service's map) chooses an object with these labels. One that says
+/// nothing chooses nothing.
+pub fn selects(selector: &Value, labels: &Value) -> bool {
+    Selector::of(selector).is_ok_and(|selector| !selector.is_empty() && selector.matches(labels))
 }
 
 /// The owner that controls it.

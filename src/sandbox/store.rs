@@ -12,7 +12,8 @@ use rand_pcg::Pcg64Mcg;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
-use super::resource::{EVENTS, NAMESPACES, PODS, RESOURCES, Resource};
+use super::defaults;
+use super::resource::{DEPLOYMENTS, EVENTS, NAMESPACES, PODS, RESOURCES, Resource};
 use crate::time::wall_now;
 
 /// Changes of one resource that are kept for watchers. A watcher that falls further behind is [`Gone`].
@@ -77,9 +78,12 @@ pub enum StoreError {
     NotFound { resource: &'static Resource, name: String },
     #[error("{} \"{name}\" already exists", .resource.qualified())]
     AlreadyExists { resource: &'static Resource, name: String },
-    /// The caller's view of the object is out of date: a version or uid that it demanded does not hold.
+    /// The caller's view of the object is out of date.
     #[error("operation cannot be fulfilled on {} \"{name}\": {why}", .resource.qualified())]
     Conflict { resource: &'static Resource, name: String, why: String },
+    /// A uid or version that the caller demanded does not hold.
+    #[error("operation cannot be fulfilled on {} \"{name}\": {why}", .resource.kind)]
+    Precondition { resource: &'static Resource, name: String, why: String },
     #[error("namespaces \"{namespace}\" not found")]
     NoNamespace { namespace: String },
     #[error("unable to create new content in namespace {namespace} because it is being terminated")]
@@ -138,12 +142,7 @@ impl Store {
             bells: RESOURCES.iter().map(|r| (key(r), watch::Sender::new(FIRST_VERSION))).collect(),
         });
         for name in ["default", "kube-system"] {
-            let namespace = json!({
-                "apiVersion": "v1", "kind": "Namespace",
-                "metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}},
-                "spec": {"finalizers": ["kubernetes"]},
-                "status": {"phase": "Active"},
-            });
+            let namespace = json!({"metadata": {"name": name}});
             store.create(&NAMESPACES, namespace).expect("a new store has room for its first namespaces");
         }
         store
@@ -166,7 +165,7 @@ impl Store {
         (state.shelf(resource).in_namespace(resource, ns), version)
     }
 
-    /// Stores a new object. It gets `uid`, `resourceVersion`, `creationTimestamp`, `generation` where the resource counts it, and a
+    /// Stores a new object, completed by [`defaults`]. It gets `uid`, `resourceVersion`, `creationTimestamp`, `generation` where the resource counts it, and a
     /// name when it only has `generateName`. Its namespace must exist and must not be terminating.
     pub fn create(&self, resource: &'static Resource, object: Value) -> Result<Arc<Value>, StoreError> {
         let mut state = self.lock();
@@ -272,20 +271,7 @@ impl Store {
         // Marking is a change of its own when there is something to wait for, and for pods always: watchers see the mark first.
         let shortens = is_marked && graceful && marked_before.is_some_and(|was| grace < was);
         if (!is_marked && (waits || graceful)) || shortens {
-            let mut after = (*before).clone();
-            let due = wall_now() + std::time::Duration::from_secs(grace.max(0) as u64);
-            let meta = metadata(&mut after);
-            if let Some(generation) = meta.get("generation").and_then(Value::as_i64) {
-                meta.insert("generation".into(), json!(generation + 1));
-            } else if resource.counts_generations {
-                meta.insert("generation".into(), json!(1));
-            }
-            meta.insert("deletionTimestamp".into(), json!(seconds(due)));
-            meta.insert("deletionGracePeriodSeconds".into(), json!(grace));
-            if *resource == NAMESPACES {
-                after["status"]["phase"] = json!("Terminating");
-            }
-            latest = state.write(resource, at.clone(), ChangeKind::Modified, after);
+            latest = state.write(resource, at.clone(), ChangeKind::Modified, marked(resource, &before, grace));
         }
         let deletion = if waits {
             Deletion::Marked(latest)
@@ -297,17 +283,24 @@ impl Store {
         Ok(deletion)
     }
 
-    /// What [`Store::begin_delete`] would find, without deleting it.
-    pub fn delete_dry(
+    /// What [`Store::begin_delete`] would answer, without deleting anything.
+    pub fn begin_delete_dry(
         &self,
         resource: &'static Resource,
         ns: &str,
         name: &str,
+        grace_s: Option<i64>,
         demands: &Preconditions,
-    ) -> Result<Arc<Value>, StoreError> {
+    ) -> Result<Deletion, StoreError> {
         let before = self.lock().existing(resource, &address(resource, ns, name))?;
         demands.check(resource, name, &before)?;
-        Ok(before)
+        let grace = if *resource == PODS { pod_grace_s(&before, grace_s) } else { 0 };
+        let waits = grace > 0 || has_finalizers(&before);
+        Ok(match (waits, *resource == PODS) {
+            (true, _) => Deletion::Marked(Arc::new(marked(resource, &before, grace))),
+            (false, true) => Deletion::Removed(Arc::new(marked(resource, &before, grace))),
+            (false, false) => Deletion::Removed(before),
+        })
     }
 
     /// Changes of a resource, in order, without end. From a version: what came after it, or [`Gone`] when history does not reach back
@@ -354,7 +347,7 @@ impl fmt::Debug for Store {
 
 impl Preconditions {
     pub fn check(&self, resource: &'static Resource, name: &str, object: &Value) -> Result<(), StoreError> {
-        let conflict = |why: String| Err(StoreError::Conflict { resource, name: name.to_owned(), why });
+        let conflict = |why: String| Err(StoreError::Precondition { resource, name: name.to_owned(), why });
         let (uid, version) = (text(object, "uid"), text(object, "resourceVersion"));
         match (&self.uid, &self.resource_version) {
             (Some(asked), _) if asked != uid => conflict(format!(
@@ -418,7 +411,8 @@ impl State {
         if resource.counts_generations {
             meta.insert("generation".into(), json!(1));
         }
-        Ok(object)
+        defaults::apply(resource, &mut object, true);
+        Ok(ordered(object))
     }
 
     /// The one place where anything changes: next version, object, history.
@@ -495,6 +489,11 @@ impl WatchStream {
         }
     }
 
+    /// The version that this watch begins after, or is at by now.
+    pub fn begins_at(&self) -> u64 {
+        self.cursor
+    }
+
     /// The version up to which everything has been handed out: what a bookmark may say. `None` while there is more to hand out.
     pub fn caught_up(&mut self) -> Option<u64> {
         match self.pending.is_empty() && matches!(self.fetch(), Ok(false)) {
@@ -561,6 +560,23 @@ pub fn seconds(time: jiff::Timestamp) -> String {
     jiff::Timestamp::from_second(time.as_second()).unwrap_or(time).to_string()
 }
 
+/// An object with its fields in the order that people read them in.
+fn ordered(mut object: Value) -> Value {
+    let Some(fields) = object.as_object_mut() else { return object };
+    let mut ordered = Map::new();
+    for first in ["kind", "apiVersion", "metadata"] {
+        if let Some(value) = fields.shift_remove(first) {
+            ordered.insert(first.to_owned(), value);
+        }
+    }
+    let status = fields.shift_remove("status");
+    ordered.append(fields);
+    if let Some(status) = status {
+        ordered.insert("status".to_owned(), status);
+    }
+    Value::Object(ordered)
+}
+
 fn address(resource: &'static Resource, ns: &str, name: &str) -> (String, String) {
     (if resource.namespaced { ns.to_owned() } else { String::new() }, name.to_owned())
 }
@@ -568,6 +584,24 @@ fn address(resource: &'static Resource, ns: &str, name: &str) -> (String, String
 fn has_finalizers(object: &Value) -> bool {
     let listed = |list: &Value| list.as_array().is_some_and(|list| !list.is_empty());
     listed(&object["metadata"]["finalizers"]) || (object["kind"] == "Namespace" && listed(&object["spec"]["finalizers"]))
+}
+
+/// `before` with its marks of deletion. Only the first mark is a new generation; a later one shortens the grace.
+fn marked(resource: &'static Resource, before: &Value, grace_s: i64) -> Value {
+    let mut after = before.clone();
+    let due = wall_now() + std::time::Duration::from_secs(grace_s.max(0) as u64);
+    let first = text(before, "deletionTimestamp").is_empty();
+    let meta = metadata(&mut after);
+    if first && resource.counts_generations {
+        let generation = meta.get("generation").and_then(Value::as_i64).unwrap_or(0);
+        meta.insert("generation".into(), json!(generation + 1));
+    }
+    meta.insert("deletionTimestamp".into(), json!(seconds(due)));
+    meta.insert("deletionGracePeriodSeconds".into(), json!(grace_s));
+    if *resource == NAMESPACES {
+        after["status"]["phase"] = json!("Terminating");
+    }
+    after
 }
 
 /// Marked, with nothing left to wait for but, for a pod, its grace.
@@ -600,7 +634,11 @@ fn settle(resource: &'static Resource, before: &Value, after: &mut Value) {
             None => meta.remove(field),
         };
     }
-    if resource.counts_generations && desired(before) != desired(after) {
+    if desired(before) == desired(after) && !(*resource == DEPLOYMENTS && noted(before) != noted(after)) {
+        return;
+    }
+    defaults::apply(resource, after, false);
+    if resource.counts_generations {
         let generation = before["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
         metadata(after).insert("generation".into(), json!(generation));
     }
@@ -610,6 +648,12 @@ fn settle(resource: &'static Resource, before: &Value, after: &mut Value) {
 fn desired(object: &Value) -> Vec<(&String, &Value)> {
     let fields = object.as_object().into_iter().flatten();
     fields.filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status")).collect()
+}
+
+/// A deployment's annotations are desired state, too, but for the one that its controller writes.
+fn noted(object: &Value) -> Vec<(&String, &Value)> {
+    let annotations = object["metadata"]["annotations"].as_object().into_iter().flatten();
+    annotations.filter(|(key, _)| *key != "deployment.kubernetes.io/revision").collect()
 }
 
 /// A version 4 uuid.
@@ -731,7 +775,7 @@ mod tests {
         let longer = store.begin_delete(&PODS, "default", "p", Some(60), &any).unwrap();
         assert_eq!(version_of(longer.object()), version_of(marked.object()), "a longer grace changes nothing");
         let wrong = Preconditions { uid: Some("other".into()), ..any.clone() };
-        assert!(matches!(store.begin_delete(&PODS, "default", "p", None, &wrong), Err(StoreError::Conflict { .. })));
+        assert!(matches!(store.begin_delete(&PODS, "default", "p", None, &wrong), Err(StoreError::Precondition { .. })));
         let from = store.version();
         assert!(matches!(store.begin_delete(&PODS, "default", "p", Some(0), &any).unwrap(), Deletion::Removed(_)));
         assert_eq!(store.version(), from + 2, "a forced deletion is a mark and a removal");

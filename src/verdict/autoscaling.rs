@@ -1,18 +1,421 @@
+//! The autoscaler reaches a size in time, does not flap, and stays within a size. Sizes are *ready* replicas: a pod that is not
+//! ready serves nobody.
+
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::certificate::{Certificate, integrity};
+use super::draft::Draft;
+use super::level::{Step, hidden, steps};
+use super::moment::{Seen, decide};
+use super::pods::PodReady;
+use super::scaling;
+use super::window::Window;
+use super::within::Within;
+use super::words::count;
+use super::{Claim, Finding, Judge, Need, Verdict};
+use crate::names::ObjectRef;
+use crate::recording::History;
+use crate::recording::fact::AutoscalerSpec;
+use crate::recording::metric::{DESIRED_REPLICAS, EXISTS, READY_REPLICAS, REPLICAS};
+use crate::time::Offset;
+
+/// A watch delivers a change at once; this is what a busy machine adds.
+const RESOLUTION: Duration = Duration::from_millis(250);
+/// The mean rates of two phases differ by more than this before a change of the load explains a change of direction.
+const LOAD_CHANGE: f64 = 0.2;
+
+/// What the autoscaler must do in the window. Give at least one of `reach`, `reversals` and `at_most`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Spec {}
+pub struct Spec {
+    /// This many replicas become ready, counted from the start of the window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reach: Option<u32>,
+    /// How long that may take; `auto` derives it from the autoscaler's live spec and from how long pods took to become ready in
+    /// this run, and shows the arithmetic.
+    #[serde(default)]
+    pub within: Within,
+    /// How many times the autoscaler may change its mind: changes of direction of what it asks for that no change of the planned
+    /// load explains.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reversals: Option<u32>,
+    /// There are never more replicas than this, ready or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_most: Option<u32>,
+    /// Which autoscaler, as in `shop/hpa/checkout`; the target's when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<ObjectRef>,
+}
 
-impl super::Judge for Spec {
-    fn judge(&self, _claim: &super::Claim, _history: &super::History) -> Vec<super::Finding> {
-        Vec::new()
+/// What a check is judged on: an autoscaler that was seen.
+struct Subject<'a> {
+    object: ObjectRef,
+    window: Window,
+    /// The last spec that was seen before the window ended.
+    spec: &'a AutoscalerSpec,
+    spec_seen: u64,
+}
+
+impl Spec {
+    /// The checks that are asked for, each with its draft.
+    fn drafts(&self, claim: &Claim) -> Vec<(Check, Draft)> {
+        let mut drafts = Vec::new();
+        if let Some(reach) = self.reach {
+            let words = format!("{} become ready within {}", count(u64::from(reach), "replica"), self.within);
+            let draft = Draft::of(claim, "reach", words, "s");
+            drafts.push((
+                Check::Reach(reach),
+                match self.within {
+                    Within::Auto => draft.limit_source("auto: not derived"),
+                    Within::Span(span) => draft.limit(span.seconds()),
+                },
+            ));
+        }
+        if let Some(most) = self.reversals {
+            let words = format!("the autoscaler reverses at most {}", count(u64::from(most), "time"));
+            drafts.push((Check::Reversals(most), Draft::of(claim, "reversals", words, "1").limit(f64::from(most))));
+        }
+        if let Some(most) = self.at_most {
+            let words = format!("there are at most {}", count(u64::from(most), "replica"));
+            drafts.push((Check::AtMost(most), Draft::of(claim, "at_most", words, "replicas").limit(f64::from(most))));
+        }
+        drafts
     }
-    fn needs(&self) -> Vec<super::Need> {
-        Vec::new()
+
+    fn reach(&self, reach: u32, draft: Draft, subject: &Subject, history: &History) -> Finding {
+        let Subject { window, spec, .. } = subject;
+        let series = history.series(&spec.scales, READY_REPLICAS);
+        let ready = PodReady::measured(history, Some(&spec.scales));
+        let seen = steps(&series, window.from, window.to);
+        let draft = draft.samples(seen.len() as u64);
+        let Some(first) = seen.first().filter(|first| first.from == window.from) else {
+            return draft.inconclusive(format!(
+                "how many replicas of {} were ready when the window opened was never recorded: is it observed?",
+                spec.scales
+            ));
+        };
+        let start = first.value as u32;
+        let (bound, draft) = match self.within {
+            Within::Span(span) => (span.duration(), draft),
+            Within::Auto => match scaling::bound(spec, start, reach, ready) {
+                Ok(bound) => (bound.within, draft.limit(bound.within.as_secs_f64()).limit_source(bound.source)),
+                Err(never) => {
+                    let most = seen.iter().map(|step| step.value as u32).max().unwrap_or(start);
+                    let draft = draft.evidence([subject.spec_seen]);
+                    return if most >= reach {
+                        draft.inconclusive(format!("{never}; yet {most} were ready: somebody else scales it"))
+                    } else {
+                        draft.end(Verdict::Fail, format!("{never}; {most} were ready at most"))
+                    };
+                }
+            },
+        };
+        if start >= reach {
+            return draft.evidence(first.n).inconclusive(format!(
+                "{} were ready before the window opened, so nothing was shown: start smaller or reach for more",
+                count(u64::from(start), "replica")
+            ));
+        }
+        let arrived = seen.iter().find(|step| step.value >= f64::from(reach));
+        let most = seen.iter().max_by(|a, b| a.value.total_cmp(&b.value).then(b.from.cmp(&a.from)));
+        let evidence: Vec<u64> = arrived.or(most).and_then(|step| step.n).into_iter().collect();
+        let draft = draft.evidence(evidence).evidence([subject.spec_seen]);
+        let after = arrived.map(|step| step.from.since(window.from));
+        let watched = window.to.since(window.from);
+        let draft = match after {
+            Some(after) => draft.observed(after.as_secs_f64()),
+            None => draft,
+        };
+        let (verdict, said) = decide(after.map_or(Seen::NotWithin(watched), Seen::After), bound, RESOLUTION);
+        let reached = match most {
+            Some(most) if arrived.is_none() => format!(" ({} were ready at most, from {start})", most.value),
+            _ => format!(" (from {start})"),
+        };
+        let said = format!("ready replica number {reach} {said}{reached}");
+        if verdict == Verdict::Pass {
+            return draft.end(verdict, said);
+        }
+        // A gap could hide an arrival, never undo one.
+        let until = (window.from + bound).min(window.to);
+        match blind(history, &[&spec.scales], window.from, until) {
+            Some((why, events)) => draft.evidence(events).inconclusive(why),
+            None => draft.notes(&self.explain(subject, history)).end(verdict, said),
+        }
     }
+
+    /// What the autoscaler said about itself in the window, where that may explain why it did not scale.
+    fn explain(&self, subject: &Subject, history: &History) -> Vec<String> {
+        let mut notes = Vec::new();
+        for event in &history.events {
+            if event.t_ns >= subject.window.to {
+                break;
+            }
+            let crate::recording::fact::Fact::Condition { object, condition, status, reason, message } = &event.fact else {
+                continue;
+            };
+            let telling = (condition == "ScalingActive" && status == "False")
+                || (condition == "AbleToScale" && status == "False")
+                || (condition == "ScalingLimited" && status == "True");
+            if telling && crate::recording::history::same_object(object, &subject.object) {
+                notes.push(format!("the autoscaler said {condition}={status}, {reason}: {message} (event {})", event.n));
+            }
+        }
+        let from = notes.len().saturating_sub(3);
+        notes.split_off(from)
+    }
+
+    fn reversals(&self, most: u32, draft: Draft, subject: &Subject, history: &History) -> Finding {
+        let Window { from, to } = subject.window;
+        // What the autoscaler asks for; what the workload was asked for, where the autoscaler was not read.
+        let mut series = history.series(&subject.object, DESIRED_REPLICAS);
+        if series.is_empty() {
+            series = history.series(&subject.spec.scales, DESIRED_REPLICAS);
+        }
+        let seen = steps(&series, from, to);
+        let draft = draft.samples(seen.len() as u64);
+        if seen.is_empty() {
+            return draft.inconclusive(format!("what {} asks for was never recorded: is it observed?", subject.object));
+        }
+        let turns = reversals(&seen, &load_changes(history, from, to));
+        let found = turns.len() as f64;
+        let draft = draft.observed(found).evidence(turns.iter().filter_map(|turn| turn.n));
+        let path: Vec<String> = seen.iter().map(|step| format!("{}", step.value)).collect();
+        let said = format!("{} without a change of the load ({})", count(turns.len() as u64, "reversal"), path.join(", "));
+        if turns.len() as u64 > u64::from(most) {
+            return draft.end(Verdict::Fail, format!("{said}, {most} allowed: give scaling down a stabilization window"));
+        }
+        match blind(history, &[&subject.object, &subject.spec.scales], from, to) {
+            Some((why, events)) => draft.evidence(events).inconclusive(why),
+            None => draft.end(Verdict::Pass, format!("{said}, {most} allowed")),
+        }
+    }
+
+    fn at_most(&self, most: u32, draft: Draft, subject: &Subject, history: &History) -> Finding {
+        let Window { from, to } = subject.window;
+        let of = &subject.spec.scales;
+        let seen: Vec<Step> =
+            [REPLICAS, READY_REPLICAS].iter().flat_map(|metric| steps(&history.series(of, metric), from, to)).collect();
+        let draft = draft.samples(seen.len() as u64);
+        let Some(highest) = seen.iter().max_by(|a, b| a.value.total_cmp(&b.value).then(b.from.cmp(&a.from))) else {
+            return draft.inconclusive(format!("the size of {of} was never recorded: is it observed?"));
+        };
+        let draft = draft.observed(highest.value).evidence(highest.n);
+        let said = format!("at most {} at a time", count(highest.value as u64, "replica"));
+        if highest.value > f64::from(most) {
+            return draft.end(Verdict::Fail, format!("{said}, {most} allowed"));
+        }
+        match blind(history, &[of], from, to) {
+            Some((why, events)) => draft.evidence(events).inconclusive(why),
+            None => draft.end(Verdict::Pass, format!("{said}, {most} allowed")),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Check {
+    Reach(u32),
+    Reversals(u32),
+    AtMost(u32),
+}
+
+impl Judge for Spec {
+    fn judge(&self, claim: &Claim, history: &History) -> Vec<Finding> {
+        let drafts = self.drafts(claim);
+        let all =
+            |finish: &dyn Fn(Check, Draft) -> Finding| drafts.iter().cloned().map(|(check, draft)| finish(check, draft)).collect();
+
+        let Some(object) = self.of.clone().or_else(|| history.started.autoscaler.clone()) else {
+            return all(&|_, draft| draft.inconclusive("no autoscaler is named: give `target.autoscaler` or `of`"));
+        };
+        let window = match Window::of(&claim.over, history) {
+            Ok(window) => window,
+            Err(blind) => return all(&|_, draft| draft.evidence(blind.evidence.clone()).inconclusive(blind.why.clone())),
+        };
+        let torn = integrity(history);
+        if !torn.is_empty() {
+            return all(&|_, draft| draft.window(window.from, window.to).inconclusive(torn.join("; ")));
+        }
+        let Some((spec_seen, _, spec)) = history.autoscaler(&object).into_iter().rfind(|(_, t, _)| *t < window.to) else {
+            return all(&|check, draft| absent(&object, check, draft.window(window.from, window.to), &window, history));
+        };
+        // An autoscaler answers the load that there was; a load that was not the planned one asks it another question.
+        let blame = Certificate::over(history, window.from, window.to, None).blame();
+        let subject = Subject { object, window, spec, spec_seen };
+        all(&|check, draft| {
+            let draft = draft.window(subject.window.from, subject.window.to);
+            match (&blame, check) {
+                (Some(blame), _) => draft.inconclusive(blame.clone()),
+                (None, Check::Reach(reach)) => self.reach(reach, draft, &subject, history),
+                (None, Check::Reversals(most)) => self.reversals(most, draft, &subject, history),
+                (None, Check::AtMost(most)) => self.at_most(most, draft, &subject, history),
+            }
+        })
+    }
+
+    fn needs(&self) -> Vec<Need> {
+        let mut needs = Vec::new();
+        if self.of.is_none() {
+            needs.push(Need::Autoscaler);
+        }
+        let never = |why: String| Need::Never { why };
+        if self.reach.is_none() && self.reversals.is_none() && self.at_most.is_none() {
+            needs.push(never(
+                "it claims nothing: give `reach`, `reversals` or `at_most`, as in {reach: 5, within: auto}".to_owned(),
+            ));
+        }
+        if self.reach.is_none() && self.within != Within::Auto {
+            needs.push(never("`within` says how long `reach` may take, and there is no `reach`".to_owned()));
+        }
+        if let (Some(reach), Some(most)) = (self.reach, self.at_most)
+            && reach > most
+        {
+            needs.push(never(format!("nothing reaches {reach} and stays at {most} or fewer")));
+        }
+        if self.reach == Some(0) {
+            needs.push(never("every workload reaches 0 replicas: reach for more than it starts with".to_owned()));
+        }
+        needs
+    }
+
     fn describe(&self) -> String {
-        String::new()
+        let of = self.of.as_ref().map_or("the autoscaler".to_owned(), ToString::to_string);
+        let mut parts = Vec::new();
+        if let Some(reach) = self.reach {
+            parts.push(match self.within {
+                Within::Auto => format!("makes {reach} replicas ready as soon as its own rules allow"),
+                Within::Span(span) => format!("makes {reach} replicas ready within {span}"),
+            });
+        }
+        if let Some(most) = self.reversals {
+            parts.push(format!("reverses at most {}", count(u64::from(most), "time")));
+        }
+        if let Some(most) = self.at_most {
+            parts.push(format!("never has more than {}", count(u64::from(most), "replica")));
+        }
+        format!("{of} {}", parts.join(", "))
+    }
+}
+
+/// The autoscaler was never seen: a complete watch that shows nothing is a broken promise, no watch at all is nothing.
+fn absent(object: &ObjectRef, check: Check, draft: Draft, window: &Window, history: &History) -> Finding {
+    let exists = history.series(object, EXISTS);
+    let looked = exists.iter().rfind(|(_, t, _)| *t < window.to);
+    match looked {
+        Some((n, _, 0.0)) => {
+            let draft = draft.evidence([*n]);
+            let why =
+                format!("there is no autoscaler {object}: the cluster was watched and has none, so nothing scales its workload");
+            match check {
+                Check::Reach(_) => {
+                    let draft = match history.started.workload.as_ref() {
+                        Some(workload) => {
+                            let seen = steps(&history.series(workload, READY_REPLICAS), window.from, window.to);
+                            let most = seen.iter().max_by(|a, b| a.value.total_cmp(&b.value).then(b.from.cmp(&a.from)));
+                            match most {
+                                Some(most) => draft
+                                    .evidence(most.n)
+                                    .note(format!("{workload} had at most {} ready", count(most.value as u64, "replica"))),
+                                None => draft,
+                            }
+                        }
+                        None => draft,
+                    };
+                    draft.end(Verdict::Fail, format!("{why}; apply a HorizontalPodAutoscaler, or correct `target.autoscaler`"))
+                }
+                Check::Reversals(_) | Check::AtMost(_) => draft.inconclusive(why),
+            }
+        }
+        _ => {
+            let (why, events) = hidden(history, &[object], Offset::from_nanos(i64::MIN / 2), window.to)
+                .unwrap_or_else(|| ("is it observed, and may it be read?".to_owned(), Vec::new()));
+            draft.evidence(events).inconclusive(format!("autoscaler {object} was never observed: {why}"))
+        }
+    }
+}
+
+fn blind(history: &History, objects: &[&ObjectRef], from: Offset, to: Offset) -> Option<(String, Vec<u64>)> {
+    if from >= to { None } else { hidden(history, objects, from, to) }
+}
+
+/// Up or down.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Direction {
+    Up,
+    Down,
+}
+
+impl Direction {
+    fn of(before: f64, after: f64) -> Option<Direction> {
+        match after.total_cmp(&before) {
+            std::cmp::Ordering::Greater => Some(Direction::Up),
+            std::cmp::Ordering::Less => Some(Direction::Down),
+            std::cmp::Ordering::Equal => None,
+        }
+    }
+}
+
+/// The steps that turn around without a change of the load in their direction. Each change of the load explains one turn.
+fn reversals<'a>(seen: &'a [Step], loads: &[(Offset, Direction)]) -> Vec<&'a Step> {
+    let mut loads: Vec<(Offset, Direction)> = loads.to_vec();
+    let mut last: Option<Direction> = None;
+    let mut turns = Vec::new();
+    for pair in seen.windows(2) {
+        let Some(direction) = Direction::of(pair[0].value, pair[1].value) else { continue };
+        if last.is_some_and(|last| last != direction) {
+            match loads.iter().position(|(t, load)| *load == direction && *t <= pair[1].from) {
+                Some(index) => _ = loads.remove(index),
+                None => turns.push(&pair[1]),
+            }
+        }
+        last = Some(direction);
+    }
+    turns
+}
+
+/// When the planned load went up or down, as far as a phase's mean rate tells; up to a stabilization window before `from` too, since an
+/// autoscaler answers late.
+fn load_changes(history: &History, from: Offset, to: Offset) -> Vec<(Offset, Direction)> {
+    const ANSWERS_WITHIN: Duration = Duration::from_secs(300);
+    let rate = |phase: &crate::recording::fact::PhaseSpan| {
+        let due: u64 = history.started.loads.iter().filter_map(|load| load.intended.get(&phase.name)).sum();
+        due as f64 / phase.end.since(phase.start).as_secs_f64().max(1e-9)
+    };
+    history
+        .started
+        .phases
+        .windows(2)
+        .filter_map(|pair| {
+            let (before, after) = (rate(&pair[0]), rate(&pair[1]));
+            let changed = (after - before).abs() > LOAD_CHANGE * before.max(after);
+            let near = pair[1].start >= from - ANSWERS_WITHIN && pair[1].start < to;
+            (changed && near).then(|| Direction::of(before, after).map(|direction| (pair[1].start, direction)))?
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_turns_that_the_load_does_not_explain_count() {
+        let at = |s: i64| Offset::from_nanos(s * 1_000_000_000);
+        let series: Vec<(u64, Offset, f64)> = [(0, 1.0), (5, 4.0), (10, 6.0), (40, 3.0), (45, 5.0), (50, 1.0)]
+            .iter()
+            .enumerate()
+            .map(|(n, (t, v))| (n as u64, at(*t), *v))
+            .collect();
+        let seen = steps(&series, at(0), at(60));
+        let values = |turns: Vec<&Step>| turns.iter().map(|turn| turn.value).collect::<Vec<_>>();
+        assert_eq!(values(reversals(&seen, &[])), [3.0, 5.0, 1.0]);
+        assert_eq!(values(reversals(&seen, &[(at(30), Direction::Down)])), [5.0, 1.0]);
+        assert_eq!(
+            values(reversals(&seen, &[(at(45), Direction::Down)])),
+            [3.0, 5.0],
+            "a load that fell later explains nothing earlier"
+        );
     }
 }

@@ -11,12 +11,28 @@ use serde::{Deserialize, Serialize};
 use crate::kinds::kinds;
 use crate::names::{Anchor, Name};
 use crate::recording::History;
+use crate::units::Span;
 
+mod amplification;
 mod autoscaling;
+pub mod certificate;
+mod draft;
+mod level;
+mod moment;
 mod overload;
+mod pods;
+mod ratio;
+mod recovery;
 mod resilience;
+mod scaling;
 mod slo;
+pub mod statistics;
 mod threshold;
+mod window;
+mod within;
+mod words;
+
+pub use certificate::Certificate;
 
 kinds! {
     /// What can be claimed.
@@ -64,6 +80,11 @@ pub trait Judge {
 
     /// The claim in words, for a person.
     fn describe(&self) -> String;
+
+    /// The tightest latency that the claim holds the service to, if it does: it decides how late the generator may be.
+    fn latency_limit(&self) -> Option<Span> {
+        None
+    }
 }
 
 /// Something without which a claim can never be decided.
@@ -147,4 +168,16 @@ pub struct Finding {
 /// Judges every claim, in the order of the plan.
 pub fn judge(claims: &[Claim], history: &History) -> Vec<Finding> {
     claims.iter().flat_map(|claim| claim.spec.judge(claim, history)).collect()
+}
+
+/// The certificate of the whole run, held against the tightest latency limit of `claims`.
+pub fn certificate(claims: &[Claim], history: &History) -> Certificate {
+    Certificate::of_run(history, claims.iter().filter_map(|claim| claim.spec.latency_limit()).min().map(Span::duration))
+}
+
+/// The verdict of a run: the worst of its findings, and never PASS on a certificate that is not valid.
+pub fn overall(findings: &[Finding], certificate: &Certificate) -> Verdict {
+    let of_generator = if certificate.valid { Verdict::Pass } else { Verdict::Inconclusive };
+    let of_claims = Verdict::worst(findings.iter().map(|finding| finding.verdict));
+    of_claims.max(of_generator)
 }

@@ -1,18 +1,288 @@
+//! Availability and latency objectives over a window. Each is a share of bad requests against a budget: "p99 <= L" is judged
+//! exactly as "at most 1% of the requests took longer than L", with its own bounds.
+
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::certificate::Certificate;
+use super::draft::{Draft, heaviest};
+use super::ratio::Share;
+use super::statistics::{least_samples, overdispersion, quantile};
+use super::window::Window;
+use super::words::{micros, percent};
+use super::{Claim, Finding, Judge, Need, Verdict};
+use crate::names::Name;
+use crate::recording::History;
+use crate::recording::fact::{Counts, Outcome};
+use crate::recording::sink::Measure;
+use crate::units::{Ratio, Span};
+
+/// Service level objectives. Give at least one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Spec {}
+pub struct Spec {
+    /// The share of requests that must be answered as asked. Failed and timed out requests are bad; rejected ones are as
+    /// `rejected` says; requests that Squall never sent count neither way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub available: Option<Ratio>,
+    /// Half of the requests take at most this long. Latency is that of answered and timed out requests, from the intended start;
+    /// a timed out one is slower than any limit. Rejected and failed ones have no latency that a user would call one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p50: Option<Span>,
+    /// 90% of the requests take at most this long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p90: Option<Span>,
+    /// 95% of the requests take at most this long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p95: Option<Span>,
+    /// 99% of the requests take at most this long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p99: Option<Span>,
+    /// 99.9% of the requests take at most this long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p999: Option<Span>,
+    /// Only requests of this load; of every load together when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<Name>,
+    /// What a rejected request (429, 503) is to `available`.
+    #[serde(default, skip_serializing_if = "Rejected::is_bad")]
+    pub rejected: Rejected,
+}
 
-impl super::Judge for Spec {
-    fn judge(&self, _claim: &super::Claim, _history: &super::History) -> Vec<super::Finding> {
-        Vec::new()
+/// What a rejected request is to availability.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Rejected {
+    /// Not available.
+    #[default]
+    Bad,
+    /// Left out of the count: use it where refusing is right, and something else (`overload`) judges how it is done.
+    Excluded,
+}
+
+impl Rejected {
+    fn is_bad(&self) -> bool {
+        *self == Rejected::Bad
     }
-    fn needs(&self) -> Vec<super::Need> {
-        Vec::new()
+
+    /// Bad ones and all that count.
+    pub(super) fn share_of(self, counts: &Counts) -> (u64, u64) {
+        let bad = counts.failed + counts.timed_out + if self == Rejected::Bad { counts.rejected } else { 0 };
+        (bad, bad + counts.ok)
     }
+}
+
+/// The outcomes whose latency is judged.
+const WITH_LATENCY: [Outcome; 2] = [Outcome::Ok, Outcome::TimedOut];
+
+impl Spec {
+    /// The latency objectives: check, quantile, limit.
+    fn quantiles(&self) -> impl Iterator<Item = (&'static str, f64, Span)> {
+        [
+            ("p50", 0.5, self.p50),
+            ("p90", 0.9, self.p90),
+            ("p95", 0.95, self.p95),
+            ("p99", 0.99, self.p99),
+            ("p999", 0.999, self.p999),
+        ]
+        .into_iter()
+        .filter_map(|(check, q, limit)| Some((check, q, limit?)))
+    }
+
+    fn of_load(&self) -> String {
+        self.load.as_ref().map(|load| format!(" of {load}")).unwrap_or_default()
+    }
+
+    fn available(&self, draft: Draft, target: Ratio, window: &Window, history: &History, blame: Option<&str>) -> Finding {
+        let budget = budget(target.fraction());
+        let seconds: Vec<(u64, u64)> = history
+            .per_second(self.load.as_ref(), window.from, window.to)
+            .iter()
+            .map(|(_, counts)| self.rejected.share_of(counts))
+            .collect();
+        let bad = Share::of_process(seconds);
+        let counts = history.counts(self.load.as_ref(), window.from, window.to);
+        let draft = draft.samples(bad.n).evidence(heaviest(history, self.load.as_ref(), window.from, window.to, |tally| {
+            self.rejected.share_of(&tally.counts).0
+        }));
+        if bad.n == 0 {
+            return draft.inconclusive("no request was due in this window: give it load, or judge another");
+        }
+        let draft = draft.observed((1.0 - bad.point) * 100.0).interval((1.0 - bad.high) * 100.0, (1.0 - bad.low) * 100.0);
+        let draft = match causes(history, self.load.as_ref(), window) {
+            Some(causes) if bad.bad > 0 => draft.note(format!("why: {causes}")),
+            _ => draft,
+        };
+        if let Some(blame) = blame {
+            return draft.inconclusive(blame);
+        }
+        let said = format!(
+            "{} of {} were not answered as asked ({} failed, {} timed out, {} rejected{}): {}",
+            bad.bad,
+            bad.n,
+            counts.failed,
+            counts.timed_out,
+            counts.rejected,
+            if self.rejected == Rejected::Excluded { " and left out" } else { "" },
+            bad.words()
+        );
+        let allowed = percent(budget);
+        match bad.against(budget) {
+            Verdict::Pass => draft.end(Verdict::Pass, format!("{said}, {allowed} allowed")),
+            Verdict::Fail => draft.end(Verdict::Fail, format!("{said}, {allowed} allowed")),
+            Verdict::Inconclusive => draft.inconclusive(format!("{said}, {allowed} allowed: {}", bad.way_out(budget))),
+        }
+    }
+
+    fn latency(&self, draft: Draft, (q, limit): (f64, Span), window: &Window, history: &History, blame: Option<&str>) -> Finding {
+        let load = self.load.as_ref();
+        let budget = budget(q);
+        let limit_us = u64::try_from(limit.duration().as_micros()).unwrap_or(u64::MAX);
+        let counts = history.counts(load, window.from, window.to);
+        // Answers are judged by their histograms; timed out requests by their count, since how long they would have taken is not known.
+        let slow = history.above_per_second(load, &[Outcome::Ok], Measure::Response, limit_us, window.from, window.to);
+        let mut seconds: BTreeMap<i64, (u64, u64)> = slow;
+        let measured: u64 = seconds.values().map(|(_, all)| all).sum();
+        for (second, counts) in history.per_second(load, window.from, window.to) {
+            let (bad, all) = seconds.entry(second).or_default();
+            *bad += counts.timed_out;
+            *all += counts.timed_out;
+        }
+        let share = Share::of_process(seconds.values().copied());
+        let histogram = history.histogram(load, &WITH_LATENCY, Measure::Response, window.from, window.to);
+        let draft = draft.samples(share.n).evidence(heaviest(history, load, window.from, window.to, |tally| {
+            seconds.get(&tally.second).map_or(0, |(bad, _)| if tally.counts.ended() > 0 { *bad } else { 0 })
+        }));
+        if share.n == 0 {
+            return draft.inconclusive("no request was answered in this window, so none has a latency: see what became of them");
+        }
+        let mut draft = draft;
+        let mut quantile_words = String::new();
+        // Clustering at the quantile itself, not at the limit: what is shown is where the quantile lies.
+        if let Some(plain) = quantile(&histogram, q, 1.0) {
+            let above = history.above_per_second(load, &WITH_LATENCY, Measure::Response, plain.value, window.from, window.to);
+            let interval = quantile(&histogram, q, overdispersion(above.values().copied())).unwrap_or(plain);
+            draft = draft.observed(interval.value as f64 / 1e3).interval(interval.low as f64 / 1e3, interval.high as f64 / 1e3);
+            quantile_words =
+                format!("{} (95% interval {} to {}); ", micros(interval.value), micros(interval.low), micros(interval.high));
+        }
+        let others = counts.rejected + counts.failed;
+        if others > 0 {
+            let share = others as f64 / (others + share.n) as f64;
+            draft = draft.note(format!(
+                "latency speaks of the {} that were answered or timed out; {} were rejected or failed",
+                percent(1.0 - share),
+                percent(share)
+            ));
+        }
+        if counts.timed_out > 0 {
+            draft = draft.note(format!(
+                "{} timed out: they took at least their timeout, and count as slower than the limit",
+                counts.timed_out
+            ));
+        }
+        if let Some(blame) = blame {
+            return draft.inconclusive(blame);
+        }
+        if measured + counts.ok / 1000 < counts.ok {
+            return draft
+                .inconclusive(format!("latency was recorded for {measured} of {} answers: latency.hlog is incomplete", counts.ok));
+        }
+        let said = format!("{quantile_words}{} of {} took longer than {limit}: {}", share.bad, share.n, share.words());
+        let allowed = percent(budget);
+        match share.against(budget) {
+            Verdict::Pass => draft.end(Verdict::Pass, format!("{said}, {allowed} allowed")),
+            Verdict::Fail => draft.end(Verdict::Fail, format!("{said}, {allowed} allowed")),
+            Verdict::Inconclusive => draft.inconclusive(format!("{said}, {allowed} allowed: {}", share.way_out(budget))),
+        }
+    }
+}
+
+/// One minus the share that must be good, without the last-digit noise of the subtraction.
+fn budget(good: f64) -> f64 {
+    ((1.0 - good) * 1e12).round() / 1e12
+}
+
+/// The commonest causes of requests that did not end well: `503 x status 503, 12 x reset`.
+pub(super) fn causes(history: &History, load: Option<&Name>, window: &Window) -> Option<String> {
+    let mut causes: BTreeMap<&str, u64> = BTreeMap::new();
+    for (_, tally) in history.windows_in(load, window.from, window.to) {
+        for (cause, count) in &tally.causes {
+            *causes.entry(cause).or_default() += count;
+        }
+    }
+    let mut causes: Vec<(&str, u64)> = causes.into_iter().collect();
+    causes.sort_by_key(|(cause, count)| (std::cmp::Reverse(*count), *cause));
+    let words: Vec<String> = causes.iter().take(3).map(|(cause, count)| format!("{count} x {cause}")).collect();
+    (!words.is_empty()).then(|| words.join(", "))
+}
+
+impl Judge for Spec {
+    fn judge(&self, claim: &Claim, history: &History) -> Vec<Finding> {
+        let window = Window::of(&claim.over, history);
+        let blame = window.as_ref().ok().and_then(|window| {
+            Certificate::over(history, window.from, window.to, self.latency_limit().map(Span::duration)).blame()
+        });
+        let rounded = "the window does not start and end on whole seconds; the requests of the seconds that it cuts are counted in";
+        let open = |draft: Draft| match &window {
+            Ok(window) => {
+                let draft = draft.window(window.from, window.to);
+                if history.rounds(self.load.as_ref(), window.from, window.to) { draft.note(rounded) } else { draft }
+            }
+            Err(_) => draft,
+        };
+        let mut findings = Vec::new();
+        if let Some(target) = self.available {
+            let words = format!("{target} of requests{} are answered as asked", self.of_load());
+            let draft = open(Draft::of(claim, "available", words, "%").limit(target.percent()));
+            findings.push(match &window {
+                Ok(window) => self.available(draft, target, window, history, blame.as_deref()),
+                Err(blind) => draft.evidence(blind.evidence.clone()).inconclusive(blind.why.clone()),
+            });
+        }
+        for (check, q, limit) in self.quantiles() {
+            let words = format!("{} of requests{} answer within {limit}", percent(q), self.of_load());
+            let draft = open(Draft::of(claim, check, words, "ms").limit(limit.millis()));
+            findings.push(match &window {
+                Ok(window) => self.latency(draft, (q, limit), window, history, blame.as_deref()),
+                Err(blind) => draft.evidence(blind.evidence.clone()).inconclusive(blind.why.clone()),
+            });
+        }
+        findings
+    }
+
+    fn needs(&self) -> Vec<Need> {
+        let mut needs: Vec<Need> = self.load.iter().cloned().map(Need::Load).collect();
+        let sample = |name: &str, budget| Need::Samples {
+            least: least_samples(budget),
+            why: format!("{name} needs {} to pass at 95% confidence", super::words::count(least_samples(budget), "request")),
+        };
+        match self.available.map(|target| budget(target.fraction())) {
+            Some(0.0) => needs.push(Need::Never {
+                why: "100% available cannot be shown by any number of requests; claim what must be shown, as in 99.9%".to_owned(),
+            }),
+            Some(budget) => needs.push(sample("available", budget)),
+            None => {}
+        }
+        needs.extend(self.quantiles().map(|(check, q, _)| sample(check, budget(q))));
+        if self.available.is_none() && self.quantiles().next().is_none() {
+            needs.push(Need::Never { why: "it claims nothing: give `available` or a percentile, as in {p99: 300ms}".to_owned() });
+        }
+        needs
+    }
+
     fn describe(&self) -> String {
-        String::new()
+        let mut parts: Vec<String> = Vec::new();
+        if let Some(target) = self.available {
+            parts.push(format!("{target} of requests{} are answered as asked", self.of_load()));
+        }
+        parts.extend(self.quantiles().map(|(_, q, limit)| format!("{} answer within {limit}", percent(q))));
+        parts.join(", ")
+    }
+
+    fn latency_limit(&self) -> Option<Span> {
+        self.quantiles().map(|(_, _, limit)| limit).min()
     }
 }

@@ -7,9 +7,8 @@ use serde_json::{Value, json};
 
 use super::{Queue, Shared, queue_own};
 use crate::sandbox::feed::{Feed, News};
-use crate::sandbox::objects::{controlled_by, has_ended, is_controlled_by, is_leaving, is_ready, key};
+use crate::sandbox::objects::{controlled_by, has_ended, is_controlled_by, is_leaving, is_ready, key, selects};
 use crate::sandbox::resource::{ENDPOINTS, ENDPOINTSLICES, PODS, SERVICES};
-use crate::sandbox::selector;
 use crate::sandbox::store::{seconds, text};
 use crate::time::wall_now;
 
@@ -27,7 +26,7 @@ pub async fn run(shared: Shared) {
                 for service in shared.store.list(&SERVICES, None).0 {
                     let concerns = |pod: &Value| {
                         text(pod, "namespace") == text(&service, "namespace")
-                            && selector::map_matches(&service["spec"]["selector"], &pod["metadata"]["labels"])
+                            && selects(&service["spec"]["selector"], &pod["metadata"]["labels"])
                     };
                     if changed.iter().any(|c| concerns(&c.object) || c.previous.as_deref().is_some_and(&concerns)) {
                         queue.insert(key(&service));
@@ -48,7 +47,7 @@ fn sync(shared: &Shared, ns: &str, name: &str) {
     }
     let pods = shared.store.list(&PODS, Some(ns)).0;
     let chosen = pods.iter().filter(|pod| {
-        selector::map_matches(&service["spec"]["selector"], &pod["metadata"]["labels"])
+        selects(&service["spec"]["selector"], &pod["metadata"]["labels"])
             && pod["status"]["podIP"].as_str().is_some_and(|ip| !ip.is_empty())
             && !has_ended(pod)
     });

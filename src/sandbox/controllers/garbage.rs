@@ -1,4 +1,5 @@
-//! Takes away what has lost its owner, empties a namespace that is going, and honours the orphan and foreground policies of a deletion.
+//! Takes away what has lost its owner, honours the orphan and foreground policies of a deletion, and gives every namespace its account.
+//! Namespaces that are going are the API server's business.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -43,19 +44,12 @@ fn collect(shared: &Shared, resource: &'static Resource, batch: VecDeque<News>) 
             emptied = true;
             orphaned(shared, object);
         } else if is_leaving(object) {
-            if *resource == NAMESPACES {
-                empty(shared, text(object, "name"));
-            } else {
-                by_policy(shared, resource, object);
-            }
+            by_policy(shared, resource, object);
         } else if *resource == NAMESPACES && change.kind == ChangeKind::Added {
             give_account(shared, text(object, "name"));
         }
     }
     if emptied {
-        for namespace in shared.store.list(&NAMESPACES, None).0.iter().filter(|ns| is_leaving(ns)) {
-            empty(shared, text(namespace, "name"));
-        }
         // A foreground deletion may have waited for what just went.
         for resource in OWNERS {
             for object in shared.store.list(resource, None).0.iter().filter(|o| is_leaving(o) && has(o, "foregroundDeletion")) {
@@ -140,19 +134,4 @@ fn by_policy(shared: &Shared, resource: &'static Resource, object: &Value) {
         }
         Ok(())
     });
-}
-
-/// Deletes all that a namespace holds; when nothing is left, lets the namespace go.
-fn empty(shared: &Shared, ns: &str) {
-    let namespaced = || RESOURCES.iter().copied().filter(|r| r.namespaced);
-    let held = || namespaced().flat_map(|r| shared.store.list(r, Some(ns)).0.into_iter().map(move |o| (r, o)));
-    for (resource, object) in held().filter(|(_, o)| !is_leaving(o)).collect::<Vec<_>>() {
-        let _ = shared.store.begin_delete(resource, ns, text(&object, "name"), None, &Preconditions::default());
-    }
-    if held().next().is_none() {
-        let _ = shared.store.update(&NAMESPACES, "", ns, |namespace| {
-            namespace["spec"]["finalizers"] = json!([]);
-            Ok(())
-        });
-    }
 }

@@ -3,13 +3,11 @@
 
 pub mod autoscaler;
 mod deployment;
-mod disruption;
 mod endpoints;
 mod garbage;
 mod node;
 mod replicaset;
 mod scheduler;
-mod service;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -42,12 +40,10 @@ pub struct Shared {
 /// Starts them all; they end when the set is dropped.
 pub fn start(shared: &Shared, tasks: &mut JoinSet<()>) {
     node::register(shared);
-    tasks.spawn(service::run(shared.clone()));
     tasks.spawn(endpoints::run(shared.clone()));
     tasks.spawn(deployment::run(shared.clone()));
     tasks.spawn(replicaset::run(shared.clone()));
     tasks.spawn(scheduler::run(shared.clone()));
-    tasks.spawn(disruption::run(shared.clone()));
     tasks.spawn(garbage::run(shared.clone()));
     tasks.spawn(autoscaler::run(shared.clone()));
 }

@@ -11,11 +11,10 @@ use super::{Queue, Shared, queue_own, queue_owners};
 use crate::sandbox::feed::Feed;
 use crate::sandbox::objects::{
     Key, Updates, condition, controlled_by, has_ended, int, is_active, is_controlled_by, is_leaving, is_ready, key, millis,
-    qos_class, set_condition,
+    qos_class, selects, set_condition,
 };
 use crate::sandbox::recorder::Recorder;
 use crate::sandbox::resource::{PODS, REPLICASETS};
-use crate::sandbox::selector;
 use crate::sandbox::store::{Preconditions, text};
 use crate::time::{monotonic_now, wall_now};
 
@@ -144,7 +143,7 @@ fn write_status(shared: &Shared, set: &Value, failure: Option<(&str, String)>) -
     let pods = owned(shared, set);
     let active = || pods.iter().filter(|pod| is_active(pod));
     let labels = &set["spec"]["template"]["metadata"]["labels"];
-    let labelled = active().filter(|pod| selector::map_matches(labels, &pod["metadata"]["labels"])).count();
+    let labelled = active().filter(|pod| selects(labels, &pod["metadata"]["labels"])).count();
     let ready: Vec<_> = active().filter(|pod| is_ready(pod)).collect();
     let leaving = pods.iter().filter(|pod| is_leaving(pod) && !has_ended(pod)).count();
 

@@ -19,11 +19,11 @@ use self::spec::Spec;
 use super::Shared;
 use super::replicaset::until;
 use crate::sandbox::feed::{Feed, News};
-use crate::sandbox::objects::{Key, Updates, condition, is_leaving, key, millis, set_condition};
+use crate::sandbox::objects::{Key, Updates, condition, is_leaving, key, millis, selects, set_condition};
 use crate::sandbox::quantity;
 use crate::sandbox::recorder::Recorder;
 use crate::sandbox::resource::{DEPLOYMENTS, HPAS, PODS, REPLICASETS, Resource};
-use crate::sandbox::selector;
+use crate::sandbox::selector::Selector;
 use crate::sandbox::store::{ChangeKind, seconds, text};
 use crate::time::{monotonic_now, wall_now};
 use crate::units::Span;
@@ -133,11 +133,11 @@ impl Controller {
         self.selectors.insert(at.clone(), chooses.clone());
         let current = target["spec"]["replicas"].as_i64().and_then(|n| i32::try_from(n).ok()).unwrap_or(1);
         let pods = self.shared.store.list(&PODS, Some(ns)).0;
-        let pods: Vec<_> = pods.into_iter().filter(|pod| selector::matches(&chooses, &pod["metadata"]["labels"])).collect();
+        let pods: Vec<_> = pods.into_iter().filter(|pod| selects(&chooses, &pod["metadata"]["labels"])).collect();
         let claimants = self.claimants(at, &pods);
         let readings = metrics::read(&self.shared, ns, &spec, &pods).await;
         let views: Vec<PodView> = pods.iter().map(|pod| view(pod)).collect();
-        let words = selector::to_text(&chooses);
+        let words = Selector::of(&chooses).unwrap_or_default().to_string();
 
         let now = wall_now();
         let memory = self.memories.entry(at.clone()).or_default();
@@ -210,7 +210,7 @@ impl Controller {
 
     /// Every autoscaler of the namespace whose target's selector chooses one of these pods.
     fn claimants(&self, at: &Key, pods: &[std::sync::Arc<Value>]) -> Vec<String> {
-        let claims = |chooses: &Value| pods.iter().any(|pod| selector::matches(chooses, &pod["metadata"]["labels"]));
+        let claims = |chooses: &Value| pods.iter().any(|pod| selects(chooses, &pod["metadata"]["labels"]));
         let others = self.selectors.iter().filter(|(other, chooses)| other.0 == at.0 && claims(chooses));
         others.map(|((ns, name), _)| format!("{ns}/{name}")).collect()
     }

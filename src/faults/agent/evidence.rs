@@ -1,0 +1,98 @@
+//! What an agent says on its standard output: one JSON object per line, each a fact that the harness can hold against what it asked
+//! for. The same types read it back.
+
+use std::io::Write;
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "event")]
+pub enum Line {
+    /// The proxy listens; nothing is disturbed yet.
+    Started { port: u16, via: String, add_ms: f64, jitter_ms: f64, deadline: String },
+    /// The data plane sends connections here from now on. `table` is the data plane's own, as it gave it.
+    Active { table: Vec<serde_json::Value> },
+    /// What was disturbed so far; about once a second while active.
+    Evidence(Counters),
+    /// The entry in the data plane could not be renewed; it lives on until its time is up.
+    RenewalFailed { reason: String },
+    /// Taken back, and why. `cleared`: the data plane said that the entry is gone.
+    Reverted { reason: String, cleared: bool, counters: Counters },
+}
+
+/// Counts since the start. Delays are measured, from the read of a chunk to the end of its write, not what was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Connections that came through.
+    pub connections: u64,
+    /// Connections that are open now.
+    pub open: u64,
+    /// Connections turned away because too many were open.
+    pub refused: u64,
+    /// Pieces of inbound data that were delayed.
+    pub chunks: u64,
+    pub bytes: u64,
+    /// Pieces that waited longer than they should have, because the connection's bounded buffer was full.
+    pub stalled: u64,
+    pub delay_ms_min: f64,
+    pub delay_ms_mean: f64,
+    pub delay_ms_max: f64,
+}
+
+/// Where the lines go.
+pub struct Speaker(Mutex<Box<dyn Write + Send>>);
+
+impl Speaker {
+    pub fn new(out: impl Write + Send + 'static) -> Speaker {
+        Speaker(Mutex::new(Box::new(out)))
+    }
+
+    /// Says it. When nobody listens any more the agent goes on: its lease, not its audience, decides how long it lives.
+    pub fn say(&self, line: &Line) {
+        let Ok(mut text) = serde_json::to_string(line) else { return };
+        text.push('\n');
+        let mut out = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    }
+}
+
+impl Counters {
+    /// Adds one delayed chunk.
+    pub(super) fn delayed(&mut self, bytes: usize, ms: f64) {
+        self.delay_ms_min = if self.chunks == 0 { ms } else { self.delay_ms_min.min(ms) };
+        self.delay_ms_max = self.delay_ms_max.max(ms);
+        self.chunks += 1;
+        self.bytes += bytes as u64;
+        // Welford's running mean: a sum of many delays would lose the small ones.
+        self.delay_ms_mean += (ms - self.delay_ms_mean) / self.chunks as f64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_read_back_as_they_were_said() {
+        let mut counters = Counters { connections: 2, ..Counters::default() };
+        counters.delayed(10, 150.0);
+        counters.delayed(30, 250.0);
+        assert_eq!((counters.delay_ms_min, counters.delay_ms_mean, counters.delay_ms_max), (150.0, 200.0, 250.0));
+        for line in [
+            Line::Started {
+                port: 8080,
+                via: "127.16.1.5:39000".into(),
+                add_ms: 200.0,
+                jitter_ms: 50.0,
+                deadline: "2026-11-23T12:00:00Z".into(),
+            },
+            Line::Evidence(counters),
+            Line::Reverted { reason: "stdin closed".into(), cleared: true, counters },
+        ] {
+            let text = serde_json::to_string(&line).expect("it is plain data");
+            assert_eq!(serde_json::from_str::<Line>(&text).expect(&text), line);
+        }
+    }
+}

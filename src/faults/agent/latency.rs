@@ -1,0 +1,213 @@
+//! `squall agent latency`: delays what clients send to one port of this pod. It takes its place between the data plane and the pod
+//! only after its proxy listens, and leaves it before its proxy goes.
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tokio::io::AsyncRead;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::time::{monotonic_now, wall_now};
+use crate::units::Span;
+
+use super::evidence::{Line, Speaker};
+use super::interpose::{Existing, Interposer, Request, SOCKET_VARIABLE};
+use super::lease;
+use super::proxy::{Disturbance, Proxy};
+
+/// How often the counters are said.
+const SAY_EVERY: Duration = Duration::from_secs(1);
+/// How often clearing is tried before the entry is left to expire.
+const CLEAR_ATTEMPTS: u32 = 3;
+/// Connections that were left alone may take this long to end by themselves before they are reset.
+const LEAVE_WITHIN: Duration = Duration::from_secs(30);
+/// How often it is looked whether they have ended.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// What to delay, by how much, and for how long at most.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// The pod's port whose clients are disturbed.
+    #[arg(long)]
+    pub port: u16,
+
+    /// Added to each chunk on its way in.
+    #[arg(long)]
+    pub add: Span,
+
+    /// Each delay is drawn uniformly from `add - jitter` to `add + jitter`.
+    #[arg(long, default_value = "0s")]
+    pub jitter: Span,
+
+    /// Seed of the draws.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+
+    /// Revert at this moment, whatever happens (RFC 3339).
+    #[arg(long)]
+    pub deadline: jiff::Timestamp,
+
+    /// Revert when no heartbeat has come for so long; also how long the data plane's entry outlives a killed agent.
+    #[arg(long, default_value = "5s")]
+    pub lease: Span,
+
+    /// What happens to connections that are open when the fault begins and ends.
+    #[arg(long, value_enum, default_value_t = Existing::Reset)]
+    pub existing: Existing,
+
+    /// Connections that may go through at once; more are reset, and counted.
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub connections: u32,
+}
+
+/// The pod as the agent finds it.
+struct Pod {
+    ip: IpAddr,
+    /// The data plane's socket.
+    interpose: PathBuf,
+}
+
+/// Runs with what the process was given.
+pub async fn run(options: Options) -> Result<()> {
+    let pod = Pod::around()?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let told = async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    };
+    disturb(options, pod, tokio::io::stdin(), told, Speaker::new(std::io::stdout())).await
+}
+
+impl Pod {
+    fn around() -> Result<Pod> {
+        let Some(interpose) = std::env::var_os(SOCKET_VARIABLE) else {
+            bail!(
+                "{SOCKET_VARIABLE} is not set, so there is no data plane here that connections could be taken from: the latency \
+                 agent works in pods of the sandbox; start it there as an ephemeral container"
+            );
+        };
+        let ip = std::env::var("POD_IP").context("POD_IP is not set: give the ephemeral container the pod's address")?;
+        Ok(Pod { ip: ip.parse().with_context(|| format!("POD_IP `{ip}` is not an address"))?, interpose: interpose.into() })
+    }
+}
+
+/// Disturbs until the lease ends, then reverts, and proves it.
+async fn disturb(
+    options: Options,
+    pod: Pod,
+    heartbeats: impl AsyncRead + Unpin,
+    told: impl Future<Output = ()>,
+    speaker: Speaker,
+) -> Result<()> {
+    if options.deadline <= wall_now() {
+        bail!("the deadline {} has passed: nothing was disturbed", options.deadline);
+    }
+    if options.jitter > options.add {
+        bail!(
+            "a jitter of {} on {} would ask for negative delays: choose a jitter of at most {}",
+            options.jitter,
+            options.add,
+            options.add
+        );
+    }
+    let lease = options.lease.duration();
+    if lease < Duration::from_millis(100) {
+        bail!("a lease of {} is shorter than heartbeats can be: choose at least 100ms", options.lease);
+    }
+    let listener =
+        TcpListener::bind((pod.ip, 0)).await.with_context(|| format!("cannot listen on the pod's address {}", pod.ip))?;
+    let via = listener.local_addr().context("cannot read the proxy's address")?.to_string();
+    let disturbance = Disturbance { add: options.add.duration(), jitter: options.jitter.duration(), seed: options.seed };
+    let proxy = Proxy::new(SocketAddr::new(pod.ip, options.port), disturbance, options.connections as usize);
+    let serving = AbortOnDrop(tokio::spawn(Arc::clone(&proxy).serve(listener)));
+    speaker.say(&Line::Started {
+        port: options.port,
+        via: via.clone(),
+        add_ms: options.add.millis(),
+        jitter_ms: options.jitter.millis(),
+        deadline: options.deadline.to_string(),
+    });
+
+    let set = Request::Set { port: options.port, via, ttl_ms: lease.as_millis() as u64, existing: options.existing };
+    let mut interposer = Interposer::new(&pod.interpose);
+    let table = interposer.ask(&set).await.context("nothing was disturbed")?;
+    speaker.say(&Line::Active { table });
+
+    let ended = hold(&mut interposer, &set, lease, lease::ended(heartbeats, lease, options.deadline, told), &proxy, &speaker).await;
+    let cleared = clear(&mut interposer, options.port).await;
+    proxy.stop_delaying();
+    if options.existing == Existing::Leave {
+        let deadline = monotonic_now() + LEAVE_WITHIN;
+        while proxy.counters().open > 0 && monotonic_now() < deadline {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+    drop(serving);
+    speaker.say(&Line::Reverted { reason: ended, cleared: cleared.is_ok(), counters: proxy.counters() });
+    cleared.with_context(|| format!("the delay on port {} ends by itself within {}", options.port, options.lease))
+}
+
+/// Keeps the data plane's entry alive and says what it sees, until the lease ends or the entry has certainly expired. Returns why.
+async fn hold(
+    interposer: &mut Interposer,
+    set: &Request,
+    lease: Duration,
+    ended: impl Future<Output = lease::Ended>,
+    proxy: &Proxy,
+    speaker: &Speaker,
+) -> String {
+    let mut ended = std::pin::pin!(ended);
+    let mut expires = monotonic_now() + lease;
+    let mut renew_at = monotonic_now() + lease / 3;
+    let mut say_at = monotonic_now() + SAY_EVERY;
+    loop {
+        tokio::select! {
+            ended = &mut ended => return ended.to_string(),
+            () = tokio::time::sleep_until(say_at.into()) => {
+                say_at += SAY_EVERY;
+                speaker.say(&Line::Evidence(proxy.counters()));
+            }
+            () = tokio::time::sleep_until(renew_at.into()) => {
+                // subtle: never broken off in the middle. A renewal that the data plane reads after the clearing would bring the
+                // entry back, pointing at a proxy that is no more.
+                let asked = monotonic_now();
+                match interposer.ask(set).await {
+                    Ok(_table) => expires = asked + lease,
+                    Err(error) if monotonic_now() >= expires => return format!("the data plane's entry expired: {error:#}"),
+                    Err(error) => speaker.say(&Line::RenewalFailed { reason: format!("{error:#}") }),
+                }
+                renew_at = monotonic_now() + lease / 3;
+            }
+        }
+    }
+}
+
+/// Takes the entry out of the data plane.
+async fn clear(interposer: &mut Interposer, port: u16) -> Result<()> {
+    let mut attempt = 1;
+    loop {
+        match interposer.ask(&Request::Clear { port }).await {
+            Ok(table) if !table.iter().any(|entry| entry["port"] == port) => return Ok(()),
+            Ok(_) if attempt == CLEAR_ATTEMPTS => bail!("the data plane still lists port {port} after it was cleared"),
+            Err(error) if attempt == CLEAR_ATTEMPTS => return Err(error),
+            Ok(_) | Err(_) => attempt += 1,
+        }
+    }
+}
+
+/// A task that does not outlive its handle.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests;

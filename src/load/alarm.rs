@@ -1,0 +1,72 @@
+//! The time limit of what a connection is doing. One timer per connection, touched about once per timeout rather than once per
+//! request: it is left to ring early, and only then set to the moment that really counts.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Instant;
+
+use tokio::time::Sleep;
+
+/// A timer that can be used again and again.
+pub(super) struct Alarm {
+    sleep: Pin<Box<Sleep>>,
+    /// When it rings.
+    set: Instant,
+}
+
+impl Alarm {
+    pub(super) fn new(deadline: Instant) -> Alarm {
+        Alarm { sleep: Box::pin(tokio::time::sleep_until(deadline.into())), set: deadline }
+    }
+
+    /// Does `work` until `deadline`; `None` when that passed first. What is finished when the deadline passes counts as finished.
+    pub(super) async fn race<T>(&mut self, deadline: Instant, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        if self.set > deadline {
+            self.set(deadline);
+        }
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                return Poll::Ready(Some(done));
+            }
+            while self.sleep.as_mut().poll(cx).is_ready() {
+                if self.set >= deadline {
+                    return Poll::Ready(None);
+                }
+                self.set(deadline);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn set(&mut self, deadline: Instant) {
+        self.sleep.as_mut().reset(deadline.into());
+        self.set = deadline;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::time::monotonic_now;
+
+    /// Goal: an alarm that is set early enough for one request neither cuts the next one short nor lets it run on. Only lower bounds
+    /// are checked against the clock, so that a busy machine cannot fail it.
+    #[tokio::test]
+    async fn an_alarm_serves_many_deadlines() {
+        let start = monotonic_now();
+        let after = |ms: u64| start + Duration::from_millis(ms);
+        let mut alarm = Alarm::new(after(10));
+        assert_eq!(alarm.race(after(60_000), async { 1 }).await, Some(1));
+        let slow = tokio::time::sleep_until(after(40).into());
+        assert_eq!(alarm.race(after(60_000), slow).await, Some(()), "the old alarm at 10 ms must not end it");
+        assert_eq!(alarm.race(after(80), std::future::pending::<()>()).await, None, "a later alarm is set back to the deadline");
+        assert!(monotonic_now() >= after(80));
+        assert_eq!(alarm.race(after(50), std::future::pending::<()>()).await, None, "a deadline in the past has passed");
+        assert_eq!(alarm.race(after(50), async { 2 }).await, Some(2), "what is finished counts as finished");
+    }
+}

@@ -1,0 +1,166 @@
+//! The open-loop driver: schedule and protocol -> requests. The schedule says when request n is due; a worker sends it then, or
+//! records how late it was. Sending never waits for a reply, and what a bound refuses is `unsent`, never forgotten: every request
+//! that came due ends in exactly one outcome.
+//!
+//! ```text
+//! schedule ─shard─▶ worker: pacer ─due─▶ lane: idle connection │ new connection │ queue ─▶ exchange ─▶ Ended
+//!                                                                                                      │
+//!                                 recording ◀─Tally, Interval, GeneratorSample─ tally thread ◀─batches─┘
+//! ```
+//!
+//! A worker is a thread with a single-threaded runtime and shares nothing with its siblings, so the way of a request holds no lock.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use hdrhistogram::Histogram;
+use tokio::sync::{oneshot, watch};
+
+use crate::names::Name;
+use crate::plan;
+use crate::protocol::{Destination, Identities, Wire};
+use crate::recording::Sink;
+use crate::recording::fact::Counts;
+use crate::schedule::Schedule;
+
+mod alarm;
+mod gauges;
+mod host;
+mod lane;
+mod log;
+mod pacer;
+mod tally;
+mod worker;
+
+use gauges::Gauges;
+pub use tally::RESENT;
+use tally::{Line, Tallying};
+use worker::{Share, Worker};
+
+/// How old a connection grows before it is replaced, unless told otherwise. A client that keeps its connections for ever hides
+/// every scale-out, since balancers choose once per connection.
+pub const CONNECTION_AGE: Duration = Duration::from_secs(5);
+
+/// Planned requests per second and worker: below it, precise pacing costs less than half of a core.
+const RATE_PER_WORKER: f64 = 10_000.0;
+
+/// How long requests in flight may still take when the run is stopped.
+const STOP_GRACE: Duration = Duration::from_millis(500);
+
+/// Batches that may wait for the tally thread: minutes of them. When even that is full, workers hold on to theirs.
+const BATCHES: usize = 1_024;
+
+/// What is to be sent, and where.
+pub struct Job {
+    pub destination: Destination,
+    /// The response header that tells who answered.
+    pub identity_header: String,
+    /// Each load with its schedule, in the order of the plan.
+    pub loads: Vec<(plan::Load, Schedule)>,
+    /// Threads; `None` takes as many as the planned rate needs and the machine has.
+    pub workers: Option<usize>,
+    /// How old a connection grows before it is replaced, give or take a quarter; `None` is for ever.
+    pub connection_age: Option<Duration>,
+}
+
+/// Load that is being sent. Dropping it stops the load, as [`Running::stop`] does.
+pub struct Running {
+    stop: watch::Sender<bool>,
+    summary: oneshot::Receiver<Summary>,
+}
+
+/// What became of it all.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    pub loads: Vec<(Name, Counts)>,
+    /// Causes over all loads, as in [`Tally`](crate::recording::fact::Tally).
+    pub causes: BTreeMap<String, u64>,
+    /// What the generator itself added to each request that was sent, in microseconds.
+    pub lateness: Histogram<u64>,
+    pub workers: usize,
+    /// A worker panicked, and this is what it said: the numbers are incomplete.
+    pub broken: Option<String>,
+}
+
+/// Starts sending at the sink's clock: workers are ready when this returns. Everything is recorded through `sink`; the load ends
+/// by itself when every request has ended, at the latest one timeout after the last was due.
+///
+/// # Errors
+/// When the destination has no address, a request cannot be written, or the machine refuses a thread or a timer.
+pub fn start(job: Job, sink: Sink) -> Result<Running> {
+    ensure!(!job.destination.addresses.is_empty(), "`{}` has no address yet: resolve it first", job.destination.host);
+    host::raise_descriptor_limit();
+    let workers = workers(&job);
+    let identities = Arc::new(Identities::default());
+    let lines = job.loads.iter().map(|(load, schedule)| Line::new(load, schedule)).collect();
+    let (batches, tallied) = sync_channel(BATCHES);
+    let (stop, stopped) = watch::channel(false);
+
+    let mut threads = Vec::new();
+    let mut gauges = Vec::new();
+    for index in 0..workers {
+        let mut lanes = Vec::new();
+        for (load, (planned, schedule)) in job.loads.iter().enumerate() {
+            if let Some(share) = Share::of(load, planned, schedule, index, workers) {
+                let wire = Wire::new(&job.destination, &planned.request, &job.identity_header, identities.clone())
+                    .with_context(|| format!("load `{}`", planned.name))?;
+                lanes.push((share, wire));
+            }
+        }
+        let gauge = Arc::new(Gauges::default());
+        gauges.push(gauge.clone());
+        let worker = Worker {
+            index,
+            clock: sink.clock(),
+            addresses: job.destination.addresses.clone(),
+            connection_age: job.connection_age,
+            lanes,
+            batches: batches.clone(),
+            gauges: gauge,
+            stopped: stopped.clone(),
+        };
+        let (ready, is_ready) = sync_channel(1);
+        let thread = std::thread::Builder::new()
+            .name(format!("load-{index}"))
+            .spawn(move || worker.run(ready))
+            .with_context(|| format!("cannot start load worker {index}"))?;
+        threads.push(thread);
+        match is_ready.recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(error).with_context(|| format!("cannot prepare load worker {index}")),
+            Err(_) => bail!("load worker {index} is gone before it began: this is a bug in squall, please report it"),
+        }
+    }
+    drop(batches);
+
+    let (done, summary) = oneshot::channel();
+    let tallying = Tallying { sink, lines, identities, gauges, threads };
+    std::thread::Builder::new()
+        .name("load-tally".to_owned())
+        .spawn(move || tallying.run(&tallied, done))
+        .context("cannot start the load's tally")?;
+    Ok(Running { stop, summary })
+}
+
+impl Running {
+    /// Sends nothing more. What is due is accounted for, what is in flight gets half a second to end, and what is not yet due was
+    /// never intended.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Waits until every request has ended and everything about it is in the sink. Can be called again after it was given up.
+    pub async fn finished(&mut self) -> Summary {
+        (&mut self.summary).await.expect("the tally ends with a summary, and this is asked once")
+    }
+}
+
+/// How many threads: as the planned peak needs, at most one for each core, unless told.
+fn workers(job: &Job) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let peak: f64 = job.loads.iter().map(|(_, schedule)| schedule.peak_rate()).sum();
+    job.workers.unwrap_or((peak / RATE_PER_WORKER).ceil() as usize).clamp(1, cores.max(job.workers.unwrap_or(1)))
+}

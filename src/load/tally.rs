@@ -1,0 +1,252 @@
+//! The tally: a thread that adds the workers' entries up into one [`Tally`] and a few histograms per second, phase and load, and
+//! writes them to the recording about twice a second. It also watches the generator itself, once a second. Memory is bounded by the
+//! windows that are touched between two writes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use tokio::sync::oneshot;
+
+use super::Summary;
+use super::gauges::Gauges;
+use super::host::Steal;
+use super::log::{Batch, Ended, Window};
+use crate::names::Name;
+use crate::plan;
+use crate::protocol::{End, Identities, Identity};
+use crate::recording::Sink;
+use crate::recording::fact::{Counts, Fact, Gap, GeneratorSample, Outcome, Tally};
+use crate::recording::sink::{Interval, Measure, Series};
+use crate::schedule::Schedule;
+use crate::time::{Offset, monotonic_now};
+
+/// How often the recording is written.
+const WRITE: Duration = Duration::from_millis(500);
+
+/// The note, among the causes, that a request went out twice because its first connection turned out to be closed. It stands beside
+/// the request's own cause, also where the request ended `ok`.
+pub const RESENT: &str = "resent on a fresh connection";
+
+/// What the tally needs to know of a load.
+pub(super) struct Line {
+    name: Name,
+    phases: Vec<Name>,
+    connections: u64,
+    in_flight: u64,
+    end: Offset,
+}
+
+impl Line {
+    pub(super) fn new(load: &plan::Load, schedule: &Schedule) -> Line {
+        Line {
+            name: load.name.clone(),
+            phases: schedule.phases().to_vec(),
+            connections: u64::from(load.connections),
+            in_flight: u64::from(load.in_flight),
+            end: schedule.end(),
+        }
+    }
+}
+
+/// What the thread owns.
+pub(super) struct Tallying {
+    pub(super) sink: Sink,
+    pub(super) lines: Vec<Line>,
+    pub(super) identities: Arc<Identities>,
+    pub(super) gauges: Vec<Arc<Gauges>>,
+    pub(super) threads: Vec<JoinHandle<()>>,
+}
+
+/// What came for a window since it was last written.
+#[derive(Default)]
+struct Sums {
+    counts: Counts,
+    ends: BTreeMap<End, u64>,
+    resent: u64,
+    served_by: BTreeMap<Identity, u64>,
+    retry_after: u64,
+    histograms: BTreeMap<(Outcome, Measure), Histogram<u64>>,
+}
+
+impl Tallying {
+    /// Adds up until every worker is done.
+    pub(super) fn run(mut self, batches: &Receiver<Batch>, done: oneshot::Sender<Summary>) {
+        let mut summary = Summary {
+            loads: self.lines.iter().map(|line| (line.name.clone(), Counts::default())).collect(),
+            causes: BTreeMap::new(),
+            lateness: histogram(),
+            workers: self.threads.len(),
+            broken: None,
+        };
+        let mut windows: BTreeMap<Window, Sums> = BTreeMap::new();
+        let mut watch = Watch { steal: Steal::new(), second: self.sink.clock().now().second() };
+        let mut write_at = monotonic_now() + WRITE;
+        loop {
+            match batches.recv_timeout(until(write_at)) {
+                Ok(batch) => fold(&mut windows, batch),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if until(write_at).is_zero() {
+                self.write(&mut windows, &mut summary);
+                write_at = monotonic_now() + WRITE;
+            }
+            watch.look(&self.sink, &self.gauges);
+        }
+        self.write(&mut windows, &mut summary);
+        summary.broken = self.join();
+        // Nobody may be waiting for it.
+        let _ = done.send(summary);
+    }
+
+    fn write(&self, windows: &mut BTreeMap<Window, Sums>, summary: &mut Summary) {
+        let mut refused: BTreeMap<(u32, End), u64> = BTreeMap::new();
+        for (window, sums) in std::mem::take(windows) {
+            let line = &self.lines[window.load as usize];
+            let phase = &line.phases[window.phase as usize];
+            let mut causes: BTreeMap<String, u64> = BTreeMap::new();
+            for (end, count) in &sums.ends {
+                if let Some(cause) = end.cause() {
+                    *causes.entry(cause.into_owned()).or_default() += count;
+                }
+                if matches!(end, End::InFlightBound | End::ConnectionBound) {
+                    *refused.entry((window.load, *end)).or_default() += count;
+                }
+            }
+            if sums.resent > 0 {
+                causes.insert(RESENT.to_owned(), sums.resent);
+            }
+            let mut served_by: BTreeMap<String, u64> = BTreeMap::new();
+            for (identity, count) in &sums.served_by {
+                if let Some(name) = self.identities.name(*identity) {
+                    *served_by.entry(name).or_default() += count;
+                }
+            }
+            summary.loads[window.load as usize].1.add(&sums.counts);
+            causes.iter().for_each(|(cause, count)| *summary.causes.entry(cause.clone()).or_default() += count);
+            self.sink.emit(Fact::Tally(Box::new(Tally {
+                load: line.name.clone(),
+                phase: phase.clone(),
+                second: window.second,
+                counts: sums.counts,
+                causes,
+                served_by,
+                retry_after: sums.retry_after,
+            })));
+            for ((outcome, measure), histogram) in sums.histograms {
+                if measure == Measure::Lateness {
+                    summary.lateness.add(&histogram).expect("both have the same bounds");
+                }
+                let series = Series { load: line.name.clone(), phase: phase.clone(), outcome, measure };
+                self.sink.record(Interval { series, second: window.second, histogram });
+            }
+        }
+        for ((load, end), lost) in refused {
+            let line = &self.lines[load as usize];
+            let (what, limit) = match end {
+                End::InFlightBound => ("requests in flight", line.in_flight),
+                _ => ("connections", line.connections),
+            };
+            self.sink.emit(Fact::Bound { what: format!("{what} of load {}", line.name), limit, lost });
+        }
+    }
+
+    /// Waits for the threads, which have nothing left to do; a panic among them is a gap in what the load can say.
+    fn join(&mut self) -> Option<String> {
+        let panics = self.threads.drain(..).filter_map(|thread| thread.join().err());
+        let said = panics
+            .map(|panic| {
+                let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+                text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+            })
+            .reduce(|all, one| format!("{all}; {one}"))?;
+        let end = self.lines.iter().map(|line| line.end).max().unwrap_or(Offset::ZERO);
+        let reason = format!("a load worker panicked: {said}; this is a bug in squall, please report it");
+        self.sink.emit(Fact::Gap(Gap { source: "load".to_owned(), from: Offset::ZERO, to: end, reason: reason.clone() }));
+        Some(reason)
+    }
+}
+
+fn until(moment: Instant) -> Duration {
+    moment.saturating_duration_since(monotonic_now())
+}
+
+fn fold(windows: &mut BTreeMap<Window, Sums>, batch: Batch) {
+    for (window, count) in batch.intended {
+        windows.entry(window).or_default().counts.intended += count;
+    }
+    for ended in batch.ended {
+        windows.entry(ended.window).or_default().add(&ended);
+    }
+}
+
+impl Sums {
+    fn add(&mut self, ended: &Ended) {
+        let outcome = ended.end.outcome();
+        *match outcome {
+            Outcome::Ok => &mut self.counts.ok,
+            Outcome::Rejected => &mut self.counts.rejected,
+            Outcome::Failed => &mut self.counts.failed,
+            Outcome::TimedOut => &mut self.counts.timed_out,
+            Outcome::Unsent => &mut self.counts.unsent,
+        } += 1;
+        self.counts.bytes_in += ended.bytes_in;
+        self.counts.bytes_out += ended.bytes_out;
+        *self.ends.entry(ended.end).or_default() += 1;
+        self.resent += u64::from(ended.resent);
+        self.retry_after += u64::from(ended.retry_after && outcome == Outcome::Rejected);
+        if ended.identity != Identity::UNKNOWN {
+            *self.served_by.entry(ended.identity).or_default() += 1;
+        }
+        // What was not sent by our own doing has no latency: there is nothing that it could be a latency of.
+        if outcome != Outcome::Unsent {
+            self.record(outcome, Measure::Response, ended.response_us);
+        }
+        if let Some(times) = ended.sent {
+            self.counts.sent += 1;
+            self.record(outcome, Measure::Service, times.service_us);
+            self.record(Outcome::Ok, Measure::Lateness, times.lateness_us);
+        }
+    }
+
+    fn record(&mut self, outcome: Outcome, measure: Measure, micros: u32) {
+        self.histograms.entry((outcome, measure)).or_insert_with(histogram).saturating_record(u64::from(micros));
+    }
+}
+
+/// The bounds that every histogram of a recording has: 1 us to an hour, three digits.
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("constant bounds that the crate allows")
+}
+
+/// The generator watching itself.
+struct Watch {
+    steal: Steal,
+    /// The second that is going on.
+    second: i64,
+}
+
+impl Watch {
+    fn look(&mut self, sink: &Sink, gauges: &[Arc<Gauges>]) {
+        let now = sink.clock().now().second();
+        if now <= self.second {
+            return;
+        }
+        let steal = self.steal.share();
+        let second = std::mem::replace(&mut self.second, now);
+        if second < 0 {
+            return;
+        }
+        sink.emit(Fact::Generator(GeneratorSample {
+            second,
+            cpu: gauges.iter().map(|gauge| gauge.cpu()).fold(0.0, f64::max),
+            steal,
+            in_flight: gauges.iter().map(|gauge| gauge.in_flight()).sum(),
+            connections: gauges.iter().map(|gauge| gauge.connections()).sum(),
+        }));
+    }
+}

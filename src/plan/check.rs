@@ -1,0 +1,345 @@
+//! What can be wrong with a plan whose every part is right: moments outside of the run, loads that send nothing, faults without
+//! anything to break, and assertions that could never be decided.
+
+use std::fs;
+
+use super::assemble::{Desk, FaultPlace, Places};
+use super::manifest::{self, Manifest};
+use super::problem::proposal;
+use super::target::TargetUrl;
+use super::tree::Id;
+use super::{ClusterChoice, Plan, PlannedFault};
+use crate::faults::blast;
+use crate::kinds::Kind;
+use crate::names::{Name, ObjectRef};
+use crate::time::Offset;
+use crate::timeline::Timeline;
+use crate::units::Span;
+use crate::verdict::{Claim, Need, Over};
+
+/// The longest run that makes sense on one machine.
+const RUN_MOST: Span = Span::from_secs(30 * 24 * 3600);
+/// The most requests of one load: beyond it a rate or a length is mistyped.
+const REQUESTS_MOST: f64 = 1e10;
+
+/// Checks a plan as a whole.
+pub(super) fn check(desk: &mut Desk<'_>, plan: &Plan, places: &Places) {
+    let laid_out = phases(desk, plan, places) && places.phases_whole && !plan.phases.is_empty();
+    let manifests = manifests(desk, plan, places);
+    objects(desk, plan, places, manifests.as_deref());
+    if !laid_out {
+        return;
+    }
+    let timeline = Timeline::of(plan, plan.seed.unwrap_or_default());
+    let counted = loads(desk, plan, places, &timeline) && places.loads_whole;
+    faults(desk, plan, places, &timeline);
+    claims(desk, plan, places, &timeline, counted);
+}
+
+fn phases(desk: &mut Desk<'_>, plan: &Plan, places: &Places) -> bool {
+    let mut whole = true;
+    let mut total = Span::default();
+    for (phase, place) in plan.phases.iter().zip(&places.phases) {
+        if phase.length == Span::default() {
+            desk.wrong(place.length, format!("the phase `{}` takes no time", phase.name));
+            whole = false;
+        }
+        let before = total;
+        total = total.duration().saturating_add(phase.length.duration()).into();
+        if total > RUN_MOST && before <= RUN_MOST {
+            desk.wrong(place.length, format!("the run takes {total} up to here: at most {} (30 days)", RUN_MOST));
+            whole = false;
+        }
+    }
+    if plan.phases.is_empty()
+        && places.phases_whole
+        && let Some(list) = list(desk, "phases")
+    {
+        desk.wrong(list, "a run needs at least one phase").help = Some("as in `phases: [{name: steady, for: 30s}]`".into());
+    }
+    if plan.loads.is_empty()
+        && places.loads_whole
+        && let Some(list) = list(desk, "load")
+    {
+        desk.wrong(list, "a run needs at least one load").help =
+            Some("as in `load: [{name: users, rate: 50/s, request: {get: /}}]`".into());
+    }
+    whole
+}
+
+fn list(desk: &Desk<'_>, key: &str) -> Option<Id> {
+    desk.tree.roots.first().and_then(|root| desk.tree.get(*root, key))
+}
+
+fn loads(desk: &mut Desk<'_>, plan: &Plan, places: &Places, timeline: &Timeline) -> bool {
+    let mut counted = true;
+    for ((load, place), (_, schedule)) in plan.loads.iter().zip(&places.loads).zip(&timeline.schedules) {
+        let expected = schedule.expected_in(Offset::ZERO, timeline.end);
+        if expected > REQUESTS_MOST {
+            desk.wrong(place.rate, format!("`{}` would send {expected:.0} requests: at most {REQUESTS_MOST:.0}", load.name));
+            counted = false;
+        } else if timeline.requests_in(Some(&load.name), Offset::ZERO, timeline.end) == 0 {
+            desk.wrong(place.rate, format!("`{}` sends nothing: no request falls into the run at this rate", load.name));
+            counted = false;
+        }
+    }
+    counted
+}
+
+fn faults(desk: &mut Desk<'_>, plan: &Plan, places: &Places, timeline: &Timeline) {
+    for (fault, place) in plan.faults.iter().zip(&places.faults) {
+        if !place.anchored {
+            continue;
+        }
+        match timeline.nominal_start(&fault.name) {
+            // The name it hangs on exists, and yet it comes to no moment: a circle, or a fault that could not be read.
+            None if plan.faults.iter().any(|other| other.name == fault.at.of) => {
+                if circle(plan, fault) {
+                    desk.wrong(place.at, format!("`{}` waits for itself, by way of `{}`", fault.name, fault.at.of));
+                }
+            }
+            None => {}
+            Some(start) => within_run(desk, fault, place, start, timeline),
+        }
+    }
+}
+
+/// Whether following what a fault hangs on leads back to it.
+fn circle(plan: &Plan, fault: &PlannedFault) -> bool {
+    let mut at = &fault.at.of;
+    for _ in &plan.faults {
+        if *at == fault.name {
+            return true;
+        }
+        match plan.faults.iter().find(|other| other.name == *at) {
+            Some(other) => at = &other.at.of,
+            None => return false,
+        }
+    }
+    false
+}
+
+fn within_run(desk: &mut Desk<'_>, fault: &PlannedFault, place: &FaultPlace, start: Offset, timeline: &Timeline) {
+    let end = timeline.end;
+    if start < Offset::ZERO || start >= end {
+        desk.wrong(place.at, format!("`{}` would strike at {}, outside of the run", fault.name, seconds(start))).label =
+            format!("the run goes from 0s to {}", seconds(end));
+        return;
+    }
+    let healed = start + fault.length.unwrap_or_default().duration();
+    if healed > end {
+        let at = place.length.unwrap_or(place.at);
+        desk.wrong(at, format!("`{}` would last until {}, and the run ends at {}", fault.name, seconds(healed), seconds(end)))
+            .help = Some("shorten the fault, or lengthen the last phase: what is healed after the run cannot be watched".into());
+    }
+}
+
+fn seconds(offset: Offset) -> String {
+    format!("{}s", offset.seconds())
+}
+
+fn claims(desk: &mut Desk<'_>, plan: &Plan, places: &Places, timeline: &Timeline, counted: bool) {
+    for (claim, place) in plan.claims.iter().zip(&places.claims) {
+        if !place.anchored {
+            continue;
+        }
+        let needs = claim.spec.needs();
+        let load = needs.iter().find_map(|need| match need {
+            Need::Load(name) => Some(name),
+            _ => None,
+        });
+        let window = timeline.window(&claim.over);
+        if let Some((from, to)) = window
+            && from >= to
+        {
+            desk.wrong(
+                place.over.unwrap_or(place.kind),
+                format!("the window of `{}` is empty: from {} to {}", claim.name, seconds(from), seconds(to)),
+            );
+            continue;
+        }
+        for need in &needs {
+            if let Some((message, help)) = unmet(plan, claim, need, timeline, window.filter(|_| counted), load) {
+                desk.wrong(place.kind, message).help = help;
+            }
+        }
+    }
+}
+
+/// Why a claim can never be decided, and what to do.
+fn unmet(
+    plan: &Plan,
+    claim: &Claim,
+    need: &Need,
+    timeline: &Timeline,
+    window: Option<(Offset, Offset)>,
+    load: Option<&Name>,
+) -> Option<(String, Option<String>)> {
+    let name = &claim.name;
+    let kind = claim.spec.key();
+    match need {
+        Need::Samples { least, why } => {
+            let load = load.filter(|load| plan.loads.iter().any(|known| known.name == **load));
+            let (from, to) = window?;
+            let count = timeline.requests_in(load, from, to);
+            if count == 0 {
+                return Some((
+                    format!("`{name}` can never be decided: no request is sent from {} to {}", seconds(from), seconds(to)),
+                    Some("send load in this window, or assert over another".into()),
+                ));
+            }
+            (count < *least).then(|| {
+                (
+                    format!("`{name}` can never be decided: {count} requests are sent in its window, and it needs {least}"),
+                    Some(format!("{why}; raise the rate, lengthen the window, or ask for less")),
+                )
+            })
+        }
+        Need::Fault => match &claim.over {
+            Over::Fault(_) => None,
+            _ => {
+                let faults: Vec<&str> = plan.faults.iter().map(|fault| fault.name.as_str()).collect();
+                let help = match faults[..] {
+                    [] => "the plan has no faults: add one under `faults`".to_owned(),
+                    [one, ..] => format!("say which fault, as in `fault: {one}`"),
+                };
+                Some((format!("`{name}` speaks of no fault, and {kind} needs one"), Some(help)))
+            }
+        },
+        Need::Autoscaler if plan.target.autoscaler.is_none() => Some((
+            format!("`{name}` can never be decided: the target names no autoscaler"),
+            Some("add it to `target`, as in `autoscaler: shop/hpa/checkout`".into()),
+        )),
+        Need::Workload if plan.target.workload.is_none() => Some((
+            format!("`{name}` can never be decided: the target names no workload"),
+            Some("add it to `target`, as in `workload: shop/deployment/checkout`".into()),
+        )),
+        Need::Autoscaler | Need::Workload if plan.cluster == ClusterChoice::None => Some((
+            format!("`{name}` can never be decided: without a cluster nobody watches the pods"),
+            Some("say where it runs, as in `cluster: sandbox`".into()),
+        )),
+        Need::Autoscaler | Need::Workload => None,
+        Need::Load(load) => {
+            let known = plan.loads.iter().map(|load| load.name.as_str());
+            (!known.clone().any(|known| known == load.as_str()))
+                .then(|| (format!("there is no load `{load}`"), proposal(load.as_str(), known)))
+        }
+        Need::Never { why } => Some((format!("`{name}` can never hold: {why}"), None)),
+    }
+}
+
+/// Reads the manifests, where they can be read now; reports those that cannot.
+fn manifests(desk: &mut Desk<'_>, plan: &Plan, places: &Places) -> Option<Vec<Manifest>> {
+    desk.source.folder?;
+    let mut all = Some(Vec::new());
+    for (path, at) in plan.manifests.iter().zip(&places.manifests) {
+        let read = fs::read_to_string(path).map_err(|error| vec![format!("cannot read `{}`: {}", path.display(), reason(&error))]);
+        let read = read.and_then(|text| manifest::read(&text, &path.display().to_string()).map_err(|problems| problems.lines()));
+        match read {
+            Ok(manifests) => {
+                if let Some(all) = &mut all {
+                    all.extend(manifests);
+                }
+            }
+            Err(lines) => {
+                for line in lines {
+                    desk.wrong(*at, line);
+                }
+                all = None;
+            }
+        }
+    }
+    all
+}
+
+/// An I/O error in the words of a person.
+pub(super) fn reason(error: &std::io::Error) -> String {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::NotFound => "there is no such file".into(),
+        ErrorKind::PermissionDenied => "permission denied".into(),
+        ErrorKind::IsADirectory => "it is a directory".into(),
+        ErrorKind::InvalidData => "it is not UTF-8 text".into(),
+        _ => error.to_string(),
+    }
+}
+
+/// What needs a cluster has one, and what is named in the sandbox is there: its objects all come from the manifests.
+fn objects(desk: &mut Desk<'_>, plan: &Plan, places: &Places, manifests: Option<&[Manifest]>) {
+    if plan.cluster == ClusterChoice::None && desk.problems_of_cluster_free(places) {
+        let needs = plan.needs_cluster();
+        if let Some((what, way)) = needs {
+            let at = places.faults.first().map(|fault| fault.name).or(places.manifests.first().copied()).or(places.workload);
+            if let Some(at) = at.or(places.target) {
+                desk.wrong(at, format!("{what}, and the plan names no cluster")).help = Some(way);
+            }
+        }
+    }
+    let sandbox = matches!(plan.cluster, ClusterChoice::Sandbox(_));
+    let known = manifests.filter(|_| sandbox && desk.source.folder.is_some());
+    if let (Some(workload), Some(at)) = (&plan.target.workload, places.workload) {
+        exists(desk, workload, at, known);
+    }
+    if let (Some(url), Some(known)) = (places.url.filter(|_| places.target_whole), known)
+        && !known.is_empty()
+    {
+        service(desk, &plan.target.url, url, known);
+    }
+    for (fault, place) in plan.faults.iter().zip(&places.faults) {
+        match fault.spec.on().or(plan.target.workload.as_ref()) {
+            None => {
+                desk.wrong(
+                    place.kind,
+                    format!("`{}` has no pods to touch: neither it nor the target names a workload", fault.name),
+                )
+                .help = Some("add `on: NAMESPACE/KIND/NAME` to it, or `workload` to the target".into());
+            }
+            Some(workload) if blast::is_protected(&workload.namespace) => {
+                let message = format!("`{}` would break `{workload}`: {} is protected", fault.name, workload.namespace);
+                desk.wrong(place.kind, message).help = Some("no fault is injected where the cluster itself runs".into());
+            }
+            // The target's own was looked at above.
+            Some(workload) if Some(workload) != plan.target.workload.as_ref() => exists(desk, workload, place.kind, known),
+            Some(_) => {}
+        }
+    }
+}
+
+impl Desk<'_> {
+    /// Whether nothing has been said about the cluster yet: without it, what needs one is a consequence.
+    fn problems_of_cluster_free(&self, places: &Places) -> bool {
+        places.cluster.is_some() || list(self, "cluster").is_none()
+    }
+}
+
+fn exists(desk: &mut Desk<'_>, object: &ObjectRef, at: Id, known: Option<&[Manifest]>) {
+    let Some(known) = known else { return };
+    if known.iter().any(|manifest| manifest.is(object)) {
+        return;
+    }
+    let all: Vec<String> = known
+        .iter()
+        .filter(|manifest| manifest.value["spec"]["template"].is_object())
+        .map(|manifest| format!("{}/{}/{}", manifest.namespace(), manifest.kind().to_lowercase(), manifest.name()))
+        .collect();
+    let help =
+        proposal(&object.to_string(), all.iter().map(String::as_str)).unwrap_or_else(|| "no manifest of the plan has pods".into());
+    desk.wrong(at, format!("there is no `{object}` in the manifests, and the sandbox has nothing else")).help = Some(help);
+}
+
+fn service(desk: &mut Desk<'_>, url: &str, at: Id, known: &[Manifest]) {
+    let Ok(url) = url.parse::<TargetUrl>() else { return };
+    if url.host == "localhost" || url.host.parse::<std::net::IpAddr>().is_ok() {
+        return;
+    }
+    let services: Vec<&Manifest> = known.iter().filter(|manifest| manifest.kind() == "Service").collect();
+    let found = url
+        .service()
+        .is_some_and(|(name, namespace)| services.iter().any(|service| service.name() == name && service.namespace() == namespace));
+    if !found {
+        let all: Vec<String> = services.iter().map(|service| format!("{}.{}", service.name(), service.namespace())).collect();
+        let help = proposal(&url.host, all.iter().map(String::as_str)).unwrap_or_else(|| "the manifests hold no Service".into());
+        desk.wrong(at, format!("no Service of the manifests is `{}`, and the sandbox has nothing else", url.host)).help =
+            Some(help);
+    }
+}

@@ -1,0 +1,251 @@
+//! `${name}` in a plan: a declared parameter, else an environment variable. What comes from the environment is a secret, so it may
+//! stand only where nothing is recorded or shown: in a request's headers and body.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+
+use super::located::LeftOut;
+use super::problem::{Problem, nearest};
+use super::tree::{Id, Tree, Value};
+
+/// Where `${NAME}` finds what is not a parameter.
+#[derive(Clone, Copy)]
+pub(super) enum Environment<'e> {
+    /// The variables of a process.
+    Variables(&'e dyn Fn(&str) -> Option<String>),
+    /// A plan that is judged long after its run: secrets stay `${NAME}`.
+    Recorded,
+}
+
+/// The values that came from the environment. Prints as their names only.
+#[derive(Clone, Default)]
+pub struct Secrets(Vec<(String, String)>);
+
+impl Secrets {
+    /// `text` with every secret in it replaced by `${NAME}`.
+    pub fn redact(&self, text: &str) -> String {
+        // Longest first: a secret that contains another must not be left in halves.
+        let mut secrets: Vec<&(String, String)> = self.0.iter().collect();
+        secrets.sort_by_key(|(_, value)| std::cmp::Reverse(value.len()));
+        secrets.iter().fold(text.to_owned(), |text, (name, value)| text.replace(value.as_str(), &format!("${{{name}}}")))
+    }
+
+    /// The variables that were read.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.names()).finish()
+    }
+}
+
+/// Puts parameters and secrets into every scalar of the plan. A scalar that cannot be filled is a problem, and is left out.
+pub(super) fn fill(
+    text: &str,
+    tree: &mut Tree,
+    params: &BTreeMap<String, String>,
+    environment: Environment<'_>,
+    left_out: &mut LeftOut,
+    problems: &mut Vec<Problem>,
+) -> Secrets {
+    let mut secrets = Secrets::default();
+    let Some(root) = tree.roots.first().copied() else { return secrets };
+    let places = Places::of(tree, root);
+    let missing = |name: &str| {
+        let near = nearest(name, params.keys().map(String::as_str)).map(|near| format!("did you mean `${{{near}}}`?"));
+        near.unwrap_or_else(|| format!("declare it under `params`, or set the variable {name} in the environment"))
+    };
+    for (id, span, scalar) in tree.scalars_mut() {
+        if !scalar.text.contains("${")
+            || (!places.open.contains(&id) && !places.recorded.contains(&id) && !places.defaults.contains(&id))
+        {
+            continue;
+        }
+        let mut filled = String::with_capacity(scalar.text.len());
+        let mut whole = true;
+        for part in parts(&scalar.text) {
+            let name = match part {
+                Part::Literal(literal) => {
+                    filled.push_str(literal);
+                    continue;
+                }
+                Part::Broken => {
+                    problems.push(
+                        Problem::at(span.clone(), "`${` without a name and a `}` after it")
+                            .help("write ${name}, or $${ for a dollar sign and a brace"),
+                    );
+                    whole = false;
+                    continue;
+                }
+                Part::Reference(name) => name,
+            };
+            let reference = format!("${{{name}}}");
+            let place = text
+                .get(span.clone())
+                .and_then(|source| source.find(&reference))
+                .map_or(span.clone(), |at| span.start + at..span.start + at + reference.len());
+            if places.defaults.contains(&id) {
+                problems.push(Problem::at(place, "a parameter's default cannot refer to anything").help("write the value itself"));
+                whole = false;
+            } else if let Some(value) = params.get(name) {
+                filled.push_str(value);
+            } else {
+                let value = match environment {
+                    Environment::Variables(read) => read(name),
+                    Environment::Recorded => Some(reference.clone()),
+                };
+                match value {
+                    None => {
+                        let message = format!("`{reference}` is neither a parameter nor set in the environment");
+                        problems.push(Problem::at(place, message).help(missing(name)));
+                        whole = false;
+                    }
+                    Some(_) if places.recorded.contains(&id) => {
+                        problems.push(
+                            Problem::at(place, format!("`{reference}` comes from the environment, and this value would show it"))
+                                .label("secrets may stand in headers and bodies only")
+                                .help(format!("if it is no secret, declare `{name}` under `params` and run with --set {name}=...")),
+                        );
+                        whole = false;
+                    }
+                    Some(value) if value.is_empty() => {
+                        problems.push(
+                            Problem::at(place, format!("the environment variable {name} is empty"))
+                                .help("set it to the value that should be sent"),
+                        );
+                        whole = false;
+                    }
+                    Some(value) => {
+                        filled.push_str(&value);
+                        if matches!(environment, Environment::Variables(_)) && secrets.0.iter().all(|(known, _)| known != name) {
+                            secrets.0.push((name.to_owned(), value));
+                        }
+                    }
+                }
+            }
+        }
+        if whole {
+            scalar.text = filled;
+        } else {
+            left_out.leave_out(id);
+        }
+    }
+    secrets
+}
+
+enum Part<'t> {
+    Literal(&'t str),
+    Reference(&'t str),
+    Broken,
+}
+
+/// `a${b}c$${d` -> literal a, reference b, literal c, literal `${`, literal d.
+fn parts(text: &str) -> Vec<Part<'_>> {
+    let mut parts = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("${") {
+        if rest[..at].ends_with('$') {
+            parts.push(Part::Literal(&rest[..at - 1]));
+            parts.push(Part::Literal(&rest[at..at + 2]));
+            rest = &rest[at + 2..];
+            continue;
+        }
+        parts.push(Part::Literal(&rest[..at]));
+        let inner = &rest[at + 2..];
+        let name = inner.find('}').map(|end| &inner[..end]).filter(|name| {
+            name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+                && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+        });
+        match name {
+            Some(name) => {
+                parts.push(Part::Reference(name));
+                rest = &inner[name.len() + 1..];
+            }
+            None => {
+                parts.push(Part::Broken);
+                rest = inner;
+            }
+        }
+    }
+    parts.push(Part::Literal(rest));
+    parts
+}
+
+/// Which scalars stand where. One that stands in two places by an alias is in both sets, and the stricter rule holds.
+struct Places {
+    /// Values of headers, and bodies: never recorded.
+    open: HashSet<Id>,
+    /// Everything else.
+    recorded: HashSet<Id>,
+    /// Below `params`.
+    defaults: HashSet<Id>,
+}
+
+impl Places {
+    fn of(tree: &Tree, root: Id) -> Places {
+        let mut places = Places { open: HashSet::new(), recorded: HashSet::new(), defaults: HashSet::new() };
+        for (key, value) in tree.entries(root) {
+            match tree.key(*key) {
+                "params" => below(tree, *value, &mut places.defaults),
+                "load" => {
+                    for load in tree.items(*value) {
+                        places.load(tree, *load);
+                    }
+                }
+                _ => below(tree, *value, &mut places.recorded),
+            }
+        }
+        places
+    }
+
+    fn load(&mut self, tree: &Tree, load: Id) {
+        for (key, value) in tree.entries(load) {
+            if tree.key(*key) != "request" {
+                below(tree, *value, &mut self.recorded);
+                continue;
+            }
+            for (key, value) in tree.entries(*value) {
+                let set = if matches!(tree.key(*key), "headers" | "body") { &mut self.open } else { &mut self.recorded };
+                below(tree, *value, set);
+            }
+        }
+    }
+}
+
+/// Every scalar value below a node; keys are names, and nothing is put into them.
+fn below(tree: &Tree, id: Id, into: &mut HashSet<Id>) {
+    match &tree.node(id).value {
+        Value::Scalar(_) => {
+            into.insert(id);
+        }
+        Value::List(items) => items.iter().for_each(|item| below(tree, *item, into)),
+        Value::Map(entries) => entries.iter().for_each(|(_, value)| below(tree, *value, into)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_redacted_longest_first_and_never_printed() {
+        let secrets = Secrets(vec![("A".into(), "abc".into()), ("B".into(), "abcdef".into())]);
+        assert_eq!(secrets.redact("Bearer abcdef, abc"), "Bearer ${B}, ${A}");
+        assert_eq!(format!("{secrets:?}"), r#"{"A", "B"}"#);
+    }
+
+    #[test]
+    fn a_doubled_dollar_is_a_dollar() {
+        let text: String = parts("a$${b}c")
+            .iter()
+            .map(|part| match part {
+                Part::Literal(literal) => *literal,
+                Part::Reference(_) | Part::Broken => "!",
+            })
+            .collect();
+        assert_eq!(text, "a${b}c");
+    }
+}

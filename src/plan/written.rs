@@ -1,0 +1,450 @@
+//! A plan as it is written: the keys of the language, with the words that editors show beside them. The JSON Schema is made from
+//! these types, and a plan is read into them before anything is checked. Every key is optional to the reader, so that what is
+//! missing hides no other problem; what must be there is marked for the schema and asked for in `assemble`.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{self, IntoDeserializer, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use super::located::{Located, NodeId, Pairs};
+use super::{Arrivals, PhaseRate};
+use crate::kinds::Kind;
+use crate::names::{Anchor, Name, ObjectRef};
+use crate::units::{Rate, Span};
+use crate::{faults, verdict};
+
+/// A claim about a service, and the evidence asked for: phases of load, faults, and assertions on one clock.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "a map with plan, claim, target, phases, load, faults, assert")]
+#[schemars(title = "Squall plan")]
+pub(super) struct Written {
+    /// What the plan is called; the run's folder is named for it.
+    #[schemars(required)]
+    pub plan: Option<Located<Name>>,
+    /// What is being claimed, in one sentence, for whoever reads the verdict.
+    #[schemars(required)]
+    pub claim: Option<Located<String>>,
+    /// Fixes every random choice of the run: arrivals, victims. Without it each run draws a new one and prints it.
+    pub seed: Option<u64>,
+    /// Parameters with their defaults: used as ${name}, changed by --set name=value. Values from the environment need no entry
+    /// here: ${NAME} in a header or a body reads the variable NAME and shows it nowhere.
+    #[serde(default)]
+    #[expect(dead_code, reason = "read ahead of the rest, since the rest may use them; here for the schema")]
+    pub params: Pairs<Located<Name>, Located<Text>>,
+    /// Where the plan runs.
+    pub cluster: Option<Located<WrittenCluster>>,
+    /// Kubernetes manifests, relative to this file; applied before the run and removed after it.
+    pub manifests: Option<Vec<Located<String>>>,
+    /// What is under test.
+    #[schemars(required)]
+    pub target: Option<Located<WrittenTarget>>,
+    /// The stretches of the run, one after the other.
+    #[schemars(required, length(min = 1))]
+    pub phases: Option<Vec<WrittenPhase>>,
+    /// What is sent.
+    #[schemars(required, length(min = 1))]
+    pub load: Option<Vec<WrittenLoad>>,
+    /// What is broken on purpose.
+    #[serde(default)]
+    pub faults: Vec<Entry<WrittenFault, faults::Spec>>,
+    /// What must hold.
+    #[serde(default)]
+    pub assert: Vec<Entry<WrittenClaim, verdict::Spec>>,
+}
+
+/// A word or number that stands for itself: `NO` is Norway, `010` keeps its zero.
+#[derive(Clone, Debug)]
+pub(super) struct Text(pub String);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text, D::Error> {
+        String::deserialize(deserializer).map(Text)
+    }
+}
+
+impl JsonSchema for Text {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Text".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": ["string", "number", "boolean"]})
+    }
+}
+
+/// `sandbox`, `none`, `current`, or one of them with its options.
+pub(super) enum WrittenCluster {
+    Word(String),
+    Map(ClusterMap),
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
+pub(super) struct ClusterMap {
+    /// The embedded cluster, with options.
+    pub sandbox: Option<WrittenSandbox>,
+    /// A context of the kubeconfig.
+    pub context: Option<Located<String>>,
+}
+
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenSandbox {
+    /// How often the autoscaler looks; 1s unless said otherwise (a real cluster: 15s).
+    pub autoscaler_sync: Option<Located<Span>>,
+    /// Whether latency faults take effect; false is for testing that an ineffective fault is noticed.
+    pub interpose: Option<bool>,
+}
+
+impl<'de> Deserialize<'de> for WrittenCluster {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = WrittenCluster;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`sandbox`, `none`, `current`, or {context: NAME}")
+            }
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<WrittenCluster, E> {
+                const WORDS: &[&str] = &["sandbox", "none", "current"];
+                if WORDS.contains(&word) {
+                    return Ok(WrittenCluster::Word(word.to_owned()));
+                }
+                match super::problem::nearest(word, WORDS.iter().copied()) {
+                    Some(near) => Err(E::custom(format!("`{word}` is no cluster: did you mean `{near}`?"))),
+                    None => Err(E::custom(format!(
+                        "`{word}` is no cluster: write sandbox, none, current, or {{context: {word}}} for a context of the kubeconfig"
+                    ))),
+                }
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<WrittenCluster, A::Error> {
+                ClusterMap::deserialize(de::value::MapAccessDeserializer::new(map)).map(WrittenCluster::Map)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl JsonSchema for WrittenCluster {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Cluster".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let map = generator.subschema_for::<ClusterMap>();
+        json_schema!({
+            "description": "sandbox: the embedded cluster. none: a URL under load, no Kubernetes. current: the kubeconfig's current context.",
+            "anyOf": [{"enum": ["sandbox", "none", "current"]}, map]
+        })
+    }
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Target")]
+pub(super) struct WrittenTarget {
+    /// http:// or https://, a host, a port where it is not the scheme's, a base path where there is one.
+    pub url: Located<String>,
+    /// The workload under test, as namespace/kind/name: whose pods are watched, and killed where a fault names no other.
+    pub workload: Option<Located<ObjectRef>>,
+    /// Its autoscaler, as in shop/hpa/checkout.
+    pub autoscaler: Option<Located<ObjectRef>>,
+    /// How the service tells which pod answered.
+    pub identity: Option<WrittenIdentity>,
+    /// Accept any TLS certificate.
+    #[serde(default)]
+    pub insecure: bool,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Identity")]
+pub(super) struct WrittenIdentity {
+    /// The response header that names the pod; x-pod unless said otherwise.
+    pub header: Located<String>,
+}
+
+/// A stretch of the run.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Phase")]
+pub(super) struct WrittenPhase {
+    /// What rates, faults and assertions call it.
+    pub name: Located<Name>,
+    /// How long it takes.
+    pub r#for: Located<Span>,
+}
+
+/// Requests on a schedule.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Load")]
+pub(super) struct WrittenLoad {
+    /// What reports and assertions call it.
+    pub name: Located<Name>,
+    /// constant: evenly spaced, the default. poisson: independent of one another, as many users are.
+    #[serde(default)]
+    pub arrivals: Arrivals,
+    /// A rate for all phases, or one for each phase by name; a ramp is written 50/s -> 250/s.
+    pub rate: Located<Rates>,
+    /// What each arrival sends.
+    pub request: Located<WrittenRequest>,
+    /// Connections that may be open at once; 256 unless said otherwise.
+    #[schemars(range(min = 1, max = 65535))]
+    pub connections: Option<Located<u32>>,
+    /// Requests that may be due and not ended at once. What comes on top is not sent, and counts against this machine, never
+    /// against the service. Unless said otherwise: enough for the highest rate if every request ran into its timeout.
+    #[schemars(range(min = 1, max = 1000000))]
+    pub in_flight: Option<Located<u32>>,
+}
+
+/// One rate, or one for each phase.
+pub(super) enum Rates {
+    All(PhaseRate),
+    PerPhase(Pairs<Located<Name>, Located<PhaseRate>>),
+}
+
+impl<'de> Deserialize<'de> for PhaseRate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = PhaseRate;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a rate as in 50/s, or a ramp as in 50/s -> 250/s")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<PhaseRate, E> {
+                text.parse().map_err(E::custom)
+            }
+            fn visit_u64<E: de::Error>(self, n: u64) -> Result<PhaseRate, E> {
+                Rate::deserialize(n.into_deserializer()).map(PhaseRate::Steady)
+            }
+            fn visit_i64<E: de::Error>(self, n: i64) -> Result<PhaseRate, E> {
+                Rate::deserialize(n.into_deserializer()).map(PhaseRate::Steady)
+            }
+            fn visit_f64<E: de::Error>(self, n: f64) -> Result<PhaseRate, E> {
+                Rate::deserialize(n.into_deserializer()).map(PhaseRate::Steady)
+            }
+        }
+        deserializer.deserialize_any(Text)
+    }
+}
+
+impl JsonSchema for PhaseRate {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "PhaseRate".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "a rate as in 50/s, or a ramp as in 50/s -> 250/s",
+            "pattern": r"^[0-9._]+ */ *(s|m|h)( *-> *[0-9._]+ */ *(s|m|h))?$|\$\{"
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Rates {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Rates;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a rate as in 50/s, a ramp as in 50/s -> 250/s, or a map of them by phase")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Rates, E> {
+                text.parse().map(Rates::All).map_err(E::custom)
+            }
+            fn visit_u64<E: de::Error>(self, n: u64) -> Result<Rates, E> {
+                PhaseRate::deserialize(n.into_deserializer()).map(Rates::All)
+            }
+            fn visit_i64<E: de::Error>(self, n: i64) -> Result<Rates, E> {
+                PhaseRate::deserialize(n.into_deserializer()).map(Rates::All)
+            }
+            fn visit_f64<E: de::Error>(self, n: f64) -> Result<Rates, E> {
+                PhaseRate::deserialize(n.into_deserializer()).map(Rates::All)
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Rates, A::Error> {
+                Pairs::deserialize(de::value::MapAccessDeserializer::new(map)).map(Rates::PerPhase)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl JsonSchema for Rates {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Rates".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let one = generator.subschema_for::<PhaseRate>();
+        json_schema!({"anyOf": [one, {"type": "object", "additionalProperties": one, "description": "a rate by phase; a phase that is not named has none"}]})
+    }
+}
+
+/// One HTTP request: exactly one method with its path, and what goes with it.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Request", extend("oneOf" = [
+    {"required": ["get"]}, {"required": ["post"]}, {"required": ["put"]}, {"required": ["delete"]},
+    {"required": ["patch"]}, {"required": ["head"]}, {"required": ["options"]}
+]))]
+pub(super) struct WrittenRequest {
+    /// The path to GET.
+    pub get: Option<Located<String>>,
+    /// The path to POST to.
+    pub post: Option<Located<String>>,
+    /// The path to PUT to.
+    pub put: Option<Located<String>>,
+    /// The path to DELETE.
+    pub delete: Option<Located<String>>,
+    /// The path to PATCH.
+    pub patch: Option<Located<String>>,
+    /// The path to ask the HEAD of.
+    pub head: Option<Located<String>>,
+    /// The path to ask the OPTIONS of.
+    pub options: Option<Located<String>>,
+    /// Request headers; a value may be a secret from the environment, as ${NAME}.
+    #[serde(default)]
+    pub headers: Pairs<Located<String>, Located<Text>>,
+    /// The body, as text.
+    pub body: Option<Located<Text>>,
+    /// How long an answer may take, from the moment when the request was due; 5s unless said otherwise.
+    pub timeout: Option<Located<Span>>,
+}
+
+impl WrittenRequest {
+    /// Every method that is given, with its path.
+    pub fn methods(&self) -> Vec<(&'static str, &Located<String>)> {
+        [
+            ("GET", &self.get),
+            ("POST", &self.post),
+            ("PUT", &self.put),
+            ("DELETE", &self.delete),
+            ("PATCH", &self.patch),
+            ("HEAD", &self.head),
+            ("OPTIONS", &self.options),
+        ]
+        .into_iter()
+        .filter_map(|(method, path)| path.as_ref().map(|path| (method, path)))
+        .collect()
+    }
+}
+
+/// A fault at its moment; what it does stands under the key of its kind.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenFault {
+    /// What assertions and other faults call it.
+    pub name: Located<Name>,
+    /// When it strikes: a phase or another fault, plus or minus a span, as in burst + 20s or kill-one.effective + 5s.
+    pub at: Located<Anchor>,
+    /// How long it lasts, for faults that last.
+    pub r#for: Option<Located<Span>>,
+}
+
+/// An assertion; what it asserts stands under the key of its kind.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("not" = {"required": ["during", "fault"]}))]
+pub(super) struct WrittenClaim {
+    /// What reports call it.
+    pub name: Located<Name>,
+    /// The phase, or {from, to} moments, that it speaks of; the whole run where neither this nor `fault` is given.
+    pub during: Option<Located<During>>,
+    /// The fault that it speaks of, with its aftermath.
+    pub fault: Option<Located<Name>>,
+}
+
+/// A phase, or the stretch between two moments.
+pub(super) enum During {
+    Phase(Name),
+    Between(Stretch),
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Stretch {
+    /// The first moment.
+    pub from: Located<Anchor>,
+    /// The moment after the last.
+    pub to: Located<Anchor>,
+}
+
+impl<'de> Deserialize<'de> for During {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = During;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a phase, or {from: MOMENT, to: MOMENT}")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<During, E> {
+                text.parse().map(During::Phase).map_err(|error: String| {
+                    if text.parse::<Anchor>().is_ok() {
+                        E::custom(format!("`{text}` is a moment, not a stretch: write a phase, or {{from: {text}, to: ...}}"))
+                    } else {
+                        E::custom(error)
+                    }
+                })
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<During, A::Error> {
+                Stretch::deserialize(de::value::MapAccessDeserializer::new(map)).map(During::Between)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl JsonSchema for During {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "During".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let stretch = generator.subschema_for::<Stretch>();
+        json_schema!({"anyOf": [{"type": "string", "description": "a phase"}, stretch]})
+    }
+}
+
+/// An entry that has the keys of `C` and, beside them, one kind of `K` under its own key. Read in two steps: the keys of `C` by
+/// its derived reader, the kind by its table.
+pub(super) struct Entry<C, K> {
+    pub node: NodeId,
+    kind: PhantomData<(C, K)>,
+}
+
+impl<'de, C, K> Deserialize<'de> for Entry<C, K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        NodeId::deserialize(deserializer).map(|node| Entry { node, kind: PhantomData })
+    }
+}
+
+impl<C: JsonSchema, K: Kind> JsonSchema for Entry<C, K> {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        C::schema_name().trim_start_matches("Written").to_owned().into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = C::json_schema(generator);
+        let mut kinds = Vec::new();
+        for row in K::ALL {
+            let spec = (row.schema)(generator);
+            // Beside a $ref a description would be ignored in draft 7.
+            let described = json_schema!({"description": row.summary, "allOf": [spec]});
+            if let Some(properties) = schema.get_mut("properties").and_then(|p| p.as_object_mut()) {
+                properties.insert(row.key.to_owned(), described.to_value());
+            }
+            kinds.push(serde_json::json!({"required": [row.key]}));
+        }
+        schema.insert("oneOf".to_owned(), kinds.into());
+        schema
+    }
+}
+
+/// The keys of `C`, from its schema: the one list that there is.
+pub(super) fn keys_of<C: JsonSchema>() -> Vec<String> {
+    let schema = C::json_schema(&mut SchemaGenerator::default());
+    let properties = schema.get("properties").and_then(|properties| properties.as_object());
+    properties.map(|properties| properties.keys().cloned().collect()).unwrap_or_default()
+}

@@ -1,0 +1,195 @@
+//! How one exchange ended, as a small closed set: what a request counts as ([`Outcome`]) and the word that the recording gives as
+//! its cause. Bounded on purpose: no message of a peer ever becomes a key.
+
+use std::borrow::Cow;
+use std::io;
+
+use crate::recording::Outcome;
+
+/// The end of a request.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum End {
+    /// A whole answer, with this status.
+    Answered(u16),
+
+    ConnectionRefused,
+    Unreachable,
+    Reset,
+    /// The peer closed before the first byte of an answer.
+    ClosedUnanswered,
+    ClosedMidHead,
+    ClosedMidBody,
+    /// Not an answer in this protocol.
+    Garbage,
+    HeadTooLarge,
+    BodyTooLarge,
+    TlsFailed,
+    CertificateNotTrusted,
+    CertificateForAnotherName,
+    CertificateExpired,
+    /// Anything else that the operating system said.
+    Broken,
+
+    /// No connection (TCP and TLS) before the request's time was up.
+    NoConnectionInTime,
+    NoAnswerInTime,
+    AnswerUnfinishedInTime,
+    /// The run was stopped while the request was out.
+    StoppedInFlight,
+
+    /// More requests were due and not ended than the plan allows.
+    InFlightBound,
+    /// Its time was up before one of the connections that the plan allows was free.
+    ConnectionBound,
+    /// Its time was up before the generator came to it.
+    GeneratorLate,
+    FileDescriptors,
+    LocalPorts,
+    Memory,
+    /// The run was stopped before it could be sent.
+    Stopped,
+    /// A worker panicked over it.
+    Bug,
+}
+
+impl End {
+    /// What the request counts as.
+    pub fn outcome(self) -> Outcome {
+        match self {
+            End::Answered(200..=399) => Outcome::Ok,
+            End::Answered(429 | 503) => Outcome::Rejected,
+            End::Answered(_)
+            | End::ConnectionRefused
+            | End::Unreachable
+            | End::Reset
+            | End::ClosedUnanswered
+            | End::ClosedMidHead
+            | End::ClosedMidBody
+            | End::Garbage
+            | End::HeadTooLarge
+            | End::BodyTooLarge
+            | End::TlsFailed
+            | End::CertificateNotTrusted
+            | End::CertificateForAnotherName
+            | End::CertificateExpired
+            | End::Broken => Outcome::Failed,
+            End::NoConnectionInTime | End::NoAnswerInTime | End::AnswerUnfinishedInTime | End::StoppedInFlight => Outcome::TimedOut,
+            End::InFlightBound
+            | End::ConnectionBound
+            | End::GeneratorLate
+            | End::FileDescriptors
+            | End::LocalPorts
+            | End::Memory
+            | End::Stopped
+            | End::Bug => Outcome::Unsent,
+        }
+    }
+
+    /// Why it did not end `ok`; `None` when it did.
+    pub fn cause(self) -> Option<Cow<'static, str>> {
+        let cause = match self {
+            End::Answered(200..=399) => return None,
+            End::Answered(status) => return Some(Cow::Owned(format!("status {status}"))),
+            End::ConnectionRefused => "connection refused",
+            End::Unreachable => "unreachable",
+            End::Reset => "reset",
+            End::ClosedUnanswered => "closed before an answer",
+            End::ClosedMidHead => "closed mid-head",
+            End::ClosedMidBody => "closed mid-body",
+            End::Garbage => "garbage",
+            End::HeadTooLarge => "head too large",
+            End::BodyTooLarge => "body too large",
+            End::TlsFailed => "tls handshake failed",
+            End::CertificateNotTrusted => "certificate not trusted",
+            End::CertificateForAnotherName => "certificate for another name",
+            End::CertificateExpired => "certificate expired",
+            End::Broken => "connection broken",
+            End::NoConnectionInTime => "no connection in time",
+            End::NoAnswerInTime => "no answer in time",
+            End::AnswerUnfinishedInTime => "answer unfinished in time",
+            End::StoppedInFlight => "stopped in flight",
+            End::InFlightBound => "in-flight bound",
+            End::ConnectionBound => "connection bound",
+            End::GeneratorLate => "generator late",
+            End::FileDescriptors => "file descriptors",
+            End::LocalPorts => "local ports",
+            End::Memory => "memory",
+            End::Stopped => "stopped",
+            End::Bug => "bug in squall",
+        };
+        Some(Cow::Borrowed(cause))
+    }
+
+    /// Whether this is how a connection ends that the peer had closed before it saw the request.
+    pub fn is_stale_connection(self) -> bool {
+        matches!(self, End::Reset | End::ClosedUnanswered)
+    }
+
+    /// What an error of the operating system means for a request.
+    pub(super) fn of_error(error: &io::Error) -> End {
+        use rustix::io::Errno;
+        match Errno::from_io_error(error) {
+            Some(Errno::MFILE | Errno::NFILE) => End::FileDescriptors,
+            Some(Errno::ADDRNOTAVAIL | Errno::ADDRINUSE) => End::LocalPorts,
+            Some(Errno::NOBUFS | Errno::NOMEM) => End::Memory,
+            Some(Errno::CONNREFUSED) => End::ConnectionRefused,
+            Some(Errno::CONNRESET | Errno::PIPE | Errno::CONNABORTED) => End::Reset,
+            Some(Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::HOSTDOWN | Errno::NETDOWN) => End::Unreachable,
+            // The kernel's own patience with a peer that stopped acknowledging.
+            Some(Errno::TIMEDOUT) => End::Unreachable,
+            _ => End::of_tls(error),
+        }
+    }
+
+    fn of_tls(error: &io::Error) -> End {
+        use rustls::CertificateError as Bad;
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        match inner {
+            None => End::Broken,
+            Some(rustls::Error::InvalidCertificate(bad)) => match bad {
+                Bad::NotValidForName | Bad::NotValidForNameContext { .. } => End::CertificateForAnotherName,
+                Bad::Expired | Bad::ExpiredContext { .. } | Bad::NotValidYet | Bad::NotValidYetContext { .. } => {
+                    End::CertificateExpired
+                }
+                _ => End::CertificateNotTrusted,
+            },
+            Some(_) => End::TlsFailed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_are_sorted_into_outcomes() {
+        for (status, outcome) in [
+            (200, Outcome::Ok),
+            (204, Outcome::Ok),
+            (302, Outcome::Ok),
+            (399, Outcome::Ok),
+            (400, Outcome::Failed),
+            (404, Outcome::Failed),
+            (429, Outcome::Rejected),
+            (500, Outcome::Failed),
+            (502, Outcome::Failed),
+            (503, Outcome::Rejected),
+            (504, Outcome::Failed),
+            (999, Outcome::Failed),
+        ] {
+            assert_eq!(End::Answered(status).outcome(), outcome, "{status}");
+            assert_eq!(End::Answered(status).cause().is_none(), outcome == Outcome::Ok, "{status}");
+        }
+    }
+
+    #[test]
+    fn our_own_limits_are_never_the_service_s_fault() {
+        for errno in [rustix::io::Errno::MFILE, rustix::io::Errno::ADDRNOTAVAIL, rustix::io::Errno::NOBUFS] {
+            assert_eq!(End::of_error(&errno.into()).outcome(), Outcome::Unsent, "{errno:?}");
+        }
+        for errno in [rustix::io::Errno::CONNREFUSED, rustix::io::Errno::CONNRESET, rustix::io::Errno::HOSTUNREACH] {
+            assert_eq!(End::of_error(&errno.into()).outcome(), Outcome::Failed, "{errno:?}");
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The head of an answer: its status line and the handful of headers that decide how long the body is, whether the connection
+//! lives on, who answered and whether to come back later. Everything else is skipped.
+
+use std::mem::MaybeUninit;
+
+use crate::protocol::{Afterwards, End};
+
+/// The longest head that is read, in bytes.
+pub(super) const HEAD_LIMIT: usize = 64 * 1024;
+/// The most header lines.
+const HEADERS: usize = 100;
+
+/// What a head said.
+#[derive(Debug, PartialEq)]
+pub(super) struct Head<'a> {
+    /// Bytes of the head itself.
+    pub(super) length: usize,
+    pub(super) status: u16,
+    pub(super) body: Body,
+    pub(super) connection: Afterwards,
+    pub(super) retry_after: bool,
+    /// The value of the identity header.
+    pub(super) identity: Option<&'a [u8]>,
+}
+
+/// How the end of a body is found (RFC 9112, section 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Body {
+    Length(u64),
+    Chunked,
+    UntilClose,
+}
+
+/// Which request an answer belongs to, as far as its framing goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    Head,
+    Other,
+}
+
+impl Head<'_> {
+    /// An answer before the answer (1xx), to be skipped.
+    pub(super) fn is_interim(&self) -> bool {
+        self.status < 200
+    }
+}
+
+/// Reads a head from the start of `bytes`; `None` when it is not all there yet.
+pub(super) fn read<'a>(bytes: &'a [u8], asked: Asked, identity_header: &str) -> Result<Option<Head<'a>>, End> {
+    let mut headers = [const { MaybeUninit::uninit() }; HEADERS];
+    let mut response = httparse::Response::new(&mut []);
+    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, bytes, &mut headers);
+    let length = match parsed {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(httparse::Error::TooManyHeaders) => return Err(End::HeadTooLarge),
+        Err(_) => return Err(End::Garbage),
+    };
+    let status = response.code.ok_or(End::Garbage)?;
+    // 101 changes to a protocol that nobody asked for.
+    if status < 100 || status == 101 {
+        return Err(End::Garbage);
+    }
+
+    let mut keep = response.version == Some(1);
+    let mut content_length: Option<u64> = None;
+    let mut coding: Option<Body> = None;
+    let mut retry_after = false;
+    let mut identity = None;
+    for header in response.headers.iter() {
+        let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+        // The length sorts out nearly every header that is none of these.
+        match header.name.len() {
+            10 if is("connection") => {
+                for option in header.value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                    if option.eq_ignore_ascii_case(b"close") {
+                        keep = false;
+                    } else if option.eq_ignore_ascii_case(b"keep-alive") && response.version == Some(0) {
+                        keep = true;
+                    }
+                }
+            }
+            11 if is("retry-after") => retry_after = true,
+            14 if is("content-length") => {
+                let value = decimal(header.value).ok_or(End::Garbage)?;
+                if content_length.is_some_and(|other| other != value) {
+                    return Err(End::Garbage);
+                }
+                content_length = Some(value);
+            }
+            17 if is("transfer-encoding") => {
+                let last = header.value.rsplit(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
+                coding = Some(if last.eq_ignore_ascii_case(b"chunked") { Body::Chunked } else { Body::UntilClose });
+            }
+            _ => {}
+        }
+        if header.name.len() == identity_header.len() && is(identity_header) {
+            identity = Some(header.value);
+        }
+    }
+
+    let body = if asked == Asked::Head || matches!(status, 100..=199 | 204 | 304) {
+        Body::Length(0)
+    } else {
+        match (coding, content_length) {
+            (Some(coding), length) => {
+                // Both at once is how answers are smuggled: the coding wins, and the connection ends with it.
+                keep &= length.is_none();
+                coding
+            }
+            (None, Some(length)) => Body::Length(length),
+            (None, None) => Body::UntilClose,
+        }
+    };
+    keep &= body != Body::UntilClose;
+    let connection = if keep { Afterwards::Keep } else { Afterwards::Close };
+    Ok(Some(Head { length, status, body, connection, retry_after, identity }))
+}
+
+/// Finds the end of a head (an empty line) in `bytes` at or after `from`: cheaper than parsing again with each byte that a slow
+/// peer drips. `Err` holds where to go on looking.
+pub(super) fn find_end(bytes: &[u8], from: usize) -> Result<(), usize> {
+    let mut at = from;
+    while let Some(line) = bytes[at..].iter().position(|byte| *byte == b'\n') {
+        let feed = at + line;
+        match bytes.get(feed + 1..) {
+            Some([b'\n', ..] | [b'\r', b'\n', ..]) => return Ok(()),
+            // Not enough to tell: come back to this very line feed.
+            Some([] | [b'\r']) | None => return Err(feed),
+            Some(_) => at = feed + 1,
+        }
+    }
+    Err(bytes.len())
+}
+
+fn decimal(digits: &[u8]) -> Option<u64> {
+    let digits = digits.trim_ascii();
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0u64, |sum, byte| {
+        byte.is_ascii_digit().then_some(())?;
+        sum.checked_mul(10)?.checked_add(u64::from(byte - b'0'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn body_of(head: &str) -> Result<(Body, Afterwards), End> {
+        read(head.as_bytes(), Asked::Other, "x-pod")
+            .map(|head| head.expect("a whole head"))
+            .map(|head| (head.body, head.connection))
+    }
+
+    #[test]
+    fn the_end_of_the_body_is_found_as_the_standard_says() {
+        use Afterwards::{Close, Keep};
+        for (head, expected) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", Ok((Body::Length(5), Keep))),
+            ("HTTP/1.1 200\r\ncontent-length:5\r\n\r\n", Ok((Body::Length(5), Keep))),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\n", Ok((Body::Length(5), Close))),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: foo, Close\r\n\r\n", Ok((Body::Length(5), Close))),
+            ("HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\n", Ok((Body::Length(5), Close))),
+            ("HTTP/1.0 200 OK\r\nContent-Length: 5\r\nConnection: keep-alive\r\n\r\n", Ok((Body::Length(5), Keep))),
+            ("HTTP/1.1 200 OK\r\n\r\n", Ok((Body::UntilClose, Close))),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", Ok((Body::Chunked, Keep))),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", Ok((Body::Chunked, Keep))),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", Ok((Body::UntilClose, Close))),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n", Ok((Body::Chunked, Close))),
+            ("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", Ok((Body::Length(0), Keep))),
+            ("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", Ok((Body::Length(0), Keep))),
+            ("HTTP/1.1 100 Continue\r\n\r\n", Ok((Body::Length(0), Keep))),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n", Ok((Body::Length(5), Keep))),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", Err(End::Garbage)),
+            ("HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n", Err(End::Garbage)),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n", Err(End::Garbage)),
+            ("HTTP/1.1 101 Switching Protocols\r\n\r\n", Err(End::Garbage)),
+            ("SSH-2.0-OpenSSH_9.9\r\n\r\n", Err(End::Garbage)),
+            ("HTTP/2.0 200 OK\r\n\r\n", Err(End::Garbage)),
+        ] {
+            assert_eq!(body_of(head), expected, "{head:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_to_head_has_no_body() {
+        let head =
+            read(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", Asked::Head, "x-pod").expect("a head").expect("a whole one");
+        assert_eq!(head.body, Body::Length(0));
+    }
+
+    #[test]
+    fn identity_and_retry_after_are_read() {
+        let bytes = b"HTTP/1.1 503 Busy\r\nX-Pod: checkout-1\r\nRetry-After: 3\r\nContent-Length: 0\r\n\r\n";
+        let head = read(bytes, Asked::Other, "x-pod").expect("a head").expect("a whole one");
+        assert_eq!((head.identity, head.retry_after, head.length), (Some(&b"checkout-1"[..]), true, bytes.len()));
+    }
+
+    #[test]
+    fn too_many_headers_are_too_many() {
+        let head = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(HEADERS + 1));
+        assert_eq!(read(head.as_bytes(), Asked::Other, "x-pod"), Err(End::HeadTooLarge));
+    }
+
+    proptest! {
+        /// The end is found at the same byte as by the parser, wherever the head is cut.
+        #[test]
+        fn the_end_is_found_wherever_a_head_is_cut(cut in 0..40usize) {
+            let bytes = b"HTTP/1.1 200 OK\r\nA: b\r\nC: d\r\n\r\nbody\n\n";
+            let cut = cut.min(bytes.len());
+            let found = match find_end(&bytes[..cut], 0) {
+                Ok(()) => true,
+                Err(from) => {
+                    prop_assert_eq!(find_end(bytes, from), Ok(()));
+                    false
+                }
+            };
+            prop_assert_eq!(found, read(&bytes[..cut], Asked::Other, "x-pod").expect("well formed").is_some());
+        }
+
+        #[test]
+        fn no_input_panics(bytes: Vec<u8>) {
+            let _ = read(&bytes, Asked::Other, "x-pod");
+            let _ = find_end(&bytes, 0);
+        }
+    }
+}

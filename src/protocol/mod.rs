@@ -1,0 +1,230 @@
+//! How one request travels: one file per protocol. A protocol knows bytes, connections and how an exchange ended ([`End`]); it
+//! knows nothing of schedules, of how many connections there should be, or of when to give up. It never retries by itself.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::plan::Request;
+
+mod end;
+mod http1;
+mod identity;
+mod stream;
+mod trust;
+
+pub use end::End;
+pub use identity::{Identities, Identity};
+pub use trust::Trust;
+
+/// Where requests go.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    pub scheme: Scheme,
+    /// As the URL names it: what `Host` and SNI say.
+    pub host: String,
+    pub port: u16,
+    /// What the name stands for; connections are spread over all of them. Never empty once requests are to be sent.
+    pub addresses: Vec<SocketAddr>,
+    /// What every request's path is appended to: empty, or `/` and something that does not end in `/`.
+    pub base_path: String,
+    pub tls: Trust,
+}
+
+/// Plain or encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    Http,
+    Https,
+}
+
+impl Destination {
+    /// Reads `http://host[:port][/base]`; the addresses are still to be resolved.
+    ///
+    /// # Errors
+    /// When `url` is not such a URL, naming what is wrong with it.
+    pub fn read(url: &str, tls: Trust) -> Result<Destination> {
+        let uri: http::Uri = url.parse().with_context(|| format!("`{url}` is not a URL: write one as in http://checkout.shop/"))?;
+        let (scheme, usual_port) = match uri.scheme_str() {
+            Some("http") => (Scheme::Http, 80),
+            Some("https") => (Scheme::Https, 443),
+            Some(other) => bail!("`{url}` speaks {other}, which squall does not: write http:// or https://"),
+            None => bail!("`{url}` does not say how to speak to it: write http:// or https:// before it"),
+        };
+        let authority = uri.authority().with_context(|| format!("`{url}` names no host"))?;
+        ensure!(!authority.as_str().contains('@'), "`{url}` holds a user name: send an Authorization header instead");
+        ensure!(uri.query().is_none(), "`{url}` holds a query: it belongs into a request's path");
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        ensure!(!host.is_empty(), "`{url}` names no host");
+        Ok(Destination {
+            scheme,
+            host,
+            port: authority.port_u16().unwrap_or(usual_port),
+            addresses: Vec::new(),
+            base_path: uri.path().trim_end_matches('/').to_owned(),
+            tls,
+        })
+    }
+
+    /// The same at known addresses.
+    pub fn at(self, addresses: Vec<SocketAddr>) -> Destination {
+        Destination { addresses, ..self }
+    }
+
+    /// The same at the addresses that the system's resolver knows.
+    ///
+    /// # Errors
+    /// When the name does not resolve.
+    pub async fn resolved(self) -> Result<Destination> {
+        let found = tokio::net::lookup_host((self.host.as_str(), self.port))
+            .await
+            .with_context(|| format!("cannot resolve `{}`: check the target's URL", self.host))?;
+        let mut addresses: Vec<SocketAddr> = found.collect();
+        addresses.dedup();
+        ensure!(!addresses.is_empty(), "`{}` resolves to no address: check the target's URL", self.host);
+        Ok(self.at(addresses))
+    }
+
+    /// Host and port as the `Host` header writes them: without the port that the scheme implies.
+    fn authority(&self) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        match (self.scheme, self.port) {
+            (Scheme::Http, 80) | (Scheme::Https, 443) => host,
+            (_, port) => format!("{host}:{port}"),
+        }
+    }
+}
+
+/// What an answer said that the tally wants to know; its body is counted and thrown away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    /// It carried Retry-After.
+    pub retry_after: bool,
+    /// Who said that they answered.
+    pub identity: Identity,
+    pub connection: Afterwards,
+}
+
+/// Whether a connection may carry another request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Afterwards {
+    Keep,
+    Close,
+}
+
+/// What has happened to a request so far. It is outside of the exchange so that it is still there when the exchange is given up.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Progress {
+    /// When its first byte was handed to the kernel for the first time.
+    pub sent: Option<Instant>,
+    pub bytes_out: u64,
+    pub bytes_in: u64,
+}
+
+/// What every protocol knows how to do. Futures may be dropped at any point; the link that they used is then good for nothing.
+pub trait Protocol {
+    /// An open connection.
+    type Link;
+
+    /// Opens a connection, ready to carry requests.
+    ///
+    /// # Errors
+    /// How a request ended that needed this connection.
+    fn connect(&self, address: SocketAddr) -> impl Future<Output = Result<Self::Link, End>>;
+
+    /// Sends the request and reads the whole answer.
+    ///
+    /// # Errors
+    /// Why there was no whole answer; the link is then good for nothing.
+    fn exchange(&self, link: &mut Self::Link, progress: &mut Progress) -> impl Future<Output = Result<Answer, End>>;
+
+    /// Whether a link that carried a request before is still good, as far as this side can tell without asking.
+    fn stands(&self, link: &mut Self::Link) -> bool;
+
+    /// Whether sending the request twice means the same as sending it once (RFC 9110, section 9.2.2).
+    fn repeatable(&self) -> bool;
+}
+
+/// The table of protocols: one variant each, here and in [`Link`], and a line in the four functions below.
+pub enum Wire {
+    Http1(http1::Http1),
+}
+
+/// An open connection of any protocol.
+pub enum Link {
+    Http1(http1::Link),
+}
+
+impl Wire {
+    /// Prepares `request` for `destination`: whatever can be done once is done here.
+    ///
+    /// # Errors
+    /// When the request cannot be written as asked, or the certificates to trust cannot be read.
+    pub fn new(destination: &Destination, request: &Request, identity_header: &str, identities: Arc<Identities>) -> Result<Wire> {
+        http1::Http1::new(destination, request, identity_header, identities).map(Wire::Http1)
+    }
+}
+
+impl Protocol for Wire {
+    type Link = Link;
+
+    async fn connect(&self, address: SocketAddr) -> Result<Link, End> {
+        match self {
+            Wire::Http1(http1) => http1.connect(address).await.map(Link::Http1),
+        }
+    }
+
+    async fn exchange(&self, link: &mut Link, progress: &mut Progress) -> Result<Answer, End> {
+        match (self, link) {
+            (Wire::Http1(http1), Link::Http1(link)) => http1.exchange(link, progress).await,
+        }
+    }
+
+    fn stands(&self, link: &mut Link) -> bool {
+        match (self, link) {
+            (Wire::Http1(http1), Link::Http1(link)) => http1.stands(link),
+        }
+    }
+
+    fn repeatable(&self) -> bool {
+        match self {
+            Wire::Http1(http1) => http1.repeatable(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_become_destinations() {
+        let read = |url: &str| Destination::read(url, Trust::default()).expect("a URL");
+        let shop = read("http://checkout.shop/api/");
+        assert_eq!(
+            (shop.scheme, shop.host.as_str(), shop.port, shop.base_path.as_str()),
+            (Scheme::Http, "checkout.shop", 80, "/api")
+        );
+        assert_eq!(shop.authority(), "checkout.shop");
+        assert_eq!(read("https://[::1]:8443").authority(), "[::1]:8443");
+        assert_eq!(read("http://127.0.0.1:80/").base_path, "");
+    }
+
+    #[test]
+    fn what_is_no_url_says_why() {
+        for (url, says) in [
+            ("checkout.shop", "http://"),
+            ("ftp://checkout.shop/", "speaks ftp"),
+            ("http://", "is not a URL"),
+            ("http://me:secret@shop/", "Authorization"),
+            ("http://shop/?q=1", "query"),
+        ] {
+            let error = format!("{:#}", Destination::read(url, Trust::default()).expect_err(url));
+            assert!(error.contains(says), "{url}: {error}");
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! A byte stream, plain or encrypted, behind one type: what differs between `http` and `https` ends here.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+use super::End;
+use super::trust::Encryption;
+
+/// An open connection.
+pub(super) enum Stream {
+    Plain(TcpStream),
+    Encrypted(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    pub(super) async fn open(address: SocketAddr, encryption: Option<&Encryption>) -> Result<Stream, End> {
+        let plain = TcpStream::connect(address).await.map_err(|error| End::of_error(&error))?;
+        // A request is one write: waiting to fill a segment could only delay it.
+        plain.set_nodelay(true).map_err(|error| End::of_error(&error))?;
+        let Some(encryption) = encryption else { return Ok(Stream::Plain(plain)) };
+        match encryption.connector.connect(encryption.name.clone(), plain).await {
+            Ok(stream) => Ok(Stream::Encrypted(Box::new(stream))),
+            Err(error) => Err(match End::of_error(&error) {
+                // The peer hung up in the middle of the handshake, or what it said was no handshake.
+                End::Broken => End::TlsFailed,
+                end => end,
+            }),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Encrypted(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Encrypted(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Encrypted(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Encrypted(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

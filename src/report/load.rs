@@ -1,0 +1,157 @@
+//! What became of the requests: one row per load and phase, one per load over all phases, and the same over all loads.
+//!
+//! Latencies are in milliseconds. `latency` counts from the *intended* start, `service` from the actual send. Both are taken over
+//! the requests whose duration says something about the service: those that ended `ok` and those that `timed_out` (which took at
+//! least their timeout). What was rejected or failed is counted beside them and never makes a percentile look better.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::names::Name;
+use crate::recording::sink::Measure;
+use crate::recording::{History, Outcome};
+use crate::time::Offset;
+
+/// Stands in the place of a name where a row sums over all of them; no name of a plan starts so.
+pub const ALL: &str = "_all";
+
+/// Whose durations are in the percentiles.
+pub const TIMED: &[Outcome] = &[Outcome::Ok, Outcome::TimedOut];
+
+/// One load in one phase.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LoadRow {
+    /// The load, or [`ALL`].
+    pub name: String,
+    /// The phase, or [`ALL`].
+    pub phase: String,
+    /// Requests that were due.
+    pub intended: u64,
+    pub sent: u64,
+    pub ok: u64,
+    pub rejected: u64,
+    pub failed: u64,
+    pub timed_out: u64,
+    pub unsent: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    /// Seconds that the row covers.
+    pub duration_s: f64,
+    pub latency_ms: Quantiles,
+    pub service_ms: Quantiles,
+    /// Actual send minus intended start: what the generator added.
+    pub lateness_ms: Quantiles,
+    /// Sends that came more than ten milliseconds after they were due.
+    pub late_sends: u64,
+    /// Why requests did not end `ok`.
+    pub causes: BTreeMap<String, u64>,
+    /// Answers by who gave them, where answers say so.
+    pub served_by: BTreeMap<String, u64>,
+    /// Of the plan, for tables; absent in sums over loads.
+    #[serde(skip)]
+    pub method: Option<String>,
+    #[serde(skip)]
+    pub path: Option<String>,
+}
+
+/// A distribution in milliseconds; all but `n` absent where nothing was measured.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Quantiles {
+    pub n: u64,
+    pub min: Option<f64>,
+    pub p50: Option<f64>,
+    pub p75: Option<f64>,
+    pub p90: Option<f64>,
+    pub p95: Option<f64>,
+    pub p99: Option<f64>,
+    pub p999: Option<f64>,
+    pub p9999: Option<f64>,
+    pub max: Option<f64>,
+    pub mean: Option<f64>,
+    pub stddev: Option<f64>,
+}
+
+/// The rows of every load: its phases in their order, then [`ALL`] of them.
+pub fn rows(history: &History) -> Vec<LoadRow> {
+    let loads: Vec<Name> = history.loads().cloned().collect();
+    loads.iter().flat_map(|load| phases(history, Some(load))).collect()
+}
+
+/// The rows over all loads.
+pub fn totals(history: &History) -> Vec<LoadRow> {
+    phases(history, None)
+}
+
+fn phases(history: &History, load: Option<&Name>) -> Vec<LoadRow> {
+    let spans = history.started.phases.iter().map(|phase| (phase.name.as_str(), phase.start, phase.end));
+    let (from, to) = history.whole();
+    spans.chain([(ALL, from, to)]).map(|(phase, from, to)| row(history, load, phase, from, to)).collect()
+}
+
+fn row(history: &History, load: Option<&Name>, phase: &str, from: Offset, to: Offset) -> LoadRow {
+    let counts = history.counts(load, from, to);
+    let mut causes: BTreeMap<String, u64> = BTreeMap::new();
+    let mut served_by: BTreeMap<String, u64> = BTreeMap::new();
+    for (_, tally) in history.windows_in(load, from, to) {
+        tally.causes.iter().for_each(|(cause, n)| *causes.entry(cause.clone()).or_default() += n);
+        tally.served_by.iter().for_each(|(who, n)| *served_by.entry(who.clone()).or_default() += n);
+    }
+    let lateness = history.histogram(load, &[Outcome::Ok], Measure::Lateness, from, to);
+    let line = load.and_then(|load| history.started.loads.iter().find(|line| line.name == *load));
+    LoadRow {
+        name: load.map_or(ALL, Name::as_str).to_owned(),
+        phase: phase.to_owned(),
+        intended: counts.intended,
+        sent: counts.sent,
+        ok: counts.ok,
+        rejected: counts.rejected,
+        failed: counts.failed,
+        timed_out: counts.timed_out,
+        unsent: counts.unsent,
+        bytes_in: counts.bytes_in,
+        bytes_out: counts.bytes_out,
+        duration_s: to.since(from).as_secs_f64(),
+        latency_ms: Quantiles::of(&history.histogram(load, TIMED, Measure::Response, from, to)),
+        service_ms: Quantiles::of(&history.histogram(load, TIMED, Measure::Service, from, to)),
+        late_sends: lateness.len() - lateness.count_between(0, 10_000),
+        lateness_ms: Quantiles::of(&lateness),
+        causes,
+        served_by,
+        method: line.map(|line| line.method.clone()),
+        path: line.map(|line| line.path.clone()),
+    }
+}
+
+impl LoadRow {
+    /// Requests that ended other than `ok`, by the service's doing or in its silence.
+    pub fn bad(&self) -> u64 {
+        self.rejected + self.failed + self.timed_out
+    }
+}
+
+impl Quantiles {
+    /// Of a histogram in microseconds.
+    pub fn of(histogram: &Histogram<u64>) -> Quantiles {
+        if histogram.is_empty() {
+            return Quantiles::default();
+        }
+        let ms = |micros: f64| Some((micros).round() / 1e3);
+        let at = |quantile: f64| ms(histogram.value_at_quantile(quantile) as f64);
+        Quantiles {
+            n: histogram.len(),
+            min: ms(histogram.min() as f64),
+            p50: at(0.5),
+            p75: at(0.75),
+            p90: at(0.9),
+            p95: at(0.95),
+            p99: at(0.99),
+            p999: at(0.999),
+            p9999: at(0.9999),
+            max: ms(histogram.max() as f64),
+            mean: ms(histogram.mean()),
+            stddev: ms(histogram.stdev()),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The run second by second: what was offered, what came back, how many replicas stood there, what was broken. Values are of the
+//! interval, never cumulative. A second that two phases share is two rows.
+
+use std::collections::BTreeMap;
+
+use crate::recording::History;
+use crate::recording::fact::Counts;
+use crate::recording::sink::Measure;
+use crate::report::fault;
+use crate::report::load::{ALL, TIMED};
+use crate::report::scaling::{self, Replicas};
+use crate::time::Offset;
+
+/// One interval of one load, or of [`ALL`] loads.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SecondRow {
+    /// The start of the interval, in seconds since the first phase started.
+    pub t_s: f64,
+    /// Its length: a second, or what of it lies in the phase.
+    pub interval_s: f64,
+    pub phase: String,
+    pub load: String,
+    pub counts: Counts,
+    /// Of what was due in this interval, in milliseconds.
+    pub latency_ms: Spread,
+    pub lateness_p99_ms: Option<f64>,
+    pub replicas_ready: Option<f64>,
+    pub replicas_desired: Option<f64>,
+    pub faults: Vec<String>,
+    /// Requests due and not ended, over all loads; only in the row of all loads.
+    pub in_flight: Option<u64>,
+    /// The busiest load worker, as a share of one core; only in the row of all loads.
+    pub generator_cpu: Option<f64>,
+}
+
+/// The few percentiles that a chart shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Spread {
+    pub p50: Option<f64>,
+    pub p90: Option<f64>,
+    pub p95: Option<f64>,
+    pub p99: Option<f64>,
+    pub max: Option<f64>,
+}
+
+/// A histogram as `(value, count)` in rising order.
+type Bars = BTreeMap<u64, u64>;
+
+/// Every second of every phase: first each load that was due something in the phase, then all of them.
+pub fn rows(history: &History) -> Vec<SecondRow> {
+    let replicas = Replicas::of(history);
+    let faults = history.faults();
+    let samples: BTreeMap<i64, (u64, f64)> =
+        history.generator().map(|(_, sample)| (sample.second, (sample.in_flight, sample.cpu))).collect();
+    let bars = bars(history);
+    let seen_until = history.last_seen();
+    let mut rows = Vec::new();
+    for phase in &history.started.phases {
+        let loads: Vec<&str> = history
+            .started
+            .loads
+            .iter()
+            .filter(|load| load.intended.get(&phase.name).is_some_and(|due| *due > 0))
+            .map(|load| load.name.as_str())
+            .chain([ALL])
+            .collect();
+        let mut second = phase.start.second();
+        while second * NANOS < phase.end.nanos().min(seen_until.nanos()) {
+            let from = phase.start.nanos().max(second * NANOS);
+            let to = phase.end.nanos().min((second + 1) * NANOS);
+            for load in &loads {
+                let mut counts = Counts::default();
+                for ((of, _, _), tally) in tallies(history, phase.name.as_str(), second) {
+                    if *load == ALL || of == *load {
+                        counts.add(tally);
+                    }
+                }
+                let key = |what| ((*load).to_owned(), phase.name.to_string(), second, what);
+                let sample = (*load == ALL).then(|| samples.get(&second)).flatten();
+                rows.push(SecondRow {
+                    t_s: from as f64 / 1e9,
+                    interval_s: (to - from) as f64 / 1e9,
+                    phase: phase.name.to_string(),
+                    load: (*load).to_owned(),
+                    counts,
+                    latency_ms: bars.get(&key(What::Latency)).map(Spread::of).unwrap_or_default(),
+                    lateness_p99_ms: bars.get(&key(What::Lateness)).and_then(|bars| Spread::of(bars).p99),
+                    replicas_ready: scaling::at(&replicas.ready, to),
+                    replicas_desired: scaling::at(&replicas.desired, to),
+                    faults: fault::active(&faults, Offset::from_nanos(from), Offset::from_nanos(to)),
+                    in_flight: sample.map(|(in_flight, _)| *in_flight),
+                    generator_cpu: sample.map(|(_, cpu)| *cpu),
+                });
+            }
+            second += 1;
+        }
+    }
+    rows
+}
+
+const NANOS: i64 = 1_000_000_000;
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum What {
+    Latency,
+    Lateness,
+}
+
+/// The counts of one second of one phase, per load.
+fn tallies<'a>(history: &'a History, phase: &'a str, second: i64) -> impl Iterator<Item = ((&'a str, &'a str, i64), &'a Counts)> {
+    history.started.loads.iter().filter_map(move |load| {
+        let phase = history.started.phases.iter().find(|span| span.name.as_str() == phase)?;
+        let key = crate::recording::history::WindowKey { load: load.name.clone(), phase: phase.name.clone(), second };
+        history.windows.get(&key).map(|tally| ((load.name.as_str(), phase.name.as_str(), second), &tally.counts))
+    })
+}
+
+/// All histograms, sorted out in one pass, per load and for all of them.
+fn bars(history: &History) -> BTreeMap<(String, String, i64, What), Bars> {
+    let mut sorted: BTreeMap<(String, String, i64, What), Bars> = BTreeMap::new();
+    for (series, second, bars) in history.bars() {
+        let what = match series.measure {
+            Measure::Response if TIMED.contains(&series.outcome) => What::Latency,
+            Measure::Lateness => What::Lateness,
+            _ => continue,
+        };
+        for load in [series.load.as_str(), ALL] {
+            let into = sorted.entry((load.to_owned(), series.phase.to_string(), second, what)).or_default();
+            bars.iter().for_each(|(value, count)| *into.entry(*value).or_default() += count);
+        }
+    }
+    sorted
+}
+
+impl Spread {
+    /// Of a histogram in microseconds: the smallest value at or below which the share lies.
+    fn of(bars: &Bars) -> Spread {
+        let n: u64 = bars.values().sum();
+        let at = |quantile: f64| {
+            let rank = ((quantile * n as f64).ceil() as u64).max(1);
+            let mut below = 0;
+            bars.iter()
+                .find(|(_, count)| {
+                    below += **count;
+                    below >= rank
+                })
+                .map(|(value, _)| *value as f64 / 1e3)
+        };
+        Spread { p50: at(0.5), p90: at(0.9), p95: at(0.95), p99: at(0.99), max: at(1.0) }
+    }
+}

@@ -1,0 +1,112 @@
+//! `summary.csv`: one row per load and phase, then `_all` of them. Columns are only ever added, at the end.
+
+use crate::report::{Format, LoadRow, PhaseRow, Report, cells, load::ALL};
+
+pub const FORMAT: Format = Format {
+    name: "summary-csv",
+    file: "summary.csv",
+    summary: "one row per load and phase: counts, rates and latency percentiles",
+    render,
+};
+
+const HEADER: &[&str] = &[
+    "run_id",
+    "plan",
+    "scenario",
+    "phase",
+    "endpoint",
+    "method",
+    "start_time",
+    "duration_s",
+    "offered_rps",
+    "requests",
+    "ok",
+    "failed",
+    "error_rate",
+    "goodput_rps",
+    "bytes_in",
+    "bytes_out",
+    "latency_min_ms",
+    "latency_mean_ms",
+    "latency_stddev_ms",
+    "latency_p50_ms",
+    "latency_p75_ms",
+    "latency_p90_ms",
+    "latency_p95_ms",
+    "latency_p99_ms",
+    "latency_p999_ms",
+    "latency_p9999_ms",
+    "latency_max_ms",
+    "p99_ci_low_ms",
+    "p99_ci_high_ms",
+    "n_eff",
+    "late_sends",
+    "dropped",
+    "intended",
+    "rejected",
+    "timed_out",
+    "service_p50_ms",
+    "service_p95_ms",
+    "service_p99_ms",
+    "service_max_ms",
+    "lateness_p99_ms",
+];
+
+fn render(report: &Report) -> anyhow::Result<Vec<u8>> {
+    let mut table = cells::Table::new(HEADER)?;
+    for row in report.load.iter().chain(&report.totals) {
+        table.row(&cells_of(report, row))?;
+    }
+    table.bytes()
+}
+
+fn cells_of(report: &Report, row: &LoadRow) -> Vec<String> {
+    let phase: Option<&PhaseRow> = report.phases.iter().find(|phase| phase.name == row.phase);
+    let start_s = phase.or(report.phases.first()).map_or(0.0, |phase| phase.start_s);
+    let rate = |n: u64| cells::number((row.duration_s > 0.0).then(|| n as f64 / row.duration_s));
+    let (latency, service) = (&row.latency_ms, &row.service_ms);
+    let empty = String::new;
+    vec![
+        cells::text(&report.run_id),
+        cells::text(&report.plan),
+        cells::text(&row.name),
+        cells::text(&row.phase),
+        cells::text(row.path.as_deref().unwrap_or(ALL)),
+        row.method.as_deref().map(cells::text).unwrap_or_default(),
+        cells::time(&report.started, start_s),
+        cells::number(row.duration_s),
+        rate(row.intended),
+        cells::plain(row.sent),
+        cells::plain(row.ok),
+        cells::plain(row.failed),
+        // Of what was sent, the share that did not end ok: rejected, failed and timed out.
+        cells::number((row.sent > 0).then(|| row.bad() as f64 / row.sent as f64)),
+        rate(row.ok),
+        cells::plain(row.bytes_in),
+        cells::plain(row.bytes_out),
+        cells::number(latency.min),
+        cells::number(latency.mean),
+        cells::number(latency.stddev),
+        cells::number(latency.p50),
+        cells::number(latency.p75),
+        cells::number(latency.p90),
+        cells::number(latency.p95),
+        cells::number(latency.p99),
+        cells::number(latency.p999),
+        cells::number(latency.p9999),
+        cells::number(latency.max),
+        empty(),
+        empty(),
+        empty(),
+        cells::plain(row.late_sends),
+        cells::plain(row.unsent),
+        cells::plain(row.intended),
+        cells::plain(row.rejected),
+        cells::plain(row.timed_out),
+        cells::number(service.p50),
+        cells::number(service.p95),
+        cells::number(service.p99),
+        cells::number(service.max),
+        cells::number(row.lateness_ms.p99),
+    ]
+}

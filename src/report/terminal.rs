@@ -1,0 +1,336 @@
+//! The report for a person: what the verdict is, why, on which evidence, and what to do next. Fits 80 columns and says with words
+//! all that it says with colour.
+
+use std::io::{self, Write};
+
+use crate::exit::Exit;
+use crate::names::ObjectRef;
+use crate::recording::history::same_object;
+use crate::recording::metric::READY_REPLICAS;
+use crate::report::load::ALL;
+use crate::report::{EvidenceRow, FaultRow, Format, LoadRow, Report, ScaleStep, numbers, words};
+use crate::verdict::{Finding, Verdict};
+
+mod page;
+
+use page::{Ink, Page};
+
+pub const FORMAT: Format = Format {
+    name: "terminal",
+    file: "terminal.txt",
+    summary: "the report for a person, as it is printed at the end of a run",
+    render: |report| Ok(full(report, Ink::Plain).into_bytes()),
+};
+
+/// How much is printed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Detail {
+    /// The whole report.
+    Full,
+    /// The verdict, and a line for each check that did not pass.
+    Brief,
+}
+
+/// Columns of the page, whatever the terminal: a log, a pull request and a terminal show the same.
+const WIDTH: usize = 80;
+/// How much of the evidence of one finding is shown; `run.json` has the rest.
+const EVIDENCE: usize = 5;
+/// How many scaling steps are shown, from the start and from the end.
+const STEPS: (usize, usize) = (14, 6);
+
+/// Prints the report on stdout, in colour where that is wanted (a terminal, no NO_COLOR, not TERM=dumb). A reader who has gone
+/// away (`| head`) is no error.
+pub fn print(report: &Report, detail: Detail) -> io::Result<()> {
+    let text = match detail {
+        Detail::Full => full(report, Ink::Colour),
+        Detail::Brief => brief(report, Ink::Colour),
+    };
+    let mut out = anstream::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+fn brief(report: &Report, ink: Ink) -> String {
+    let mut page = Page::new(WIDTH, ink);
+    banner(&mut page, report);
+    for finding in not_passed(report) {
+        page.verdict(finding.verdict, &format!("{}: {}", finding.name, finding.reason));
+    }
+    page.text()
+}
+
+fn full(report: &Report, ink: Ink) -> String {
+    let mut page = Page::new(WIDTH, ink);
+    banner(&mut page, report);
+    page.gap();
+    page.labelled("  claim   ", &report.claim);
+    let end = report.phases.last().map_or(0.0, |phase| phase.end_s);
+    page.labelled(
+        "  run     ",
+        &format!("{}, seed {}, {} against {}", report.run_id, report.seed, numbers::value(end, "s"), report.target),
+    );
+    if !report.completed {
+        page.labelled("  ended   ", &format!("the run {}", report.ended));
+    }
+    checks(&mut page, report);
+    for finding in not_passed(report) {
+        block(&mut page, report, finding);
+    }
+    load(&mut page, report);
+    faults(&mut page, report);
+    scaling(&mut page, report);
+    measurement(&mut page, report);
+    whither(&mut page, report);
+    page.text()
+}
+
+fn banner(page: &mut Page, report: &Report) {
+    if report.exit_code == Exit::CleanupNotProven.code() {
+        page.alarm("CLEANUP NOT PROVEN: a fault may still be active, or something of this run is still there.");
+        page.verbatim(&format!("  now        {}", heal(report)));
+        for left in &report.left_behind {
+            page.labelled("  - ", left);
+        }
+        page.gap();
+    }
+    page.verdict(report.verdict, &format!("{}: {} (exit {})", report.plan, report.exit.reason, report.exit_code));
+}
+
+fn checks(page: &mut Page, report: &Report) {
+    if report.findings.is_empty() {
+        return;
+    }
+    page.gap();
+    let mut limits = Vec::new();
+    let rows = report
+        .findings
+        .iter()
+        .map(|finding| {
+            let unit = &finding.unit;
+            let observed = finding.observed.map_or_else(|| "-".to_owned(), |v| numbers::value_beside(v, finding.limit, unit));
+            let interval = numbers::interval(finding.ci_low, finding.ci_high, unit).map(|i| format!(" {i}")).unwrap_or_default();
+            let mut limit = finding.limit.map_or_else(|| "-".to_owned(), |limit| numbers::value(limit, unit));
+            if finding.limit.is_some() && !finding.limit_source.is_empty() && finding.limit_source != "the plan" {
+                limits.push((finding.name.as_str(), finding.limit_source.as_str()));
+                limit.push_str(" *");
+            }
+            vec![
+                finding.verdict.to_string(),
+                breakable(&finding.name),
+                format!("{observed}{interval}"),
+                limit,
+                numbers::count(finding.n),
+            ]
+        })
+        .collect();
+    page.table(&["verdict", "check", "observed [interval]", "limit", "n"], rows, &[4]);
+    if !limits.is_empty() {
+        page.gap();
+        for (name, source) in limits {
+            page.labelled("* ", &format!("limit of {name}: {source}"));
+        }
+    }
+}
+
+fn block(page: &mut Page, report: &Report, finding: &Finding) {
+    page.gap();
+    page.verdict(finding.verdict, &finding.name);
+    page.labelled("  claimed   ", &finding.claim);
+    page.labelled("  reason    ", &finding.reason);
+    page.labelled(
+        "  window    ",
+        &format!("{} to {} of the run", numbers::moment(finding.window_s[0]), numbers::moment(finding.window_s[1])),
+    );
+    if let Some(file) = &report.plan_file {
+        page.verbatim(&format!("  plan      {file}:{}", finding.line));
+        let source = report.place.plan_source.as_deref().and_then(|text| text.lines().nth((finding.line as usize).checked_sub(1)?));
+        if let Some(source) = source {
+            page.labelled(&format!("       {:>4} | ", finding.line), source);
+        }
+    }
+    let seen: Vec<String> = report.evidence_of(finding).map(EvidenceRow::sentence).collect();
+    for (index, sentence) in seen.iter().take(EVIDENCE).enumerate() {
+        page.labelled(if index == 0 { "  evidence  " } else { "            " }, sentence);
+    }
+    if seen.len() > EVIDENCE {
+        page.labelled("            ", &format!("and {} more in run.json", seen.len() - EVIDENCE));
+    }
+    for note in &finding.notes {
+        page.labelled("  note      ", note);
+    }
+}
+
+fn load(page: &mut Page, report: &Report) {
+    let mut names: Vec<&str> = Vec::new();
+    for row in &report.load {
+        if !names.contains(&row.name.as_str()) {
+            names.push(&row.name);
+        }
+    }
+    for name in names {
+        let rows: Vec<&LoadRow> = report.load.iter().filter(|row| row.name == name).collect();
+        let request = rows.first().map_or(String::new(), |row| {
+            format!(" ({} {})", row.method.as_deref().unwrap_or_default(), row.path.as_deref().unwrap_or_default())
+        });
+        page.heading(&format!("Load {name}{request}, latency in ms from the intended start"));
+        let cells = rows.iter().map(|row| {
+            let mut cells = vec![if row.phase == ALL { "all".to_owned() } else { row.phase.clone() }];
+            cells.extend([row.sent, row.ok, row.rejected, row.failed, row.timed_out, row.unsent].map(numbers::count));
+            cells.extend([row.latency_ms.p50, row.latency_ms.p99].map(|value| numbers::or_dash(value, "ms")));
+            cells
+        });
+        page.table(
+            &["phase", "sent", "ok", "rejected", "failed", "timed out", "unsent", "p50", "p99"],
+            cells.collect(),
+            &[1, 2, 3, 4, 5, 6, 7, 8],
+        );
+        let whole = rows.iter().find(|row| row.phase == ALL);
+        if let Some(row) = whole.filter(|row| !row.causes.is_empty()) {
+            page.labelled("not ok: ", &words::causes(&row.causes));
+        }
+    }
+}
+
+fn faults(page: &mut Page, report: &Report) {
+    if report.faults.is_empty() {
+        return;
+    }
+    page.heading("Faults");
+    let moment = |at: Option<f64>| at.map_or_else(|| "-".to_owned(), numbers::moment);
+    let rows = report.faults.iter().map(|fault| {
+        vec![
+            fault.name.clone(),
+            fault.kind.clone(),
+            moment(fault.injected_s),
+            moment(fault.effective_s),
+            moment(fault.healed_s),
+            state(fault),
+        ]
+    });
+    page.table(&["fault", "kind", "injected", "effective", "healed", "state"], rows.collect(), &[2, 3, 4]);
+    for fault in &report.faults {
+        if !fault.targets.is_empty() {
+            let of = if fault.of > 0 { format!("{} of {}: ", fault.targets.len(), fault.of) } else { String::new() };
+            page.labelled(&format!("{}  ", fault.name), &format!("on {of}{}", fault.targets.join(", ")));
+        }
+        for sentence in fault.evidence.iter().chain(&fault.failures) {
+            page.labelled("  - ", sentence);
+        }
+    }
+}
+
+fn state(fault: &FaultRow) -> String {
+    match (fault.injected_s.is_some(), fault.proven, fault.healed) {
+        (false, ..) => "never injected",
+        (true, true, true) => "proven, healed",
+        (true, false, true) => "NOT PROVEN, healed",
+        (true, true, false) => "proven, NOT HEALED",
+        (true, false, false) => "NOT PROVEN, NOT HEALED",
+    }
+    .to_owned()
+}
+
+fn scaling(page: &mut Page, report: &Report) {
+    // What an autoscaler asks for and the same number in the workload that it writes to are one line, not two.
+    let is = |step: &ScaleStep, object: &Option<ObjectRef>| object.as_ref().is_some_and(|of| same_object(of, &step.object));
+    let asks = |step: &ScaleStep| is(step, &report.autoscaler);
+    let any_asks = report.scaling.iter().any(asks);
+    let steps: Vec<&ScaleStep> =
+        report.scaling.iter().filter(|step| step.metric == READY_REPLICAS || asks(step) || !any_asks).collect();
+    if steps.iter().all(|step| step.from.is_none()) {
+        return;
+    }
+    page.heading("Scaling");
+    let left_out = steps.len().saturating_sub(STEPS.0 + STEPS.1);
+    for (index, step) in steps.iter().enumerate() {
+        if left_out > 0 && index == STEPS.0 {
+            page.labelled("  ", &format!("... {} in run.json", numbers::plural(left_out as u64, "more change")));
+        }
+        if left_out > 0 && (STEPS.0..STEPS.0 + left_out).contains(&index) {
+            continue;
+        }
+        let what = if step.metric == READY_REPLICAS { "ready" } else { "wanted" };
+        let change = match step.from {
+            Some(from) => format!("{} -> {} {what}", numbers::value(from, "1"), numbers::value(step.to, "1")),
+            None => format!("{} {what} at first sight", numbers::value(step.to, "1")),
+        };
+        // What the plan names as under test needs no name here.
+        let of = if is(step, &report.workload) || asks(step) { String::new() } else { format!("  {}", step.object) };
+        page.labelled(&format!("  t={:<8}", numbers::moment(step.t_s)), &format!("{change}{of}"));
+    }
+}
+
+fn measurement(page: &mut Page, report: &Report) {
+    page.heading("Measurement");
+    let certificate = &report.certificate;
+    let share = |share: f64| numbers::value(share * 100.0, "%");
+    let lateness = &certificate.lateness_ms;
+    let mut parts = vec![if certificate.valid { "valid" } else { "NOT VALID" }.to_owned()];
+    if let Some(achieved) = certificate.achieved_ratio {
+        parts.push(format!("{} of the requests due were sent", share(achieved)));
+        parts.push(format!("p99 {} late, at most {}", numbers::value(lateness.p99, "ms"), numbers::value(lateness.max, "ms")));
+    }
+    if let Some(cpu) = certificate.cpu {
+        parts.push(format!("busiest worker at {} of a core", share(cpu)));
+    }
+    let line = parts.join("; ");
+    page.labelled("  generator  ", &line);
+    for reason in &certificate.reasons {
+        page.labelled("             ", reason);
+    }
+    for gap in report.gaps.iter().take(EVIDENCE) {
+        page.labelled(
+            "  not seen   ",
+            &format!("{} from {} to {}: {}", gap.source, numbers::moment(gap.from_s), numbers::moment(gap.to_s), gap.reason),
+        );
+    }
+    if report.gaps.len() > EVIDENCE {
+        page.labelled(
+            "             ",
+            &format!("and {} in run.json", numbers::plural((report.gaps.len() - EVIDENCE) as u64, "more gap")),
+        );
+    }
+    for bound in &report.bounds {
+        page.labelled("  bound      ", bound);
+    }
+    if report.lost_events > 0 {
+        page.labelled("  lost       ", &format!("{} found no room in the recording", numbers::plural(report.lost_events, "event")));
+    }
+    for torn in &report.torn {
+        page.labelled("  recording  ", torn);
+    }
+}
+
+fn whither(page: &mut Page, report: &Report) {
+    page.heading("Next");
+    if let Some(folder) = &report.place.folder {
+        page.verbatim(&format!("  files      {folder}/"));
+        if not_passed(report).next().is_some() {
+            let plan = report.plan_file.as_ref().map(|file| format!(" --plan {file}")).unwrap_or_default();
+            page.verbatim(&format!("  judge      squall judge {folder}{plan}"));
+            page.labelled("             ", "judges this recording again after the plan's assertions were edited");
+        }
+    }
+    if let Some(command) = report.reproduce() {
+        page.verbatim(&format!("  again      {command}"));
+    }
+}
+
+fn not_passed(report: &Report) -> impl Iterator<Item = &Finding> {
+    let of = |verdict: Verdict| report.findings.iter().filter(move |finding| finding.verdict == verdict);
+    of(Verdict::Fail).chain(of(Verdict::Inconclusive))
+}
+
+fn heal(report: &Report) -> String {
+    format!("squall heal {}", report.place.folder.as_deref().unwrap_or(&report.run_id))
+}
+
+/// A long check name breaks before its dot rather than anywhere.
+fn breakable(name: &str) -> String {
+    match name.split_once('.') {
+        Some((assertion, check)) if name.len() > 28 => format!("{assertion}\n.{check}"),
+        _ => name.to_owned(),
+    }
+}

@@ -1,0 +1,207 @@
+//! The certificate of the load generator's own error, for a run or any stretch of one. It decides whether numbers may be used: a
+//! generator that was late, saturated or frozen says nothing about the service.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::words::{count, micros, percent};
+use crate::recording::History;
+use crate::recording::fact::{Ending, Outcome};
+use crate::recording::sink::Measure;
+use crate::time::Offset;
+
+/// Less than this share of what was intended was sent: the load was not the planned one.
+const ACHIEVED_LEAST: f64 = 0.99;
+/// More than this share was refused by Squall's own limits. Not zero: one request at the edge of a bound proves nothing.
+const UNSENT_MOST: f64 = 0.001;
+/// Lateness whose p99 may always be reached: what a kernel's scheduler does to any process on a machine that is in use.
+const LATENESS_FLOOR: Duration = Duration::from_millis(10);
+/// The share of the tightest latency limit that lateness may eat.
+const LATENESS_SHARE: f64 = 0.1;
+/// Where no latency is judged, lateness only blurs which second a request belongs to.
+const LATENESS_WITHOUT_LIMIT: Duration = Duration::from_millis(100);
+/// One request this late means that the generator stood still: no scheduler does that to a process that can run.
+const STALL: Duration = Duration::from_secs(1);
+/// A stall just before a window spills its backlog into it.
+const STALL_REACH: Duration = Duration::from_secs(5);
+/// The busiest worker's share of a core from which it is saturated.
+const CPU_MOST: f64 = 0.8;
+
+/// How good the generator was over a stretch of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Certificate {
+    /// From the intended start of a request to its actual sending.
+    pub lateness_ms: Lateness,
+    /// Sent out of intended; absent when nothing was intended.
+    pub achieved_ratio: Option<f64>,
+    /// The busiest worker's share of a core: the 90th percentile of its seconds.
+    pub cpu: Option<f64>,
+    /// The share of a core that the hypervisor took: the 90th percentile of its seconds. For reading, not a guard.
+    pub steal: Option<f64>,
+    /// Requests that a limit of Squall's own kept back.
+    pub unsent: u64,
+    /// Whether numbers from this stretch may be used.
+    pub valid: bool,
+    /// Why not, each with what to do.
+    pub reasons: Vec<String>,
+}
+
+/// Milliseconds; zero when nothing was sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Lateness {
+    pub p50: f64,
+    pub p99: f64,
+    pub max: f64,
+}
+
+impl Certificate {
+    /// The certificate of the whole run, given the tightest latency limit that anything in it is held to.
+    pub fn of_run(history: &History, tightest: Option<Duration>) -> Certificate {
+        let (from, to) = history.whole();
+        let mut certificate = Certificate::over(history, from, to, tightest);
+        if let Some(Ending::Interrupted { signal }) = history.ended.as_ref().map(|ended| &ended.how) {
+            certificate.reject(format!("the run was interrupted by {signal}"));
+        }
+        if let Some(Ending::Broken { reason }) = history.ended.as_ref().map(|ended| &ended.how) {
+            certificate.reject(format!("the run broke off: {reason}"));
+        }
+        certificate
+    }
+
+    /// The certificate of `[from, to)`.
+    pub fn over(history: &History, from: Offset, to: Offset, tightest: Option<Duration>) -> Certificate {
+        let counts = history.counts(None, from, to);
+        // What a frozen or killed generator never even counted is still missing from the schedule.
+        let planned: u64 = history
+            .started
+            .phases
+            .iter()
+            .filter(|phase| phase.start >= from && phase.end <= to)
+            .flat_map(|phase| history.started.loads.iter().filter_map(|load| load.intended.get(&phase.name)))
+            .sum();
+        let intended = counts.intended.max(planned);
+        let lateness = history.histogram(None, &[Outcome::Ok], Measure::Lateness, from, to);
+        let late_before = history.histogram(None, &[Outcome::Ok], Measure::Lateness, from - STALL_REACH, to).max();
+        let samples: Vec<_> =
+            history.generator().map(|(_, sample)| sample).filter(|sample| in_window(sample.second, from, to)).collect();
+
+        let ms = |us: u64| us as f64 / 1e3;
+        let mut certificate = Certificate {
+            lateness_ms: Lateness {
+                p50: ms(lateness.value_at_quantile(0.5)),
+                p99: ms(lateness.value_at_quantile(0.99)),
+                max: ms(lateness.max()),
+            },
+            achieved_ratio: (intended > 0).then(|| counts.sent as f64 / intended as f64),
+            cpu: ninetieth(samples.iter().map(|sample| sample.cpu)),
+            steal: ninetieth(samples.iter().filter_map(|sample| sample.steal)),
+            unsent: counts.unsent,
+            valid: true,
+            reasons: Vec::new(),
+        };
+        integrity(history).into_iter().for_each(|reason| certificate.reject(reason));
+
+        let unsent_share = counts.unsent as f64 / intended.max(1) as f64;
+        if unsent_share > UNSENT_MOST {
+            certificate.reject(format!(
+                "{} of {intended} ({}) were never sent because a limit of squall's own was reached: raise the load's \
+                 in-flight or connection limit, or lower its rate",
+                count(counts.unsent, "request"),
+                percent(unsent_share)
+            ));
+        }
+        // What the limit kept back is not held against the generator twice.
+        let held = (counts.sent + counts.unsent) as f64 / intended.max(1) as f64;
+        if intended > 0 && held < ACHIEVED_LEAST {
+            certificate.reject(format!(
+                "only {} of {intended} intended requests ({}) were sent: the generator was too slow or stood still; give it \
+                 more CPU or lower the rate",
+                counts.sent,
+                percent(counts.sent as f64 / intended as f64)
+            ));
+        }
+        let unended = counts.intended.saturating_sub(counts.ended());
+        if unended as f64 > UNSENT_MOST * counts.intended as f64 {
+            certificate.reject(format!(
+                "how {} of {} ended was never recorded: the run broke off before they did",
+                count(unended, "request"),
+                counts.intended
+            ));
+        }
+        if lateness.len() < counts.sent - counts.sent / 1000 {
+            certificate.reject(format!(
+                "lateness was recorded for {} of {}: latency.hlog is incomplete",
+                lateness.len(),
+                count(counts.sent, "sent request")
+            ));
+        }
+        if late_before >= STALL.as_micros() as u64 {
+            certificate.reject(format!(
+                "the generator stood still: a request was sent {} late; the process was stopped or the machine was out of CPU, \
+                 run it again",
+                micros(late_before)
+            ));
+        }
+        let allowed = match tightest {
+            Some(limit) => LATENESS_FLOOR.max(limit.mul_f64(LATENESS_SHARE)),
+            None => LATENESS_WITHOUT_LIMIT,
+        };
+        let p99 = lateness.value_at_quantile(0.99);
+        if u128::from(p99) > allowed.as_micros() {
+            certificate.reject(format!(
+                "1% of the requests were sent more than {} late, {} is the most that these limits allow: give the generator \
+                 more CPU or lower the rate",
+                micros(p99),
+                micros(allowed.as_micros() as u64)
+            ));
+        }
+        if let Some(cpu) = certificate.cpu.filter(|cpu| *cpu > CPU_MOST) {
+            certificate.reject(format!(
+                "the busiest load worker used {} of its core, more than {}: give the generator more CPU or lower the rate",
+                percent(cpu),
+                percent(CPU_MOST)
+            ));
+        }
+        certificate
+    }
+
+    /// The reasons as one sentence, when the certificate is not valid.
+    pub fn blame(&self) -> Option<String> {
+        (!self.valid).then(|| self.reasons.join("; "))
+    }
+
+    fn reject(&mut self, reason: String) {
+        self.valid = false;
+        if !self.reasons.contains(&reason) {
+            self.reasons.push(reason);
+        }
+    }
+}
+
+/// Why nothing in this recording can be trusted: it is torn, it lost events, or it never ended.
+pub fn integrity(history: &History) -> Vec<String> {
+    let mut reasons = history.torn.clone();
+    match &history.ended {
+        None => reasons.push("the run was killed: the recording has no end".to_owned()),
+        Some(ended) if ended.lost_events > 0 => reasons.push(format!(
+            "{} found no room in the recording's queue: the machine was overloaded, run it again with less on it",
+            count(ended.lost_events, "event")
+        )),
+        Some(_) => {}
+    }
+    reasons
+}
+
+fn in_window(second: i64, from: Offset, to: Offset) -> bool {
+    let start = Offset::from_nanos(second.saturating_mul(1_000_000_000));
+    start < to && start + Duration::from_secs(1) > from
+}
+
+fn ninetieth(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    let rank = (values.len() as f64 * 0.9).ceil() as usize;
+    values.get(rank.checked_sub(1)?).copied()
+}

@@ -1,0 +1,170 @@
+//! The level engine: one number out of a value that changed over time. A reading holds until the next one, as watches report
+//! changes; so means and percentiles weigh each value with how long it held.
+
+use super::words::seconds;
+use crate::names::ObjectRef;
+use crate::recording::History;
+use crate::recording::fact::Gap;
+use crate::time::Offset;
+
+/// A gap this short is closed by the next observation before anything can hide in it.
+const GAP_SHORT_S: f64 = 2.0;
+/// The share of a window that must have been observed.
+const COVERAGE_LEAST: f64 = 0.95;
+
+/// A value and how long it held.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Step {
+    pub from: Offset,
+    pub to: Offset,
+    pub value: f64,
+    /// The event that said so, where there is one.
+    pub n: Option<u64>,
+}
+
+impl Step {
+    pub fn length_s(&self) -> f64 {
+        self.to.since(self.from).as_secs_f64()
+    }
+}
+
+/// The steps of a series within `[from, to)`: the reading before the window holds into it.
+pub fn steps(series: &[(u64, Offset, f64)], from: Offset, to: Offset) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    for (n, t, value) in series {
+        if *t >= to {
+            break;
+        }
+        let start = (*t).max(from);
+        if let Some(last) = steps.last_mut() {
+            last.to = start;
+            if last.from >= last.to {
+                steps.pop();
+            }
+        }
+        steps.push(Step { from: start, to, value: *value, n: Some(*n) });
+    }
+    steps
+}
+
+/// The value below which the series stayed for the share `q` of the time.
+pub fn quantile(steps: &[Step], q: f64) -> Option<&Step> {
+    let total: f64 = steps.iter().map(Step::length_s).sum();
+    let mut sorted: Vec<&Step> = steps.iter().collect();
+    sorted.sort_by(|a, b| a.value.total_cmp(&b.value));
+    let mut below = 0.0;
+    for step in &sorted {
+        below += step.length_s();
+        if below >= q * total - 1e-9 {
+            return Some(step);
+        }
+    }
+    sorted.last().copied()
+}
+
+/// The mean, each value weighed with how long it held.
+pub fn mean(steps: &[Step]) -> Option<f64> {
+    let total: f64 = steps.iter().map(Step::length_s).sum();
+    (total > 0.0).then(|| steps.iter().map(|step| step.value * step.length_s()).sum::<f64>() / total)
+}
+
+/// How much a counter grew; a fall is a restart from zero.
+pub fn increase(steps: &[Step]) -> f64 {
+    steps
+        .windows(2)
+        .map(|pair| {
+            let (before, after) = (pair[0].value, pair[1].value);
+            if after >= before { after - before } else { after }
+        })
+        .sum()
+}
+
+/// What hides a part of `[from, to)` from somebody who needs to see `objects`, and the events that say so. `None` when enough was
+/// seen.
+pub fn hidden(history: &History, objects: &[&ObjectRef], from: Offset, to: Offset) -> Option<(String, Vec<u64>)> {
+    let gaps: Vec<(u64, &Gap)> =
+        history.gaps(from, to).into_iter().filter(|(_, gap)| objects.iter().any(|object| concerns(gap, object))).collect();
+    let length = |gap: &Gap| gap.to.min(to).since(gap.from.max(from)).as_secs_f64();
+    let longest = gaps.iter().max_by(|a, b| length(a.1).total_cmp(&length(b.1)).then(b.0.cmp(&a.0)))?;
+    let blind: f64 = gaps.iter().map(|(_, gap)| length(gap)).sum();
+    let window = to.since(from).as_secs_f64();
+    if length(longest.1) <= GAP_SHORT_S && blind <= (1.0 - COVERAGE_LEAST) * window {
+        return None;
+    }
+    let why = format!(
+        "{} was blind for {} of {} ({}): what happened then is not known",
+        longest.1.source,
+        seconds(blind),
+        seconds(window),
+        longest.1.reason
+    );
+    Some((why, gaps.iter().map(|(n, _)| *n).collect()))
+}
+
+/// Whether a gap hides `object`. A source names a namespace and either the object itself or all of its kind, as in
+/// `watch deployments in shop` and `scrape shop/checkout-abc`; a source without a namespace hides everything.
+fn concerns(gap: &Gap, object: &ObjectRef) -> bool {
+    let words: Vec<String> = gap
+        .source
+        .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '.'))
+        .filter(|word| !word.is_empty())
+        .map(str::to_lowercase)
+        .collect();
+    let about = |word: &str| words.iter().any(|known| known == word);
+    let about_kind = words.iter().any(|word| {
+        let candidate = ObjectRef { namespace: object.namespace.clone(), kind: word.clone(), name: object.name.clone() };
+        crate::recording::history::same_object(&candidate, object)
+    });
+    let names_a_kind = ["pods", "deployments", "autoscalers", "endpoints", "events"].iter().any(|kind| about(kind));
+    let in_namespace = about(&object.namespace) || !words.iter().any(|word| word == "in");
+    in_namespace
+        && (about_kind
+            || (about("autoscalers") && matches!(object.kind.as_str(), "hpa" | "horizontalpodautoscaler"))
+            || (about(&object.name) && !names_a_kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(s: f64) -> Offset {
+        Offset::from_secs_f64(s)
+    }
+
+    fn gap(source: &str) -> Gap {
+        Gap { source: source.into(), from: at(0.0), to: at(1.0), reason: "x".into() }
+    }
+
+    #[test]
+    fn a_reading_holds_until_the_next_and_from_before_the_window() {
+        let series = [(1, at(-5.0), 2.0), (2, at(4.0), 6.0), (3, at(9.0), 1.0), (4, at(20.0), 99.0)];
+        let steps = steps(&series, at(0.0), at(10.0));
+        assert_eq!(steps.iter().map(|s| (s.value, s.length_s())).collect::<Vec<_>>(), [(2.0, 4.0), (6.0, 5.0), (1.0, 1.0)]);
+        assert_eq!(mean(&steps), Some(3.9));
+        assert_eq!(quantile(&steps, 0.5).unwrap().value, 2.0);
+        assert_eq!(quantile(&steps, 0.95).unwrap().value, 6.0);
+        assert_eq!(increase(&steps), 5.0);
+    }
+
+    #[test]
+    fn a_gap_hides_what_its_source_would_have_shown() {
+        let deployment: ObjectRef = "shop/deployment/checkout".parse().unwrap();
+        let hpa: ObjectRef = "shop/hpa/checkout".parse().unwrap();
+        let pod: ObjectRef = "shop/pod/checkout-abc".parse().unwrap();
+        for (source, hides) in [
+            ("watch deployments in shop", [true, false, false]),
+            ("watch deployments in bank", [false, false, false]),
+            ("watch horizontalpodautoscalers in shop", [false, true, false]),
+            ("watch pods in shop", [false, false, true]),
+            ("scrape shop/checkout-abc", [false, false, true]),
+            ("watch shop/hpa/checkout", [false, true, false]),
+        ] {
+            let found = [&deployment, &hpa, &pod].map(|object| concerns(&gap(source), object));
+            if source == "watch shop/hpa/checkout" {
+                assert!(found[1], "{source}");
+            } else {
+                assert_eq!(found, hides, "{source}");
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The stretch of time that a claim speaks of, as it really happened; or why there is no such stretch to judge.
+
+use super::Over;
+use super::words::seconds;
+use crate::names::{Anchor, Name};
+use crate::recording::History;
+use crate::recording::fact::Ending;
+use crate::time::Offset;
+
+/// A stretch of a run that can be judged.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Window {
+    pub from: Offset,
+    pub to: Offset,
+}
+
+/// Why a claim has no window, and the events that show it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Blind {
+    pub why: String,
+    pub evidence: Vec<u64>,
+}
+
+impl Window {
+    /// The window of `over`. A phase that did not finish, and a fault that was never proven, give none.
+    pub fn of(over: &Over, history: &History) -> Result<Window, Blind> {
+        match over {
+            Over::Run => {
+                for phase in &history.started.phases {
+                    finished(&phase.name, history)?;
+                }
+                let (from, to) = history.whole();
+                Ok(Window { from, to })
+            }
+            Over::Phase(name) => finished(name, history),
+            Over::Between(start, end) => {
+                for anchor in [start, end] {
+                    if history.fault(&anchor.of).is_some() {
+                        effective(&anchor.of, history)?;
+                    }
+                }
+                let (from, to) = (resolve(start, history)?, resolve(end, history)?);
+                if from >= to {
+                    return Err(blind(format!(
+                        "`{start}` came at {} and `{end}` at {}: the window between them is empty",
+                        seconds(from.seconds()),
+                        seconds(to.seconds())
+                    )));
+                }
+                let last = history.last_seen();
+                if to > last {
+                    return Err(blind(format!(
+                        "the window ends at {}, the recording at {}: the run ended before the window did",
+                        seconds(to.seconds()),
+                        seconds(last.seconds())
+                    )));
+                }
+                Ok(Window { from, to })
+            }
+            Over::Fault(name) => {
+                let fault = effective(name, history)?;
+                let Some((_, from)) = fault.injected else {
+                    return Err(blind(format!("fault {name} was proven effective but never recorded as injected")));
+                };
+                match fault.healed {
+                    Some((_, to)) if to > from => Ok(Window { from, to }),
+                    _ => Err(Blind {
+                        why: format!("fault {name} was never proven healed{}: its stretch has no end", fault.why_not()),
+                        evidence: fault.failures.iter().map(|failure| failure.seen.0).collect(),
+                    }),
+                }
+            }
+        }
+    }
+}
+
+/// The fault `name`, when it was proven effective. Otherwise nothing that depends on it can be decided.
+pub fn effective(name: &Name, history: &History) -> Result<crate::recording::history::FaultSeen, Blind> {
+    let Some(fault) = history.fault(name) else {
+        return Err(blind(format!("the run had no fault {name}")));
+    };
+    if fault.effective.is_some() {
+        return Ok(fault);
+    }
+    let mut evidence: Vec<u64> = fault.failures.iter().map(|failure| failure.seen.0).collect();
+    evidence.extend(fault.evidence.iter().map(|witness| witness.seen.0));
+    evidence.extend(fault.injected.map(|(n, _)| n));
+    let against: Vec<&str> = fault.evidence.iter().filter(|e| !e.supports).map(|e| e.says.as_str()).collect();
+    let why = if fault.injected.is_none() {
+        format!("fault {name} was never injected{}", fault.why_not())
+    } else if let Some(failure) = fault.failures.first() {
+        format!("fault {name} was never proven effective: during {}, {}", failure.during, failure.reason)
+    } else if against.is_empty() {
+        format!("fault {name} was never proven effective: {} of 2 witnesses", fault.evidence.len())
+    } else {
+        format!("fault {name} was never proven effective: {}", against.join("; "))
+    };
+    Err(Blind { why: format!("{why}; what happened without it says nothing about it"), evidence })
+}
+
+fn finished(name: &Name, history: &History) -> Result<Window, Blind> {
+    let Some(phase) = history.phase(name) else {
+        return Err(blind(format!("the run had no phase {name}")));
+    };
+    let completed = phase.completed || history.ended.as_ref().is_some_and(|ended| ended.how == Ending::Completed);
+    if !completed {
+        let how = match history.ended.as_ref().map(|ended| &ended.how) {
+            None => "the recording breaks off".to_owned(),
+            Some(Ending::Completed) => "the run ended".to_owned(),
+            Some(Ending::Interrupted { signal }) => format!("the run was interrupted by {signal}"),
+            Some(Ending::Broken { reason }) => format!("the run broke off: {reason}"),
+        };
+        return Err(blind(format!(
+            "phase {name} did not finish ({how} at {}, the phase ends at {}): run it again",
+            seconds(history.last_seen().seconds()),
+            seconds(phase.end.seconds())
+        )));
+    }
+    Ok(Window { from: phase.start, to: phase.end })
+}
+
+fn resolve(anchor: &Anchor, history: &History) -> Result<Offset, Blind> {
+    history.resolve(anchor).map_err(blind)
+}
+
+fn blind(why: String) -> Blind {
+    Blind { why, evidence: Vec::new() }
+}
