@@ -2,3 +2,4 @@
 
 mod architecture;
 mod bad_plans;
+mod good_plans;
