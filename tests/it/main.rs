@@ -2,6 +2,7 @@
 
 mod architecture;
 mod bad_plans;
+mod good_plans;
 mod plans;
 mod reports;
 mod twins;
