@@ -1,3 +1,5 @@
 //! The integration tests: one binary, one module per promise.
 
 mod architecture;
+mod fake_target;
+mod load;
