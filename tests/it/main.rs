@@ -2,7 +2,9 @@
 
 mod architecture;
 mod bad_plans;
+mod fake_target;
 mod good_plans;
+mod load;
 mod plans;
 mod reports;
 mod twins;
