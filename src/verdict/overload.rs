@@ -42,6 +42,7 @@ const AUTO: Duration = Duration::from_secs(30);
 pub struct Spec {
     /// Goodput in the window is at least this share of the best goodput at or below capacity: of `capacity`, or of the best phase
     /// in which at most 1% of the requests went wrong. An answer is good when it meets `accepted_p99`, where that is given.
+    #[serde(default = "Spec::goodput_default")]
     pub goodput: Ratio,
     /// The rate that the service is known to take; the best phase at or below capacity tells it when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -92,6 +93,10 @@ enum Check {
 }
 
 impl Spec {
+    fn goodput_default() -> Ratio {
+        Ratio::from_fraction(0.9).expect("90 per cent is a share")
+    }
+
     fn abandoned_default() -> Ratio {
         Ratio::from_fraction(0.01).expect("one per cent is a share")
     }
@@ -244,6 +249,18 @@ impl Spec {
         if n_middle.min(n_late) < ANSWERS_LEAST {
             return draft
                 .inconclusive(format!("fewer than {ANSWERS_LEAST} answers in a third of the window are too few for a median"));
+        }
+        let given_up = history.counts(self.load.as_ref(), window.from + third * 2, window.to);
+        if given_up.timed_out > given_up.ok {
+            // Cut off at the timeout, growth can no longer be seen; that it got there is enough.
+            return draft.end(
+                Verdict::Fail,
+                format!(
+                    "in the last third of the window {} requests waited until they timed out and {} were answered: the queue has no \
+                     bound in sight; bound it and refuse the rest",
+                    given_up.timed_out, given_up.ok
+                ),
+            );
         }
         let said = format!(
             "the median wait is {} in the first third of the window, {} in the second, {} in the last",
@@ -420,7 +437,7 @@ impl Judge for Spec {
                     Check::RejectedP99(limit) => self.p99(draft, limit, &[Outcome::Rejected], &window, history),
                     Check::RetryAfter => self.retry_after(draft, &window, history),
                     Check::Recover(within) => self.recover(draft, within, &window, history),
-                    Check::Amplification(most) => amplification::judge(draft, most, &window, history, None),
+                    Check::Amplification(most) => amplification::judge(draft, most, &window, history),
                 };
                 let blame = match check {
                     Check::Goodput if self.capacity.is_none() => &blame_around,

@@ -2,3 +2,5 @@
 
 mod architecture;
 mod bad_plans;
+mod story;
+mod twins;
