@@ -357,18 +357,19 @@ impl Direction {
     }
 }
 
-/// The steps that turn around without a change of the load in their direction. Each change of the load explains one turn.
+/// The steps that turn around without a change of the load in their direction. Each change of the load explains one stretch of steps in
+/// its direction, the first one included.
 fn reversals<'a>(seen: &'a [Step], loads: &[(Offset, Direction)]) -> Vec<&'a Step> {
     let mut loads: Vec<(Offset, Direction)> = loads.to_vec();
     let mut last: Option<Direction> = None;
     let mut turns = Vec::new();
     for pair in seen.windows(2) {
         let Some(direction) = Direction::of(pair[0].value, pair[1].value) else { continue };
-        if last.is_some_and(|last| last != direction) {
-            match loads.iter().position(|(t, load)| *load == direction && *t <= pair[1].from) {
-                Some(index) => _ = loads.remove(index),
-                None => turns.push(&pair[1]),
-            }
+        let known = loads.len();
+        loads.retain(|(t, load)| *load != direction || *t > pair[1].from);
+        let explained = loads.len() < known;
+        if last.is_some_and(|last| last != direction) && !explained {
+            turns.push(&pair[1]);
         }
         last = Some(direction);
     }

@@ -12,7 +12,7 @@ use super::draft::{Draft, heaviest};
 use super::moment::{Seen, decide};
 use super::ratio::Share;
 use super::recovery::Goodput;
-use super::statistics::{least_samples, mean, overdispersion, quantile};
+use super::statistics::{least_samples, mean, quantile};
 use super::window::Window;
 use super::within::Within;
 use super::words::{micros, percent, seconds, significant};
@@ -33,6 +33,8 @@ const GROWTH: f64 = 1.25;
 const GROWTH_FLOOR_US: f64 = 50_000.0;
 /// Answers per third of the window that a median needs.
 const ANSWERS_LEAST: u64 = 30;
+/// The outcomes of requests that were let in.
+const WAITED: [Outcome; 2] = [Outcome::Ok, Outcome::TimedOut];
 /// How long `recover_within: auto` allows.
 const AUTO: Duration = Duration::from_secs(30);
 
@@ -42,6 +44,7 @@ const AUTO: Duration = Duration::from_secs(30);
 pub struct Spec {
     /// Goodput in the window is at least this share of the best goodput at or below capacity: of `capacity`, or of the best phase
     /// in which at most 1% of the requests went wrong. An answer is good when it meets `accepted_p99`, where that is given.
+    #[serde(default = "Spec::goodput_default")]
     pub goodput: Ratio,
     /// The rate that the service is known to take; the best phase at or below capacity tells it when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -92,6 +95,10 @@ enum Check {
 }
 
 impl Spec {
+    fn goodput_default() -> Ratio {
+        Ratio::from_fraction(0.9).expect("90 per cent is a share")
+    }
+
     fn abandoned_default() -> Ratio {
         Ratio::from_fraction(0.01).expect("one per cent is a share")
     }
@@ -214,36 +221,45 @@ impl Spec {
         }
     }
 
-    /// Compares the median wait in the last third of the window with that in the middle one. A bounded queue is full long before; a
-    /// queue without a bound grows by (rho-1) t for ever (D/D/1 in overload), so its medians lie at 1/2 and 5/6 of the end.
+    /// Whether the median wait in the last third of the window lies above 1.25 times that of the middle one and 50 ms, which is the
+    /// question whether more than half of the last third's requests do. A bounded queue is full long before; a queue without a
+    /// bound grows by (rho-1) t for ever (D/D/1 in overload), so its medians lie at 1/2 and 5/6 of its end.
     fn queue(&self, draft: Draft, window: &Window, history: &History) -> Finding {
         let third = window.to.since(window.from) / 3;
+        let (second, last) = (window.from + third, window.from + third * 2);
+        let load = self.load.as_ref();
         let median = |from: Offset, to: Offset| {
-            let outcomes = [Outcome::Ok, Outcome::TimedOut];
-            let histogram = history.histogram(self.load.as_ref(), &outcomes, Measure::Response, from, to);
-            let plain = quantile(&histogram, 0.5, 1.0)?;
-            let above = history.above_per_second(self.load.as_ref(), &outcomes, Measure::Response, plain.value, from, to);
-            Some((quantile(&histogram, 0.5, overdispersion(above.values().copied()))?, histogram.len()))
+            let histogram = history.histogram(load, &WAITED, Measure::Response, from, to);
+            quantile(&histogram, 0.5, 1.0).map(|median| (median, histogram.len()))
         };
-        let (early, middle, late) = (
-            median(window.from, window.from + third),
-            median(window.from + third, window.from + third * 2),
-            median(window.from + third * 2, window.to),
-        );
-        let (Some((early, _)), Some((middle, n_middle)), Some((late, n_late))) = (early, middle, late) else {
+        let (Some((early, _)), Some((middle, n_middle)), Some((late, n_late))) =
+            (median(window.from, second), median(second, last), median(last, window.to))
+        else {
             return draft.inconclusive("a third of the window has no answers at all, so waiting cannot be followed through it");
         };
-        let allowed = |from: u64| GROWTH * from as f64 + GROWTH_FLOOR_US;
+        let allowed = (GROWTH * middle.value as f64 + GROWTH_FLOOR_US) as u64;
         let draft = draft
             .observed(late.value as f64 / 1e3)
             .interval(late.low as f64 / 1e3, late.high as f64 / 1e3)
-            .limit(allowed(middle.value) / 1e3)
+            .limit(allowed as f64 / 1e3)
             .limit_source("1.25 times the median of the window's middle third, and 50ms")
             .samples(n_middle + n_late)
-            .evidence(heaviest(history, self.load.as_ref(), window.from + third * 2, window.to, |tally| tally.counts.ended()));
+            .evidence(heaviest(history, load, last, window.to, |tally| tally.counts.ended()));
         if n_middle.min(n_late) < ANSWERS_LEAST {
             return draft
                 .inconclusive(format!("fewer than {ANSWERS_LEAST} answers in a third of the window are too few for a median"));
+        }
+        let given_up = history.counts(load, last, window.to);
+        if given_up.timed_out > given_up.ok {
+            // Cut off at the timeout, growth can no longer be seen; that it got there is enough.
+            return draft.end(
+                Verdict::Fail,
+                format!(
+                    "in the last third of the window {} requests waited until they timed out and {} were answered: the queue has no \
+                     bound in sight; bound it and refuse the rest",
+                    given_up.timed_out, given_up.ok
+                ),
+            );
         }
         let said = format!(
             "the median wait is {} in the first third of the window, {} in the second, {} in the last",
@@ -251,15 +267,16 @@ impl Spec {
             micros(middle.value),
             micros(late.value)
         );
-        if late.high as f64 <= allowed(middle.low) {
-            draft.end(Verdict::Pass, said)
-        } else if late.low as f64 > allowed(middle.high) {
-            draft.end(
+        let longer = history.above_per_second(load, &WAITED, Measure::Response, allowed, last, window.to);
+        match Share::of_process(longer.values().copied()).against(0.5) {
+            Verdict::Pass => draft.end(Verdict::Pass, said),
+            Verdict::Fail => draft.end(
                 Verdict::Fail,
                 format!("{said}: it keeps growing, the queue has no bound in sight; bound it and refuse the rest"),
-            )
-        } else {
-            draft.inconclusive(format!("{said}, too close to tell growth from noise: make the window longer"))
+            ),
+            Verdict::Inconclusive => {
+                draft.inconclusive(format!("{said}, too close to tell growth from noise: make the window longer"))
+            }
         }
     }
 
@@ -416,11 +433,11 @@ impl Judge for Spec {
                     Check::Goodput => self.goodput(draft, &window, history),
                     Check::Queue => self.queue(draft, &window, history),
                     Check::Abandoned => self.abandoned(draft, &window, history),
-                    Check::AcceptedP99(limit) => self.p99(draft, limit, &[Outcome::Ok, Outcome::TimedOut], &window, history),
+                    Check::AcceptedP99(limit) => self.p99(draft, limit, &WAITED, &window, history),
                     Check::RejectedP99(limit) => self.p99(draft, limit, &[Outcome::Rejected], &window, history),
                     Check::RetryAfter => self.retry_after(draft, &window, history),
                     Check::Recover(within) => self.recover(draft, within, &window, history),
-                    Check::Amplification(most) => amplification::judge(draft, most, &window, history, None),
+                    Check::Amplification(most) => amplification::judge(draft, most, &window, history),
                 };
                 let blame = match check {
                     Check::Goodput if self.capacity.is_none() => &blame_around,

@@ -167,8 +167,12 @@ impl Spec {
             share.words()
         );
         match share.against(budget.fraction()) {
+            Verdict::Pass => draft.end(Verdict::Pass, format!("{said}, {budget} allowed")),
+            Verdict::Fail => {
+                let remark = amplification::remark(window, history).map(|remark| format!("; {remark}")).unwrap_or_default();
+                draft.end(Verdict::Fail, format!("{said}, {budget} allowed{remark}"))
+            }
             Verdict::Inconclusive => draft.inconclusive(format!("{said}, {budget} allowed: {}", share.way_out(budget.fraction()))),
-            verdict => draft.end(verdict, format!("{said}, {budget} allowed")),
         }
     }
 
@@ -219,7 +223,13 @@ impl Spec {
             draft = draft.note(format!("goodput fell again in second {second}, for whatever reason"));
         }
         let (verdict, said) = decide(seen, course.bound, RESOLUTION);
-        draft.end(verdict, format!("95% of the goodput before the fault {said}"))
+        let said = format!("95% of the goodput before the fault {said}");
+        // A fault that is over and a service that is not back: something sustains it, and retries are what usually does.
+        let after = Window { from: course.start, to: back.unwrap_or(end) };
+        match amplification::remark(&after, history).filter(|_| verdict == Verdict::Fail) {
+            Some(remark) => draft.end(verdict, format!("{said}; {remark}")),
+            None => draft.end(verdict, said),
+        }
     }
 }
 
@@ -258,7 +268,7 @@ impl Judge for Spec {
                 let finding = match check {
                     Check::Failed(budget) => self.failed(budget, draft, &course, history),
                     Check::Recover => self.recover(draft, &course, history),
-                    Check::Amplification(most) => amplification::judge(draft.window(cost.from, cost.to), most, cost, history, None),
+                    Check::Amplification(most) => amplification::judge(draft.window(cost.from, cost.to), most, cost, history),
                 };
                 match &blame {
                     Some(blame) => Finding { verdict: Verdict::Inconclusive, reason: blame.clone(), ..finding },

@@ -7,4 +7,5 @@ mod good_plans;
 mod load;
 mod plans;
 mod reports;
+mod story;
 mod twins;
