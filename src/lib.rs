@@ -66,6 +66,7 @@
 //! - **lease**: how long a fault lives when nobody renews it; **journal**: how to undo what a run does, written before it does it.
 
 pub mod catalog;
+pub mod cluster;
 pub mod exit;
 pub mod faults;
 pub mod kinds;

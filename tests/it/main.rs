@@ -1,4 +1,7 @@
 //! The integration tests: one binary, one module per promise.
 
 mod architecture;
+mod bad_plans;
+mod plans;
 mod reports;
+mod twins;
