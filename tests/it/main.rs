@@ -3,5 +3,6 @@
 mod architecture;
 mod bad_plans;
 mod plans;
+mod readme;
 mod reports;
 mod twins;

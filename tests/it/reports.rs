@@ -10,7 +10,6 @@ use hdrhistogram::Histogram;
 use quick_junit::TestCaseStatus;
 use serde_json::Value;
 
-use squall::catalog;
 use squall::exit::Exit;
 use squall::kinds::Kind;
 use squall::names::{Name, ObjectRef};
@@ -698,18 +697,4 @@ fn a_report_that_cannot_be_written_names_itself_and_what_was_saved() {
     let saved = report::write(&sample_report(), folder.path(), &formats).expect("now it can");
     assert_eq!(saved.len(), FORMATS.len());
     assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), FORMATS.len(), "nothing is left beside the reports");
-}
-
-/// The README's tables stand between `<!-- table: NAME -->` and `<!-- end -->` and are made from the tables in the sources.
-#[test]
-fn the_readme_lists_what_is_registered() {
-    let file = root().join("README.md");
-    let mut readme = fs::read_to_string(&file).expect("a README");
-    for section in catalog::sections() {
-        let start = format!("<!-- table: {} -->\n", section.name);
-        let Some(from) = readme.find(&start).map(|at| at + start.len()) else { panic!("README.md has no `{}`", start.trim()) };
-        let to = from + readme[from..].find("<!-- end -->").expect("a table in the README ends");
-        readme.replace_range(from..to, &catalog::markdown(&section));
-    }
-    golden(&file, readme.as_bytes());
 }
