@@ -6,6 +6,7 @@ mod fake_target;
 mod good_plans;
 mod load;
 mod plans;
+mod readme;
 mod reports;
 mod story;
 mod twins;
