@@ -3,4 +3,5 @@
 mod architecture;
 mod bad_plans;
 mod plans;
+mod reports;
 mod twins;
