@@ -126,7 +126,9 @@ impl Spec {
         let after = arrived.map(|step| step.from.since(window.from));
         let watched = window.to.since(window.from);
         let draft = match after {
-            Some(after) => draft.observed(after.as_secs_f64()),
+            Some(after) => {
+                draft.observed(after.as_secs_f64()).interval(after.saturating_sub(RESOLUTION).as_secs_f64(), after.as_secs_f64())
+            }
             None => draft,
         };
         let (verdict, said) = decide(after.map_or(Seen::NotWithin(watched), Seen::After), bound, RESOLUTION);

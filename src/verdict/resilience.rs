@@ -214,7 +214,10 @@ impl Spec {
         let seen = match back {
             Some(back) => {
                 let after = back.since(course.start);
-                draft = draft.observed(after.as_secs_f64());
+                // It came somewhere in the second before it was seen.
+                draft = draft
+                    .observed(after.as_secs_f64())
+                    .interval(after.saturating_sub(RESOLUTION).as_secs_f64(), after.as_secs_f64());
                 Seen::After(after)
             }
             None => Seen::NotWithin(watched),

@@ -2,5 +2,6 @@
 
 mod architecture;
 mod bad_plans;
+mod judge;
 mod story;
 mod twins;
