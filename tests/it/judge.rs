@@ -163,6 +163,7 @@ assert:
         story: |story| {
             killed(story, |t, i| t < 9.5 && i % 5 == 0);
             story.fault("kill-one", "pod_kill", 8.3, None).pod("checkout-5d-x", 8.5, 3.0);
+            calls(story, 3.0);
         },
         torn: false,
     },
@@ -172,12 +173,7 @@ assert:
         story: |story| {
             killed(story, |_, i| i % 10 != 0);
             story.fault("kill-one", "pod_kill", 8.3, None).pod("checkout-5d-x", 8.5, 3.0);
-            for second in 0..24 {
-                let operations = f64::from(second) * 60.0;
-                let attempts = operations + f64::from((second - 8).max(0)) * 150.0;
-                story.reading("shop/pod/checkout-5d-a", "dependency_operations_total", f64::from(second), operations);
-                story.reading("shop/pod/checkout-5d-a", "dependency_attempts_total", f64::from(second), attempts);
-            }
+            calls(story, 150.0);
         },
         torn: false,
     },
@@ -254,6 +250,16 @@ fn killed(story: &mut Story, lost: impl Fn(f64, u64) -> bool) {
             if t >= 8.3 && lost(t, i) { not(Outcome::Failed, 1.0) } else { ok(exponential_ms(i, 20.0)) }
         },
     );
+}
+
+/// What a pod counts: 60 operations a second, and from the kill on so many attempts a second on top.
+fn calls(story: &mut Story, retries: f64) {
+    for second in 0..24 {
+        let operations = f64::from(second) * 60.0;
+        let attempts = operations + f64::from((second - 8).max(0)) * retries;
+        story.reading("shop/pod/checkout-5d-a", "dependency_operations_total", f64::from(second), operations);
+        story.reading("shop/pod/checkout-5d-a", "dependency_attempts_total", f64::from(second), attempts);
+    }
 }
 
 impl Stored {
