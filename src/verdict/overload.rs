@@ -38,6 +38,9 @@ const WAITED: [Outcome; 2] = [Outcome::Ok, Outcome::TimedOut];
 /// How long `recover_within: auto` allows.
 const AUTO: Duration = Duration::from_secs(30);
 
+/// Goodput is known per second.
+const RESOLUTION: Duration = Duration::from_secs(1);
+
 /// What must hold while more is asked for than there is capacity.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -186,7 +189,7 @@ impl Spec {
         let due: u64 = seconds.iter().map(|(_, due)| due).sum();
         let offered = due as f64 / seconds.len().max(1) as f64;
         let values: Vec<f64> = seconds.iter().map(|(good, _)| *good).collect();
-        let Some((value, low, high)) = mean(&values) else {
+        let Some((value, low, high)) = mean(&values).map(|(value, low, high)| (value, low.max(0.0), high)) else {
             return draft.inconclusive("the window holds no whole second");
         };
         let draft = draft
@@ -328,7 +331,7 @@ impl Spec {
             seconds.get(&tally.second).map_or(0, |(slow, _)| *slow)
         }));
         if share.n == 0 {
-            return draft.inconclusive("there were none in this window: the load never exceeded what the service takes");
+            return draft.inconclusive("there were none in this window, so nothing shows how long they take");
         }
         let counts = history.counts(load, window.from, window.to);
         let expected: u64 = outcomes.iter().map(|outcome| counts.of(*outcome)).sum();
@@ -364,7 +367,7 @@ impl Spec {
             |tally| tally.counts.rejected.saturating_sub(tally.retry_after),
         ));
         if rejected == 0 {
-            draft.inconclusive("nothing was refused in this window: the load never exceeded what the service takes")
+            draft.inconclusive("nothing was refused in this window, so nothing shows what refusals carry")
         } else if missing == 0 {
             draft.end(Verdict::Pass, format!("all {rejected} refusals carry Retry-After"))
         } else {
@@ -383,7 +386,11 @@ impl Spec {
         const HOLD: Duration = Duration::from_secs(3);
         let goodput = Goodput { load: self.load.as_ref(), within: self.accepted_p99 };
         let (_, end) = history.whole();
-        let draft = draft.limit(bound.as_secs_f64()).limit_source(source).window(window.to, (window.to + bound).min(end));
+        let draft = draft
+            .limit(bound.as_secs_f64())
+            .limit_source(source)
+            .window(window.to, (window.to + bound).min(end))
+            .evidence(heaviest(history, self.load.as_ref(), window.to, end, |tally| tally.counts.ended() - tally.counts.ok));
         let normal = match goodput.before(history, window.from) {
             Ok(normal) => normal,
             Err(why) => return draft.inconclusive(why),
@@ -392,18 +399,22 @@ impl Spec {
             return draft.inconclusive("no load comes after the overload, so nothing shows whether service recovers: add a phase");
         }
         let (back, again) = goodput.back(history, (window.to, window.to, end), normal, HOLD);
-        let mut draft = draft.samples(goodput.seconds(history, window.to, back.unwrap_or(end)).iter().map(|(_, _, due)| due).sum());
+        let until = back.map_or(end, |back| (back + HOLD).min(end));
+        let mut draft = draft.samples(goodput.seconds(history, window.to, until).iter().map(|(_, _, due)| due).sum());
         if let Some(second) = again {
             draft = draft.note(format!("goodput fell again in second {second}, for whatever reason"));
         }
         let seen = match back {
             Some(back) => {
-                draft = draft.observed(back.since(window.to).as_secs_f64());
+                let after = back.since(window.to);
+                draft = draft
+                    .observed(after.as_secs_f64())
+                    .interval(after.saturating_sub(RESOLUTION).as_secs_f64(), after.as_secs_f64());
                 Seen::After(back.since(window.to))
             }
             None => Seen::NotWithin(end.since(window.to).saturating_sub(HOLD)),
         };
-        let (verdict, said) = decide(seen, bound, Duration::from_secs(1));
+        let (verdict, said) = decide(seen, bound, RESOLUTION);
         draft.end(verdict, format!("95% of the goodput before the overload ({}) {said}", percent(normal)))
     }
 }
@@ -420,8 +431,11 @@ impl Judge for Spec {
                     .collect();
             }
         };
-        let limit = self.latency_limit().map(Span::duration);
+        let limit = self.accepted_p99.map(Span::duration);
         let blame = Certificate::over(history, window.from, window.to, limit).blame();
+        // Refusals are fast: only the check that measures them asks for a generator that is as exact.
+        let blame_refusals =
+            self.rejected_p99.and_then(|limit| Certificate::over(history, window.from, window.to, Some(limit.duration())).blame());
         // What the window is compared with, and what comes after it, must be sound as well.
         let (first, last) = history.whole();
         let blame_around = Certificate::over(history, first, last, limit).blame();
@@ -442,6 +456,7 @@ impl Judge for Spec {
                 let blame = match check {
                     Check::Goodput if self.capacity.is_none() => &blame_around,
                     Check::Recover(_) => &blame_around,
+                    Check::RejectedP99(_) => &blame_refusals,
                     _ => &blame,
                 };
                 match blame {
@@ -489,6 +504,6 @@ impl Judge for Spec {
     }
 
     fn latency_limit(&self) -> Option<Span> {
-        self.accepted_p99.into_iter().chain(self.rejected_p99).min()
+        self.accepted_p99
     }
 }

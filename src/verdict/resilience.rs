@@ -197,8 +197,8 @@ impl Spec {
             .seconds(history, course.injected, back.unwrap_or(end).max(course.injected + RESOLUTION))
             .into_iter()
             .min_by(|a, b| (a.1 as f64 / a.2 as f64).total_cmp(&(b.1 as f64 / b.2 as f64)));
-        let mut draft =
-            draft.samples(goodput.seconds(history, course.start, back.unwrap_or(end)).iter().map(|(_, _, due)| due).sum());
+        let until = back.map_or(end, |back| (back + self.hold.duration()).min(end));
+        let mut draft = draft.samples(goodput.seconds(history, course.start, until).iter().map(|(_, _, due)| due).sum());
         if let Some((second, good, due)) = lowest {
             let at = Offset::from_nanos(second.saturating_mul(1_000_000_000));
             draft = draft
@@ -214,7 +214,10 @@ impl Spec {
         let seen = match back {
             Some(back) => {
                 let after = back.since(course.start);
-                draft = draft.observed(after.as_secs_f64());
+                // It came somewhere in the second before it was seen.
+                draft = draft
+                    .observed(after.as_secs_f64())
+                    .interval(after.saturating_sub(RESOLUTION).as_secs_f64(), after.as_secs_f64());
                 Seen::After(after)
             }
             None => Seen::NotWithin(watched),
