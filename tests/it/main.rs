@@ -3,3 +3,6 @@
 mod architecture;
 mod bad_plans;
 mod good_plans;
+mod plans;
+mod reports;
+mod twins;
