@@ -2,6 +2,8 @@
 
 mod architecture;
 mod bad_plans;
+mod cluster;
 mod plans;
 mod reports;
+mod scripted;
 mod twins;
