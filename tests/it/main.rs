@@ -2,7 +2,9 @@
 
 mod architecture;
 mod bad_plans;
+mod cluster;
 mod good_plans;
 mod plans;
 mod reports;
+mod scripted;
 mod twins;
