@@ -92,11 +92,9 @@ fn faults(desk: &mut Desk<'_>, plan: &Plan, places: &Places, timeline: &Timeline
             continue;
         }
         match timeline.nominal_start(&fault.name) {
-            // The name it hangs on exists, and yet it comes to no moment: a circle, or a fault that could not be read.
-            None if plan.faults.iter().any(|other| other.name == fault.at.of) => {
-                if circle(plan, fault) {
-                    desk.wrong(place.at, format!("`{}` waits for itself, by way of `{}`", fault.name, fault.at.of));
-                }
+            // The name it hangs on exists, and yet it comes to no moment: a circle, or it hangs on a fault that could not be read.
+            None if circle(plan, fault) => {
+                desk.wrong(place.at, format!("`{}` waits for itself, by way of `{}`", fault.name, fault.at.of));
             }
             None => {}
             Some(start) => within_run(desk, fault, place, start, timeline),

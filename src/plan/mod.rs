@@ -20,6 +20,7 @@ mod adhoc;
 mod assemble;
 mod check;
 mod claims;
+mod explain;
 mod located;
 pub mod manifest;
 mod params;
@@ -31,6 +32,7 @@ mod written;
 
 pub use adhoc::Adhoc;
 pub use claims::read_manifests;
+pub use explain::explain;
 pub use params::Secrets;
 pub use problem::{Colour, Problem, Problems};
 pub use schema::schema;

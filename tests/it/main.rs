@@ -3,6 +3,7 @@
 mod architecture;
 mod assertion_twins;
 mod bad_plans;
+mod cluster;
 mod fake_target;
 mod good_plans;
 mod judge;
@@ -10,4 +11,6 @@ mod load;
 mod plans;
 mod readme;
 mod reports;
+mod scripted;
 mod story;
+mod twins;
