@@ -14,7 +14,7 @@ use super::written::{
     keys_of,
 };
 use super::{ClusterChoice, Load, Phase, PhaseRate, Plan, PlannedFault, Request, SandboxOptions, Target};
-use crate::faults;
+use crate::faults::{self, Lasting};
 use crate::kinds::Kind;
 use crate::names::Name;
 use crate::units::{Rate, Span};
@@ -117,6 +117,7 @@ pub(super) fn read(source: &Source<'_>) -> Result<Plan, Problems> {
         return Err(fail(problems));
     }
     let mut left_out = LeftOut::default();
+    tree.foreign.iter().for_each(|id| left_out.leave_out(*id));
     let params = parameters(source, &tree, root, &mut left_out, &mut problems);
     let secrets = params::fill(source.text, &mut tree, &params, source.environment, &mut left_out, &mut problems);
     let tree_for_reading = tree;
@@ -525,7 +526,7 @@ fn fault(
         anchored &= moment(desk, common.at.at, &at, names);
     }
     let spec = spec?;
-    match (&common.r#for, spec.lasts()) {
+    match (&common.r#for, spec.lasting() == Lasting::UntilHealed) {
         (None, true) => {
             desk.wrong(kind, format!("`for` is missing: {} lasts until it is healed", spec.key())).help =
                 Some("say for how long, as in `for: 15s`".into());
@@ -537,6 +538,9 @@ fn fault(
             desk.wrong(length.at, "a fault that lasts 0s breaks nothing");
         }
         _ => {}
+    }
+    if let Some(why) = spec.contradiction() {
+        desk.wrong(kind, why);
     }
     let place = FaultPlace {
         name: common.name.at,

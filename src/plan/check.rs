@@ -9,6 +9,7 @@ use super::problem::proposal;
 use super::target::TargetUrl;
 use super::tree::Id;
 use super::{ClusterChoice, Plan, PlannedFault};
+use crate::faults::blast;
 use crate::kinds::Kind;
 use crate::names::{Name, ObjectRef};
 use crate::time::Offset;
@@ -121,7 +122,7 @@ fn circle(plan: &Plan, fault: &PlannedFault) -> bool {
 fn within_run(desk: &mut Desk<'_>, fault: &PlannedFault, place: &FaultPlace, start: Offset, timeline: &Timeline) {
     let end = timeline.end;
     if start < Offset::ZERO || start >= end {
-        desk.wrong(place.at, format!("`{}` is at {}, outside of the run", fault.at, seconds(start))).label =
+        desk.wrong(place.at, format!("`{}` would strike at {}, outside of the run", fault.name, seconds(start))).label =
             format!("the run goes from 0s to {}", seconds(end));
         return;
     }
@@ -285,13 +286,17 @@ fn objects(desk: &mut Desk<'_>, plan: &Plan, places: &Places, manifests: Option<
         service(desk, &plan.target.url, url, known);
     }
     for (fault, place) in plan.faults.iter().zip(&places.faults) {
-        match fault.spec.workload(plan.target.workload.as_ref()) {
+        match fault.spec.on().or(plan.target.workload.as_ref()) {
             None => {
                 desk.wrong(
                     place.kind,
                     format!("`{}` has no pods to touch: neither it nor the target names a workload", fault.name),
                 )
                 .help = Some("add `on: NAMESPACE/KIND/NAME` to it, or `workload` to the target".into());
+            }
+            Some(workload) if blast::is_protected(&workload.namespace) => {
+                let message = format!("`{}` would break `{workload}`: {} is protected", fault.name, workload.namespace);
+                desk.wrong(place.kind, message).help = Some("no fault is injected where the cluster itself runs".into());
             }
             // The target's own was looked at above.
             Some(workload) if Some(workload) != plan.target.workload.as_ref() => exists(desk, workload, place.kind, known),

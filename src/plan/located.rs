@@ -423,7 +423,11 @@ impl<'de> Deserializer<'de> for At<'de, '_> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        self.deserialize_any(visitor)
+        match &self.tree.node(self.id).value {
+            // serde would fill the fields in their order, which nobody means.
+            Value::List(_) => Err(<Error as de::Error>::invalid_type(de::Unexpected::Seq, &visitor).at(self.id)),
+            _ => self.deserialize_any(visitor),
+        }
     }
 
     any! {

@@ -112,7 +112,10 @@ pub(super) fn fill(
                         whole = false;
                     }
                     Some(value) if value.is_empty() => {
-                        problems.push(Problem::at(place, format!("the environment variable {name} is empty")).help(missing(name)));
+                        problems.push(
+                            Problem::at(place, format!("the environment variable {name} is empty"))
+                                .help("set it to the value that should be sent"),
+                        );
                         whole = false;
                     }
                     Some(value) => {

@@ -184,6 +184,11 @@ pub(super) fn proposal<'a>(word: &str, known: impl IntoIterator<Item = &'a str> 
     if let Some(near) = nearest(word, known.clone()) {
         return Some(format!("did you mean `{near}`?"));
     }
-    let all: Vec<String> = known.into_iter().map(|k| format!("`{k}`")).collect();
+    let mut all: Vec<String> = Vec::new();
+    for word in known.into_iter().map(|word| format!("`{word}`")) {
+        if !all.contains(&word) {
+            all.push(word);
+        }
+    }
     (!all.is_empty()).then(|| format!("there {} {}", if all.len() == 1 { "is only" } else { "are" }, all.join(", ")))
 }

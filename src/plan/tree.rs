@@ -1,11 +1,10 @@
 //! YAML text -> a tree in which every node knows its place. Bounded before it grows: size, nesting, and what aliases would expand
 //! to. Duplicate keys, further documents and foreign tags are problems here, so that nothing above can lose them.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 
-use serde_yaml::granit_parser::{Event, Parser, ScalarStyle, Span, Tag};
+use serde_yaml::granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, StructureStyle, Tag};
 
 use super::problem::Problem;
 
@@ -104,6 +103,8 @@ pub(super) struct Tree {
     nodes: Vec<Node>,
     /// The root of each document.
     pub roots: Vec<Id>,
+    /// Scalars under a tag that means nothing here: what they were meant to be is not known.
+    pub foreign: Vec<Id>,
 }
 
 impl Tree {
@@ -178,6 +179,16 @@ struct Open {
     span: Range<usize>,
     children: Vec<Id>,
     map: bool,
+    style: StructureStyle,
+}
+
+/// What a tag says of its node.
+#[derive(PartialEq)]
+enum Meant {
+    Text,
+    Itself,
+    /// A tag of another language.
+    Foreign,
 }
 
 struct Reading<'t> {
@@ -212,8 +223,7 @@ impl Reading<'_> {
             let stop = match step {
                 Ok((event, span)) => self.take(event, &span),
                 Err(error) => {
-                    let byte = error.marker().byte_offset().unwrap_or(self.text.len());
-                    self.problems.push(syntax(self.text, byte, &error.info()));
+                    self.problems.push(self.syntax(&error));
                     Err(Stop)
                 }
             };
@@ -239,15 +249,24 @@ impl Reading<'_> {
                 self.anchors.clear();
             }
             Event::Scalar(text, style, anchor, tag) => {
-                let plain = style == ScalarStyle::Plain && !self.is_text(tag.as_deref(), &range);
+                let tag = self.tag(tag.as_deref(), span);
+                if tag == Some(Meant::Foreign) {
+                    self.tree.foreign.push(self.tree.nodes.len() as Id);
+                }
+                let plain = style == ScalarStyle::Plain && tag != Some(Meant::Text);
                 let scalar = Scalar { text: text.into_owned(), plain };
-                // An empty value has no place of its own: it is where something is missing.
                 self.finish(Node { span: range, value: Value::Scalar(scalar), weight: 1, depth: 0 }, anchor)?;
             }
-            Event::SequenceStart(_, anchor, tag) => self.begin(range, anchor, tag, false)?,
-            Event::MappingStart(_, anchor, tag) => self.begin(range, anchor, tag, true)?,
+            Event::SequenceStart(style, anchor, tag) => {
+                self.tag(tag.as_deref(), span);
+                self.begin(Open { anchor, span: range, children: Vec::new(), map: false, style })?;
+            }
+            Event::MappingStart(style, anchor, tag) => {
+                self.tag(tag.as_deref(), span);
+                self.begin(Open { anchor, span: range, children: Vec::new(), map: true, style })?;
+            }
             Event::SequenceEnd | Event::MappingEnd => {
-                let Some(Open { anchor, span: start, children, map }) = self.open.pop() else { return Ok(()) };
+                let Some(Open { anchor, span: start, children, map, .. }) = self.open.pop() else { return Ok(()) };
                 let span = start.start..range.end.max(start.end);
                 let value = if map { Value::Map(self.entries(&children)) } else { Value::List(children.clone()) };
                 let weight = children.iter().map(|id| self.tree.node(*id).weight).fold(1, u64::saturating_add);
@@ -266,14 +285,17 @@ impl Reading<'_> {
         Ok(())
     }
 
-    fn begin(&mut self, span: Range<usize>, anchor: usize, tag: Option<Cow<'_, Tag>>, map: bool) -> Result<(), Stop> {
-        self.is_text(tag.as_deref(), &span);
+    fn begin(&mut self, open: Open) -> Result<(), Stop> {
         if self.open.len() as u32 >= self.limits.depth {
-            self.problems.push(Problem::at(span, format!("nested more than {} levels deep", self.limits.depth)));
+            self.problems.push(Problem::at(open.span, self.too_deep()));
             return Err(Stop);
         }
-        self.open.push(Open { anchor, span, children: Vec::new(), map });
+        self.open.push(open);
         Ok(())
+    }
+
+    fn too_deep(&self) -> String {
+        format!("nested more than {} levels deep", self.limits.depth)
     }
 
     fn finish(&mut self, node: Node, anchor: usize) -> Result<(), Stop> {
@@ -295,7 +317,7 @@ impl Reading<'_> {
             return Err(Stop);
         }
         if node.depth + self.open.len() as u32 > self.limits.depth {
-            self.problems.push(Problem::at(span, format!("nested more than {} levels deep", self.limits.depth)));
+            self.problems.push(Problem::at(span, self.too_deep()));
             return Err(Stop);
         }
         match self.open.last_mut() {
@@ -355,35 +377,50 @@ impl Reading<'_> {
         entries
     }
 
-    /// Whether a tag makes its scalar text (`!!str`); a tag of another language is a problem.
-    fn is_text(&mut self, tag: Option<&Tag>, span: &Range<usize>) -> bool {
-        let Some(tag) = tag else { return false };
+    /// What a tag means; one of another language is a problem.
+    fn tag(&mut self, tag: Option<&Tag>, span: &Span) -> Option<Meant> {
+        let tag = tag?;
         let core = tag.handle() == "tag:yaml.org,2002:";
-        match tag.suffix() {
-            "str" if core => true,
-            "map" | "seq" | "int" | "float" | "bool" | "null" if core => false,
-            _ if tag.handle() == "!" && tag.suffix().is_empty() => true,
+        Some(match tag.suffix() {
+            "str" if core => Meant::Text,
+            "map" | "seq" | "int" | "float" | "bool" | "null" if core => Meant::Itself,
+            "" if tag.handle() == "!" => Meant::Text,
             suffix => {
                 let shown = if core { format!("!!{suffix}") } else { format!("{}{suffix}", tag.handle()) };
-                self.problems.push(
-                    Problem::at(span.clone(), format!("the tag `{shown}` means nothing here")).help("write the value without it"),
-                );
-                false
+                let place = span.tag_span().unwrap_or(*span).byte_range().unwrap_or(0..0);
+                self.problems
+                    .push(Problem::at(place, format!("the tag `{shown}` means nothing here")).help("write the value without it"));
+                Meant::Foreign
             }
-        }
+        })
     }
-}
 
-/// A problem of the YAML itself, in words for somebody who does not know the grammar's.
-fn syntax(text: &str, byte: usize, info: &str) -> Problem {
-    let byte = byte.min(text.len());
-    let end = text[byte..].chars().next().filter(|c| *c != '\n').map_or(byte, |c| byte + c.len_utf8());
-    let line_start = text[..byte].rfind('\n').map_or(0, |at| at + 1);
-    let indent = &text[line_start..byte];
-    let problem = Problem::at(byte..end, format!("this is not YAML: {info}"));
-    if indent.contains('\t') && indent.trim().is_empty() || text[byte..].starts_with('\t') {
-        problem.help("indent with spaces: YAML allows no tabs there")
-    } else {
-        problem
+    /// A problem of the YAML itself, in words for somebody who does not know its grammar.
+    fn syntax(&self, error: &ScanError) -> Problem {
+        let text = self.text;
+        let byte = error.marker().byte_offset().unwrap_or(text.len()).min(text.len());
+        let end = text[byte..].chars().next().filter(|c| *c != '\n').map_or(byte, |c| byte + c.len_utf8());
+        match error.kind() {
+            ErrorKind::RecursionLimitExceeded => return Problem::at(byte..end, self.too_deep()),
+            ErrorKind::UnknownAnchor => {
+                let word = text[byte..].trim_start_matches('*').split(|c: char| c.is_whitespace() || ",]}".contains(c)).next();
+                let word = word.unwrap_or_default();
+                return Problem::at(byte..byte + 1 + word.len(), format!("nothing is anchored as `&{word}` above"));
+            }
+            _ => {}
+        }
+        let problem = Problem::at(byte..end, format!("this is not YAML: {}", error.info()));
+        let indent = &text[text[..byte].rfind('\n').map_or(0, |at| at + 1)..byte];
+        if indent.contains('\t') && indent.trim().is_empty() || text[byte..].starts_with('\t') {
+            return problem.help("indent with spaces: YAML allows no tabs there");
+        }
+        match self.open.iter().rev().find(|open| open.style == StructureStyle::Flow) {
+            Some(open) => {
+                let bracket = text[open.span.start..].chars().next().unwrap_or('{');
+                let (line, column) = super::problem::place(text, open.span.start);
+                problem.help(format!("the `{bracket}` of line {line}, column {column} is still open here"))
+            }
+            None => problem,
+        }
     }
 }

@@ -14,7 +14,7 @@ use crate::report::load::{self, ALL, LoadRow};
 use crate::report::scaling::{self, ScaleStep};
 use crate::report::second::{self, SecondRow};
 use crate::report::{numbers, words};
-use crate::verdict::{self, Certificate, Finding, Verdict};
+use crate::verdict::{Certificate, Finding, Verdict};
 
 /// The version of `run.json`; its keys only ever grow.
 pub const SCHEMA: &str = "squall.run.v1";
@@ -60,6 +60,8 @@ pub struct Report {
     pub gaps: Vec<GapRow>,
     /// Bounds of Squall's own that were hit, in words.
     pub bounds: Vec<String>,
+    /// What the run made and could not prove gone, in words.
+    pub left_behind: Vec<String>,
     /// Events that found no room in the recording.
     pub lost_events: u64,
     /// What is wrong with the recording itself, in words.
@@ -125,8 +127,8 @@ pub struct GapRow {
 }
 
 impl Report {
-    /// Sums up a run.
-    pub fn of(history: &History, findings: &[Finding], exit: ExitInfo) -> Report {
+    /// Sums up a run. `certificate` is that of the whole run.
+    pub fn of(history: &History, findings: &[Finding], certificate: Certificate, exit: ExitInfo) -> Report {
         let started = &history.started;
         let worst = Verdict::worst(findings.iter().map(|finding| finding.verdict));
         let (completed, ended) = match &history.ended {
@@ -157,10 +159,16 @@ impl Report {
             faults: fault::rows(history),
             findings: findings.to_vec(),
             evidence: evidence(history, findings),
-            certificate: verdict::certificate(history),
+            certificate,
             scaling: scaling::steps(history),
             gaps: gaps(history),
             bounds: history.events.iter().filter(|e| matches!(e.fact, Fact::Bound { .. })).map(|e| words::of(&e.fact)).collect(),
+            left_behind: history
+                .events
+                .iter()
+                .filter(|e| matches!(e.fact, Fact::LeftBehind { .. }))
+                .map(|e| words::of(&e.fact))
+                .collect(),
             lost_events: history.ended.as_ref().map_or(0, |end| end.lost_events),
             torn: history.torn.clone(),
             environment: started.environment.clone(),
@@ -195,14 +203,15 @@ impl Report {
     /// The command that runs the same again; none for a run without a plan file.
     pub fn reproduce(&self) -> Option<String> {
         let file = self.plan_file.as_ref()?;
-        let set: String = self.params.iter().map(|(name, value)| format!(" --set {}", quoted(&format!("{name}={value}")))).collect();
+        let set: String =
+            self.params.iter().map(|(name, value)| format!(" --set {}", quoted(&format!("{name}={value}")))).collect();
         Some(format!("squall run {}{set} --seed {}", quoted(file), self.seed))
     }
 }
 
 impl ExitInfo {
-    /// What `findings` alone come to.
-    pub fn of(findings: &[Finding]) -> ExitInfo {
+    /// Ends with `exit`, and says why as far as `findings` are the reason.
+    pub fn of(exit: Exit, findings: &[Finding]) -> ExitInfo {
         let named = |verdict: Verdict| -> Vec<&str> {
             findings.iter().filter(|finding| finding.verdict == verdict).map(|finding| finding.name.as_str()).collect()
         };
@@ -216,7 +225,12 @@ impl ExitInfo {
             (n, 0) => format!("{n} of {all} failed: {}", list(&failed)),
             (n, m) => format!("{n} of {all} failed: {}; {m} could not be decided", list(&failed)),
         };
-        ExitInfo { exit: Exit::of(Verdict::worst(findings.iter().map(|finding| finding.verdict))), reason }
+        let worst = Verdict::worst(findings.iter().map(|finding| finding.verdict));
+        let reason = match exit {
+            exit if exit == Exit::of(worst) => reason,
+            exit => format!("{}; {reason}", exit.meaning()),
+        };
+        ExitInfo { exit, reason }
     }
 }
 

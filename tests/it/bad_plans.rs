@@ -1,0 +1,142 @@
+//! Goal: broken plans have known diagnostics, every problem at once, in file order, with the way out. How: each
+//! `tests/plans/bad/NAME.yaml` is read, and what is said of it equals `NAME.txt` beside it; `BLESS=1` writes those files.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use squall::plan::{Colour, Plan, Problems};
+
+/// The environment of every case.
+fn environment(name: &str) -> Option<String> {
+    match name {
+        "SECRET" => Some("hunter2".into()),
+        "HOST" => Some("127.0.0.1:8080".into()),
+        "EMPTY" => Some(String::new()),
+        _ => None,
+    }
+}
+
+/// Reads a plan as the command line does, from the root of the repository, so that paths in diagnostics are the same everywhere.
+fn read(path: &Path) -> Result<Plan, Problems> {
+    Plan::read(path, &[], &environment)
+}
+
+fn cases() -> Vec<PathBuf> {
+    let mut cases: Vec<PathBuf> = fs::read_dir("tests/plans/bad")
+        .expect("the folder of broken plans")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .collect();
+    cases.sort();
+    cases
+}
+
+#[test]
+fn broken_plans_have_known_diagnostics() {
+    let bless = std::env::var_os("BLESS").is_some();
+    let mut wrong = Vec::new();
+    for case in cases() {
+        let said = match read(&case) {
+            Ok(_) => "no problems\n".to_owned(),
+            Err(problems) => problems.render(Colour::Plain),
+        };
+        assert!(!said.contains("hunter2"), "{}: a secret is shown:\n{said}", case.display());
+        let golden = case.with_extension("txt");
+        if bless {
+            fs::write(&golden, &said).expect("the golden file is written");
+        } else if fs::read_to_string(&golden).unwrap_or_default() != said {
+            wrong.push(format!("{} says now:\n{said}", case.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}\nif that is better than before, run with BLESS=1 and review the difference", wrong.join("\n"));
+}
+
+#[test]
+fn no_broken_plan_passes() {
+    for case in cases() {
+        let Err(problems) = read(&case) else { panic!("{} has no problems", case.display()) };
+        assert!(!problems.list().is_empty(), "{}", case.display());
+        // In file order, and each with a place where it has one.
+        let places: Vec<_> = problems.list().iter().map(|problem| problems.place(problem)).collect();
+        assert!(places.is_sorted(), "{}: {places:?}", case.display());
+    }
+}
+
+#[test]
+fn whatever_is_cut_off_a_plan_it_ends_in_words_and_never_in_a_panic() {
+    for case in cases().into_iter().chain([PathBuf::from("tests/plans/good/shop.yaml")]) {
+        let text = fs::read_to_string(&case).expect("the case");
+        for cut in (0..text.len()).step_by(7).filter(|cut| text.is_char_boundary(*cut)) {
+            if let Err(problems) = Plan::read_text("cut.yaml", &text[..cut], Path::new("tests/plans/good"), &[], &environment) {
+                assert!(
+                    problems.render(Colour::Plain).ends_with("problems\n") || problems.render(Colour::Plain).ends_with("problem\n")
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_no_plan_is_named_with_the_way_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).expect("a file");
+        path
+    };
+    file("burst.yaml", b"plan: burst\n");
+    let huge = file("huge.yaml", &vec![b' '; (1 << 20) + 1]);
+    let binary = file("binary.yaml", b"plan: x\n\xff\xfe");
+    for (path, says) in [
+        (folder.path().join("brust.yaml"), "there is no such file (did you mean `"),
+        (folder.path().to_owned(), "it is a directory"),
+        (huge, "larger than 1048576 bytes"),
+        (binary, "not UTF-8 text: line 2"),
+    ] {
+        let problems = read(&path).expect_err("no plan");
+        let lines = problems.lines();
+        assert!(lines.len() == 1 && lines[0].contains(says), "{lines:?}");
+    }
+}
+
+#[test]
+fn hostile_files_are_refused_at_once() {
+    // A hundred thousand brackets, and as many keys: parsers of other tools take half a minute.
+    let begun = std::time::Instant::now();
+    for text in ["[".repeat(200_000), "a: ".repeat(100_000), format!("plan: {}", "- ".repeat(100_000)), "? ".repeat(100_000)] {
+        Plan::read_text("hostile.yaml", &text, Path::new("."), &[], &environment).expect_err("no plan");
+    }
+    let keys: String = (0..60_000).map(|n| format!("k{n}: 1\n")).collect();
+    Plan::read_text("hostile.yaml", &keys, Path::new("."), &[], &environment).expect_err("no plan");
+    assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn an_unknown_parameter_is_answered_with_the_one_that_was_meant() {
+    let text = "plan: p\nclaim: c\nparams: {rate: 50/s}\ntarget: {url: http://127.0.0.1/}\nphases: [{name: a, for: 10s}]\nload: [{name: l, rate: \"${rate}\", request: {get: /}}]\n";
+    let read = |sets: &[(&str, &str)]| {
+        let sets: Vec<(String, String)> = sets.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+        Plan::read_text("p.yaml", text, Path::new("."), &sets, &environment)
+    };
+    let plan = read(&[("rate", "80/s")]).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(plan.params["rate"], "80/s");
+    assert_eq!(plan.loads[0].rate.values().next().expect("one rate").to_string(), "80/s");
+    assert!(plan.source.contains("${rate}"), "the source stays as it was written");
+    assert_eq!(
+        read(&[("rte", "80/s")]).expect_err("unknown").lines(),
+        ["p.yaml: --set rte: the plan has no parameter `rte` (did you mean `rate`?)"]
+    );
+    assert_eq!(read(&[("rate", "80")]).expect_err("no unit").list().len(), 1);
+}
+
+#[test]
+fn secrets_show_nowhere() {
+    let text = "plan: p\nclaim: c\ntarget: {url: http://127.0.0.1/}\nphases: [{name: a, for: 10s}]\nload: [{name: l, rate: 50/s, request: {post: /, headers: {authorization: \"Bearer ${SECRET}\"}, body: \"${SECRET}\"}}]\n";
+    let plan = Plan::read_text("p.yaml", text, Path::new("."), &[], &environment).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(plan.loads[0].request.headers[0].1, "Bearer hunter2");
+    assert_eq!(plan.loads[0].request.body, b"hunter2");
+    assert!(!format!("{plan:?}").contains("hunter2"));
+    let again = Plan::read_recorded(&plan.source, &BTreeMap::new()).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(again.loads[0].request.headers[0].1, "Bearer ${SECRET}");
+}
