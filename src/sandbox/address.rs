@@ -48,7 +48,9 @@ impl Block {
             }
         }
         let why = last.map(|error| error.to_string()).unwrap_or_default();
-        bail!("all {count} address blocks 127.16.0.0/16 to 127.250.0.0/16 are taken ({why}): stop a sandbox that is still up, or see `squall heal`")
+        bail!(
+            "all {count} address blocks 127.16.0.0/16 to 127.250.0.0/16 are taken ({why}): stop a sandbox that is still up, or see `squall heal`"
+        )
     }
 
     /// The API server and the node.

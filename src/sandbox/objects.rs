@@ -142,7 +142,8 @@ pub enum Updates {
 pub fn qos_class(spec: &Value) -> &'static str {
     let containers = || spec["containers"].as_array().into_iter().flatten();
     let resources = ["cpu", "memory"];
-    let any = containers().any(|c| resources.iter().any(|r| ["requests", "limits"].iter().any(|k| !c["resources"][k][r].is_null())));
+    let any =
+        containers().any(|c| resources.iter().any(|r| ["requests", "limits"].iter().any(|k| !c["resources"][k][r].is_null())));
     let all = containers().all(|c| {
         resources.iter().all(|r| {
             let (request, limit) = (&c["resources"]["requests"][r], &c["resources"]["limits"][r]);

@@ -11,8 +11,8 @@ use super::replicaset::until;
 use super::{Queue, Shared, queue_own, queue_owners};
 use crate::sandbox::feed::Feed;
 use crate::sandbox::objects::{
-    Key, Rounding, Updates, condition, controlled_by, count_or_percent, has_ended, int, is_controlled_by, is_leaving,
-    key, millis, set_condition,
+    Key, Rounding, Updates, condition, controlled_by, count_or_percent, has_ended, int, is_controlled_by, is_leaving, key, millis,
+    set_condition,
 };
 use crate::sandbox::recorder::Recorder;
 use crate::sandbox::resource::{DEPLOYMENTS, PODS, REPLICASETS};
@@ -326,9 +326,13 @@ impl Rollout<'_> {
             self.scale(deployment, old, 0)?;
         }
         let (ns, _) = key(deployment);
-        let remains = self.shared.store.list(&PODS, Some(&ns)).0.iter().any(|pod| {
-            !has_ended(pod) && sets.old.iter().any(|set| is_controlled_by(pod, set))
-        });
+        let remains = self
+            .shared
+            .store
+            .list(&PODS, Some(&ns))
+            .0
+            .iter()
+            .any(|pod| !has_ended(pod) && sets.old.iter().any(|set| is_controlled_by(pod, set)));
         match &sets.new {
             Some(new) if !remains => self.scale(deployment, new, replicas_of(deployment)),
             _ => Ok(()),
@@ -393,8 +397,10 @@ impl Rollout<'_> {
         let grew = |field: &str, now: i64| now > int(&before[field], 0);
         let old_total = total - updated;
         let old_before = int(&before["replicas"], 0) - int(&before["updatedReplicas"], 0);
-        let progressed =
-            grew("updatedReplicas", updated) || grew("readyReplicas", ready) || grew("availableReplicas", up) || old_total < old_before;
+        let progressed = grew("updatedReplicas", updated)
+            || grew("readyReplicas", ready)
+            || grew("availableReplicas", up)
+            || old_total < old_before;
         let complete = updated == wants && total == wants && up == wants;
 
         let mut again = None;

@@ -123,8 +123,12 @@ fn write_endpoints<'a>(shared: &Shared, service: &Value, groups: impl Iterator<I
         .map(|(ports, pods)| {
             let addresses = |ready: bool| -> Vec<Value> {
                 let chosen = pods.iter().filter(|pod| !is_leaving(pod) && is_ready(pod) == ready);
-                chosen.map(|pod| json!({"ip": pod["status"]["podIP"], "nodeName": pod["spec"]["nodeName"],
-                    "targetRef": endpoint(pod, false)["targetRef"]})).collect()
+                chosen
+                    .map(|pod| {
+                        json!({"ip": pod["status"]["podIP"], "nodeName": pod["spec"]["nodeName"],
+                    "targetRef": endpoint(pod, false)["targetRef"]})
+                    })
+                    .collect()
             };
             let mut subset = json!({"ports": ports});
             for (field, ready) in [("addresses", true), ("notReadyAddresses", false)] {

@@ -4,8 +4,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use futures::future::select_all;
 use futures::FutureExt;
+use futures::future::select_all;
 use serde_json::{Value, json};
 
 use super::Shared;
@@ -70,7 +70,8 @@ fn dependents(shared: &Shared, owner: &Value) -> Vec<(&'static Resource, Arc<Val
     let ns = text(owner, "namespace");
     let uid = &owner["metadata"]["uid"];
     let namespaced = RESOURCES.iter().copied().filter(|r| r.namespaced && **r != EVENTS && **r != NODES);
-    let owned = |object: &Value| object["metadata"]["ownerReferences"].as_array().is_some_and(|l| l.iter().any(|o| o["uid"] == *uid));
+    let owned =
+        |object: &Value| object["metadata"]["ownerReferences"].as_array().is_some_and(|l| l.iter().any(|o| o["uid"] == *uid));
     namespaced
         .flat_map(|r| shared.store.list(r, Some(ns)).0.into_iter().map(move |o| (r, o)))
         .filter(|(_, object)| owned(object))

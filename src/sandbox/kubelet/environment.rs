@@ -10,7 +10,8 @@ use crate::sandbox::resource::{CONFIGMAPS, SECRETS, SERVICES};
 use crate::sandbox::store::{Store, text};
 
 /// Variables of this process that pods get.
-const PASSED_ON: &[&str] = &["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "JAVA_HOME", "VIRTUAL_ENV"];
+const PASSED_ON: &[&str] =
+    &["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "JAVA_HOME", "VIRTUAL_ENV"];
 
 /// A container's variables, in the order in which later ones override.
 pub type Environment = BTreeMap<String, String>;
@@ -198,7 +199,10 @@ mod tests {
         let store = Store::new(1);
         let made = |resource, object: Value| drop(store.create(resource, object).unwrap());
         let meta = |name: &str| json!({"name": name, "namespace": "default"});
-        made(&SERVICES, json!({"metadata": meta("pay-ments"), "spec": {"clusterIP": "127.16.0.10", "ports": [{"name": "web", "port": 80}]}}));
+        made(
+            &SERVICES,
+            json!({"metadata": meta("pay-ments"), "spec": {"clusterIP": "127.16.0.10", "ports": [{"name": "web", "port": 80}]}}),
+        );
         let mut moved = json!({"metadata": meta("low"), "spec": {"clusterIP": "127.16.0.11", "ports": [{"port": 80}]}});
         moved["metadata"]["annotations"][PORTS_ANNOTATION] = json!("80=10080");
         made(&SERVICES, moved);
@@ -207,15 +211,15 @@ mod tests {
         let pod = json!({"metadata": {"name": "p", "namespace": "default", "uid": "u", "labels": {"app": "x"}},
             "spec": {"nodeName": "n"}, "status": {"podIP": "127.16.1.1", "hostIP": "127.16.0.1"}});
         let container = json!({
-            "envFrom": [{"prefix": "C_", "configMapRef": {"name": "conf"}}, {"configMapRef": {"name": "none", "optional": true}}],
-            "env": [
-                {"name": "URL", "value": "http://$(PAY_MENTS_SERVICE_HOST):$(PAY_MENTS_SERVICE_PORT_WEB)/$(NOPE)/$$(X)"},
-                {"name": "TWICE", "value": "$(URL)$(POD_IP)"},
-                {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "key", "key": "token"}}},
-                {"name": "APP", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['app']"}}},
-                {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
-                {"name": "EMPTY", "valueFrom": {"configMapKeyRef": {"name": "conf", "key": "Z", "optional": true}}},
-            ]});
+        "envFrom": [{"prefix": "C_", "configMapRef": {"name": "conf"}}, {"configMapRef": {"name": "none", "optional": true}}],
+        "env": [
+            {"name": "URL", "value": "http://$(PAY_MENTS_SERVICE_HOST):$(PAY_MENTS_SERVICE_PORT_WEB)/$(NOPE)/$$(X)"},
+            {"name": "TWICE", "value": "$(URL)$(POD_IP)"},
+            {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "key", "key": "token"}}},
+            {"name": "APP", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['app']"}}},
+            {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+            {"name": "EMPTY", "valueFrom": {"configMapKeyRef": {"name": "conf", "key": "Z", "optional": true}}},
+        ]});
         let env = environment(&store, &pod, &container, &[("POD_IP", "127.16.1.1".into())]).unwrap();
         for (name, value) in [
             ("URL", "http://127.16.0.10:80/$(NOPE)/$(X)"),

@@ -223,7 +223,10 @@ mod tests {
         assert_eq!(all(&log, LogOptions { tail_lines: Some(1), ..Default::default() }).await, "three\n");
         assert_eq!(all(&log, LogOptions { limit_bytes: Some(5), ..Default::default() }).await, "one\nt");
         let stamped = all(&log, LogOptions { timestamps: true, tail_lines: Some(1), ..Default::default() }).await;
-        assert!(stamped.split(' ').next().unwrap().parse::<jiff::Timestamp>().is_ok() && stamped.ends_with(" three\n"), "{stamped}");
+        assert!(
+            stamped.split(' ').next().unwrap().parse::<jiff::Timestamp>().is_ok() && stamped.ends_with(" three\n"),
+            "{stamped}"
+        );
         let later = wall_now() + std::time::Duration::from_secs(60);
         assert_eq!(all(&log, LogOptions { since: Some(later), ..Default::default() }).await, "");
 

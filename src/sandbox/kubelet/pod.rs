@@ -205,8 +205,7 @@ impl Worker {
                 }
                 Some(note) = self.notes.recv() => self.hear(note),
                 () = until(alarm) => self.ring(),
-                _ = stopping.wait_for(Option::is_some), if !self.unlisted => {
-                    let grace = stopping.borrow().unwrap_or_default();
+                grace = asked_to_stop(&mut stopping), if !self.unlisted => {
                     self.unlisted = true;
                     self.end(grace, "");
                 }
@@ -288,12 +287,8 @@ impl Worker {
             // A worker that is gone has ended it itself.
             let _ = tell.send(Note::Ended { slot: i, run }).await;
         });
-        let watched = Watched {
-            pod: self.at.clone(),
-            container: self.slots[i].name.clone(),
-            pid: process.pid(),
-            since: monotonic_now(),
-        };
+        let watched =
+            Watched { pod: self.at.clone(), container: self.slots[i].name.clone(), pid: process.pid(), since: monotonic_now() };
         lock(&self.kubelet.running).insert(process.pid(), watched);
         let slot = &mut self.slots[i];
         slot.state = json!({"running": {"startedAt": slot.began_at}});
@@ -308,8 +303,9 @@ impl Worker {
     /// The command of a container, and where its output will come out.
     fn command(&mut self, i: usize) -> Result<(Command, OwnedFd), Refusal> {
         let slot = &self.slots[i];
+        let spec = slot.spec.clone();
         let words = |field: &str| -> Vec<String> {
-            slot.spec[field].as_array().into_iter().flatten().filter_map(|w| w.as_str().map(str::to_owned)).collect()
+            spec[field].as_array().into_iter().flatten().filter_map(|w| w.as_str().map(str::to_owned)).collect()
         };
         let command = words("command");
         if command.is_empty() {
@@ -384,7 +380,9 @@ impl Worker {
     /// The system refused to run the command: a run that ended before it began.
     fn failed_to_start(&mut self, i: usize, program: &str, error: &std::io::Error) {
         let why = match error.kind() {
-            std::io::ErrorKind::NotFound if program.contains('/') => "no such file or directory, or its working directory is missing",
+            std::io::ErrorKind::NotFound if program.contains('/') => {
+                "no such file or directory, or its working directory is missing"
+            }
             std::io::ErrorKind::NotFound => "executable file not found in $PATH, or its working directory is missing",
             std::io::ErrorKind::PermissionDenied => "permission denied",
             _ => &error.to_string(),
@@ -552,7 +550,8 @@ impl Worker {
         let (ns, pod) = &self.at;
         let whom = format!("{pod}_{ns}({})", self.uid);
         let message = format!("back-off {} restarting failed container={} pod={whom}", spelled(pause), slot.name);
-        slot.last_state = std::mem::replace(&mut slot.state, json!({"waiting": {"reason": "CrashLoopBackOff", "message": message}}));
+        slot.last_state =
+            std::mem::replace(&mut slot.state, json!({"waiting": {"reason": "CrashLoopBackOff", "message": message}}));
         let message = format!("Back-off restarting failed container {} in pod {whom}", slot.name);
         self.say(i, Severity::Warning, "BackOff", &message);
     }
@@ -643,12 +642,8 @@ impl Worker {
         }
         let host_ip = self.kubelet.setup.block.api().to_string();
         let ip = self.ip.to_string();
-        let facts = Facts {
-            ip: &ip,
-            host_ip: &host_ip,
-            started_at: &self.started_at,
-            has_network: self.slots.iter().any(|s| s.runs > 0),
-        };
+        let facts =
+            Facts { ip: &ip, host_ip: &host_ip, started_at: &self.started_at, has_network: self.slots.iter().any(|s| s.runs > 0) };
         let (ns, name) = &self.at;
         let written = self.kubelet.setup.store.update(&PODS, ns, name, |pod| {
             if text(pod, "uid") != self.uid {
@@ -672,9 +667,19 @@ impl Worker {
         let volumes = self.pod["spec"]["volumes"].as_array().into_iter().flatten();
         let names: Vec<&str> = volumes.filter(|v| v["projected"].is_null()).filter_map(|v| v["name"].as_str()).collect();
         if !names.is_empty() {
-            let message = format!("the sandbox mounts no volumes: {} will not be there; pods see this machine's files", names.join(", "));
+            let message =
+                format!("the sandbox mounts no volumes: {} will not be there; pods see this machine's files", names.join(", "));
             self.kubelet.recorder.warning(&self.pod, "FailedMount", &message);
         }
+    }
+}
+
+/// Waits until the sandbox stops; with how much grace.
+async fn asked_to_stop(stopping: &mut watch::Receiver<Option<Duration>>) -> Duration {
+    match stopping.wait_for(Option::is_some).await {
+        Ok(grace) => grace.unwrap_or_default(),
+        // The kubelet itself is gone.
+        Err(_) => Duration::ZERO,
     }
 }
 

@@ -59,8 +59,14 @@ pub struct Probe {
 }
 
 enum How {
-    Http { port: u16, path: String, headers: Vec<(String, String)> },
-    Tcp { port: u16 },
+    Http {
+        port: u16,
+        path: String,
+        headers: Vec<(String, String)>,
+    },
+    Tcp {
+        port: u16,
+    },
     /// A kind that the sandbox does not run: it always fails, and says so.
     Unserved(String),
 }
@@ -91,7 +97,8 @@ impl Probe {
                 None => How::Unserved(format!("no port {} in the container", action["port"])),
             }
         } else if let Some(action) = spec.get("tcpSocket") {
-            port(action).map_or_else(|| How::Unserved(format!("no port {} in the container", action["port"])), |port| How::Tcp { port })
+            port(action)
+                .map_or_else(|| How::Unserved(format!("no port {} in the container", action["port"])), |port| How::Tcp { port })
         } else {
             How::Unserved("only httpGet and tcpSocket probes are served by the sandbox".into())
         };

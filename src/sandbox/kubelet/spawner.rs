@@ -115,7 +115,10 @@ impl Process {
     /// A future that completes when the process has ended, which it still has to be reaped for.
     pub fn ended(&self) -> io::Result<impl Future<Output = ()> + Send + 'static> {
         let pid = Pid::from_child(&self.child);
-        let watched = AsyncFd::with_interest(pidfd_open(pid, PidfdFlags::empty())?, tokio::io::Interest::READABLE)?;
+        let descriptor = pidfd_open(pid, PidfdFlags::empty())?;
+        // SAFETY: the descriptor is owned by the `AsyncFd`, which is the only one that could close it, and always gives the same number.
+        let watched =
+            unsafe { AsyncFd::register_with_interest(descriptor, tokio::io::Interest::READABLE) }.map_err(io::Error::from)?;
         Ok(async move {
             // A descriptor that cannot be waited for counts as ended: reaping then waits properly.
             let _ = watched.readable().await;

@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 use super::pod::{Role, Slot};
 use crate::sandbox::objects::{Updates, set_condition};
 
-
 /// What of a pod is true now, beside its containers.
 pub struct Facts<'a> {
     pub ip: &'a str,
@@ -28,8 +27,9 @@ pub fn write(pod: &mut Value, slots: &[Slot], facts: &Facts<'_>) {
         status["podIP"] = json!(facts.ip);
         status["podIPs"] = json!([{"ip": facts.ip}]);
     }
-    status["observedGeneration"] = pod["metadata"]["generation"].clone();
+    let generation = pod["metadata"]["generation"].clone();
     let status = &mut pod["status"];
+    status["observedGeneration"] = generation;
     let of = |role: Role| slots.iter().filter(|s| s.role == role).map(container_status).collect::<Vec<_>>();
     status["containerStatuses"] = json!(of(Role::Main));
     for (field, role) in [("initContainerStatuses", Role::Init), ("ephemeralContainerStatuses", Role::Ephemeral)] {
@@ -115,4 +115,3 @@ fn container_status(slot: &Slot) -> Value {
     }
     status
 }
-

@@ -95,10 +95,7 @@ impl Streams {
             }
         });
         let stdin = held.stdin.clone().map(|pipe| Input { pipe, once: held.stdin_once });
-        Some(Attached {
-            stdin: stdin.map(|input| Box::new(input) as Box<dyn AsyncWrite + Send + Unpin>),
-            output: Box::pin(output),
-        })
+        Some(Attached { stdin: stdin.map(|input| Box::new(input) as Box<dyn AsyncWrite + Send + Unpin>), output: Box::pin(output) })
     }
 }
 

@@ -260,9 +260,7 @@ mod tests {
 
     #[test]
     fn ready_endpoints_are_chosen_and_leaving_ones_only_when_there_is_nothing_else() {
-        let endpoint = |ip: &str, ready, serving, terminating| {
-            json!({"addresses": [ip], "conditions": {"ready": ready, "serving": serving, "terminating": terminating}})
-        };
+        let endpoint = |ip: &str, ready, serving, terminating| json!({"addresses": [ip], "conditions": {"ready": ready, "serving": serving, "terminating": terminating}});
         let slice = |list: Value| json!({"ports": [{"name": "http", "port": 8080}], "endpoints": list});
         let names = |slice: &Value| endpoints(&[slice], "http").iter().map(|a| a.ip().octets()[3]).collect::<Vec<_>>();
         let both = slice(json!([endpoint("127.0.0.1", true, true, false), endpoint("127.0.0.2", false, true, true)]));

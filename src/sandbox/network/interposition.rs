@@ -84,9 +84,7 @@ fn answer(line: &str, network: &Network, pod: Ipv4Addr) -> Value {
         Err(why) => json!({"ok": false, "error": why}),
         Ok(()) => {
             let rows = network.interposed(pod);
-            let row = |(port, via, left): (u16, SocketAddr, Duration)| {
-                json!({"port": port, "via": via.to_string(), "ttl_ms": left.as_millis() as u64})
-            };
+            let row = |(port, via, left): (u16, SocketAddr, Duration)| json!({"port": port, "via": via.to_string(), "ttl_ms": left.as_millis() as u64});
             json!({"ok": true, "table": rows.into_iter().map(row).collect::<Vec<_>>()})
         }
     }

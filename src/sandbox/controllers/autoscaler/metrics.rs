@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use serde_json::Value;
 
 use super::decide::Reading;
@@ -85,7 +86,7 @@ async fn scrape(shared: &Shared, pods: &[Arc<Value>]) -> Vec<(String, String)> {
         let path = annotation("prometheus.io/path").unwrap_or("/metrics").to_owned();
         let network = shared.kubelet.network().clone();
         let name = text(pod, "name").to_owned();
-        Some(async move {
+        let scrape: BoxFuture<'static, Option<(String, String)>> = Box::pin(async move {
             let ask = Get { ip, port, path, headers: vec![], timeout, body_max: PAGE_MAX, agent: "squall-sandbox-metrics" };
             match get(&network, ask).await {
                 Ok(answer) if answer.status == 200 => Some((name, answer.body)),
@@ -98,8 +99,10 @@ async fn scrape(shared: &Shared, pods: &[Arc<Value>]) -> Vec<(String, String)> {
                     None
                 }
             }
-        })
+        });
+        Some(scrape)
     });
+    let asks: Vec<_> = asks.collect();
     futures::stream::iter(asks).buffer_unordered(SCRAPES_MAX).filter_map(std::future::ready).collect().await
 }
 

@@ -243,8 +243,7 @@ fn view(pod: &Value) -> PodView {
             Some("Failed") => Phase::Failed,
             _ => Phase::Pending,
         },
-        ready: condition(pod, "Ready")
-            .map(|c| (c["status"] == "True", millis(&c["lastTransitionTime"]).unwrap_or_default())),
+        ready: condition(pod, "Ready").map(|c| (c["status"] == "True", millis(&c["lastTransitionTime"]).unwrap_or_default())),
         started_ms: millis(&pod["status"]["startTime"]),
         containers: pod["spec"]["containers"]
             .as_array()
