@@ -19,6 +19,7 @@
 //! | `main.rs` | arguments in, exit code out | does anything else |
 //! | `cli/` | one file per subcommand, one screen each | knows how anything is done |
 //! | `run.rs` | the conductor, the only module that knows every stage | judges or prints |
+//! | `catalog.rs` | all that a plan can name, from the tables of kinds | |
 //! | `exit.rs` | the exit codes, as a table | |
 //! | `time.rs` | the one clock and [`time::Offset`] | |
 //! | `units.rs`, `names.rs` | quantities and names as a plan writes them | |
@@ -64,14 +65,18 @@
 //! - **certificate**: the generator's own error, and whether its numbers may be used.
 //! - **lease**: how long a fault lives when nobody renews it; **journal**: how to undo what a run does, written before it does it.
 
+pub mod catalog;
+pub mod cluster;
 pub mod exit;
 pub mod faults;
 pub mod kinds;
 pub mod load;
 pub mod names;
+pub mod observe;
 pub mod plan;
 pub mod protocol;
 pub mod recording;
+pub mod report;
 pub mod sandbox;
 pub mod schedule;
 pub mod time;

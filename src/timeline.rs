@@ -142,6 +142,15 @@ impl Timeline {
         Some((from.max(Offset::ZERO), to.min(self.end)))
     }
 
+    /// Whether the bounds of [`Timeline::window`] hold whatever happens: false where they hang on when a fault is proven or healed.
+    pub fn is_fixed(&self, over: &Over) -> bool {
+        let fixed = |at: &Anchor| !matches!(at.moment, Some(Moment::Effective | Moment::Healed));
+        match over {
+            Over::Between(from, to) => fixed(from) && fixed(to),
+            Over::Run | Over::Phase(_) | Over::Fault(_) => true,
+        }
+    }
+
     /// Requests due in `[from, to)`, of one load or of all.
     pub fn requests_in(&self, load: Option<&Name>, from: Offset, to: Offset) -> u64 {
         self.schedules

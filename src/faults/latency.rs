@@ -1,10 +1,30 @@
-//! Delays what reaches the pods of a workload.
+//! Delays what reaches the pods of a workload: an agent beside each pod, under a lease, that takes the way between clients and the
+//! pod's port. It follows the autoscaler. Everything that heals it works without this process.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
+use super::evidence::{Evidence, Witness};
+use super::hold::Released;
+use super::probe::{Probe, median};
+use super::{Error, Hold, Lasting, Scene, Targets, Undo, blast, lease};
+use crate::cluster::pod::EphemeralState;
+use crate::cluster::watch::{Scope, Sight, Watching};
+use crate::cluster::{self, Cluster, Pod};
 use crate::names::ObjectRef;
+use crate::time::{monotonic_now, wall_now};
 use crate::units::Span;
+
+mod seat;
+
+use seat::{Board, Seat, Taken};
 
 /// Where, and how much.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -16,19 +36,489 @@ pub struct Spec {
     /// Each delay is drawn uniformly from `add - jitter` to `add + jitter`.
     #[serde(default)]
     pub jitter: Span,
+    /// The pods' port; needed only where they declare several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// What becomes of connections that are open when the fault begins and ends.
+    #[serde(default)]
+    pub existing_connections: ExistingConnections,
+    /// Whether pods that appear while the fault is active are delayed too.
+    #[serde(default)]
+    pub new_pods: NewPods,
 }
 
+/// What becomes of open connections.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ExistingConnections {
+    /// They are reset, so that clients with kept connections notice too.
+    #[default]
+    Reset,
+    /// They stay as they are, undelayed.
+    Leave,
+}
+
+/// What becomes of pods that appear.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NewPods {
+    #[default]
+    Join,
+    LeaveOut,
+}
+
+/// The share of the asked delay that must be measured for the fault to count as effective.
+const DOSE_LEAST: f64 = 0.8;
+/// Pods that one fault follows at most.
+const SEATS_MAX: usize = 256;
+/// Between two probes of the victim.
+const PROBE_EVERY: Duration = Duration::from_millis(400);
+/// The probes that a statement rests on.
+const PROBE_WINDOW: usize = 5;
+/// Between looks while healing.
+const LOOK: Duration = Duration::from_millis(150);
+/// How long after everything should have ended an agent is waited for.
+const END_MARGIN: Duration = Duration::from_secs(10);
+/// How long the probe may take to be back where it was.
+const BACK_TIMEOUT: Duration = Duration::from_secs(10);
+
 impl super::Fault for Spec {
-    fn lasts(&self) -> bool {
-        true
-    }
-    fn workload<'a>(&'a self, _target: Option<&'a ObjectRef>) -> Option<&'a ObjectRef> {
+    fn on(&self) -> Option<&ObjectRef> {
         Some(&self.on)
     }
+
+    fn lasting(&self) -> Lasting {
+        Lasting::UntilHealed
+    }
+
     fn reach(&self, ready: u32) -> u32 {
         ready
     }
+
     fn permissions(&self) -> &'static [&'static str] {
-        &["get,list,watch pods", "patch pods/ephemeralcontainers", "create,get pods/attach"]
+        &["get,list,watch pods", "patch pods/ephemeralcontainers", "get,create pods/attach", "get pods/log"]
+    }
+
+    fn contradiction(&self) -> Option<String> {
+        (self.jitter > self.add)
+            .then(|| format!("a jitter of {} on {} would ask for negative delays: use at most {}", self.jitter, self.add, self.add))
+    }
+
+    fn targets<'a>(&'a self, scene: &'a Scene) -> BoxFuture<'a, Result<Targets, Error>> {
+        Box::pin(async move {
+            if let Some(why) = self.contradiction() {
+                return Err(Error::Refused(why));
+            }
+            let workload = scene.admitted(Some(&self.on)).await?;
+            let all = scene.cluster.pods_of(&workload).await?;
+            let pods: Vec<Pod> = all.iter().filter(|pod| can_take(pod)).cloned().collect();
+            if pods.is_empty() {
+                return Err(Error::Refused(format!("{} has no running pod", self.on)));
+            }
+            if pods.len() > SEATS_MAX {
+                return Err(Error::Refused(format!("{} has {} pods; one fault takes at most {SEATS_MAX}", self.on, pods.len())));
+            }
+            blast::admit_network(&pods)?;
+            // Two agents before one port would hide each other.
+            if let Some(taken) =
+                pods.iter().find(|p| p.ephemeral.iter().any(|e| ours(&e.name) && e.state == EphemeralState::Running))
+            {
+                return Err(Error::Refused(format!("pod {} is under another latency fault already", taken.label())));
+            }
+            let port = self.port_of(&pods[0])?;
+            let probe = Probe::find(&scene.cluster, &pods, port).await;
+            Ok(Targets { workload, of: all.len() as u64, pods, before: json!(Before { port, probe }) })
+        })
+    }
+
+    fn undo(&self, scene: &Scene, targets: &Targets) -> Vec<Undo> {
+        let before: Before = serde_json::from_value(targets.before.clone()).unwrap_or_default();
+        targets.pods.iter().map(|pod| self.seat(scene, pod, &before).undo()).collect()
+    }
+
+    fn inject<'a>(&'a self, scene: &'a Scene, targets: Targets) -> BoxFuture<'a, Result<Hold, Error>> {
+        Box::pin(async move {
+            let before: Before = serde_json::from_value(targets.before.clone())
+                .map_err(|e| Error::Failed(format!("what was before cannot be read: {e}")))?;
+            let pod = scene.cluster.resource_of("v1", "Pod").await?;
+            let sightings = scene.cluster.watch(
+                &pod,
+                Scope { selector: targets.workload.selector.clone(), ..Scope::namespace(&targets.workload.object.namespace) },
+            );
+            let seats: Vec<Seat> = targets.pods.iter().map(|pod| self.seat(scene, pod, &before)).collect();
+            let taking = seats.iter().zip(&targets.pods).map(|(seat, pod)| seat.take(&scene.cluster, pod, self));
+            let (mut taken, mut gone) = (Vec::new(), 0);
+            for (seat, result) in seats.iter().zip(futures::future::join_all(taking).await) {
+                match result {
+                    Ok(live) => taken.push(live),
+                    // Killed or scaled away in the meantime: nothing to delay there any more.
+                    Err(_) if seat.is_vacant(&scene.cluster).await => gone += 1,
+                    // Dropping those that were taken closes their input: they revert.
+                    Err(error) => return Err(error),
+                }
+            }
+            if taken.is_empty() {
+                return Err(Error::Failed(format!("all {gone} pods of {} were gone before they could be delayed", self.on)));
+            }
+            let mut hold = Hold::new();
+            let board = watch::channel(Board::default()).0;
+            let keeper = Keeper {
+                spec: self.clone(),
+                scene: scene.clone(),
+                before: before.clone(),
+                known: targets.pods.iter().map(|pod| pod.uid.clone()).collect(),
+                board: board.clone(),
+                sightings,
+            };
+            let doses = Doses { asked_ms: self.add.millis(), on: self.on.clone() };
+            hold.spawn(doses.run(board.subscribe(), scene.evidence.clone(), hold.released()));
+            if let Some(probe) = before.probe {
+                let victim = Victim { cluster: scene.cluster.clone(), slow_ms: self.slow_ms(&probe), probe };
+                hold.spawn(victim.run(scene.evidence.clone(), hold.released()));
+            } else {
+                scene
+                    .evidence
+                    .contradicts(Witness::Victim, format!("no way was found on which {} answers HTTP from here", self.on));
+            }
+            let released = hold.released();
+            hold.spawn(keeper.run(taken, released));
+            Ok(hold)
+        })
+    }
+
+    fn heal<'a>(&'a self, cluster: &'a Cluster, undos: &'a [Undo]) -> BoxFuture<'a, Result<String, Error>> {
+        Box::pin(async move {
+            let seats: Vec<Seat> = undos
+                .iter()
+                .map(|undo| serde_json::from_value(undo.detail.clone()))
+                .collect::<Result<_, _>>()
+                .map_err(|e| Error::NotProven(format!("the journal's undo cannot be read: {e}")))?;
+            let ends = futures::future::join_all(seats.iter().map(|seat| ended(cluster, seat))).await;
+            let mut unclean = false;
+            let (mut reverted, mut gone, mut never) = (0, 0, 0);
+            for end in ends {
+                match end? {
+                    End::Reverted => reverted += 1,
+                    End::PodGone => gone += 1,
+                    End::NeverBegan => never += 1,
+                    End::Died => unclean = true,
+                }
+            }
+            if unclean {
+                // It could not take its entry back: the data plane drops it when its time to live is over.
+                tokio::time::sleep(lease::LEASE).await;
+            }
+            let mut proof = format!("agents reverted: {reverted}, pods gone: {gone}, never begun: {never}");
+            let probe = seats.iter().find_map(|seat| seat.probe.clone()).filter(|_| reverted > 0 || unclean);
+            if let Some(probe) = probe {
+                match back(cluster, &probe, self.slow_ms(&probe)).await {
+                    Ok(ms) => proof = format!("{proof}; {probe} takes {ms:.0}ms again ({:.0}ms before)", probe.before_ms),
+                    // The mechanism is proven gone in each pod, so what is slow now is slow for another reason.
+                    Err(now) if !unclean => proof = format!("{proof}; {probe} {now}, which the fault no longer explains"),
+                    Err(now) => return Err(Error::NotProven(format!("an agent died without reverting, and {probe} {now}"))),
+                }
+            } else if unclean {
+                proof = format!("{proof}; an agent died, and its lease is over");
+            }
+            Ok(proof)
+        })
+    }
+}
+
+impl Spec {
+    /// The port that is meant on this pod.
+    fn port_of(&self, pod: &Pod) -> Result<u16, Error> {
+        match (self.port, &pod.ports[..]) {
+            (Some(port), _) => Ok(port),
+            (None, [port]) => Ok(*port),
+            (None, []) => Err(Error::Refused(format!("pod {} declares no port: write `port:`", pod.label()))),
+            (None, ports) => {
+                Err(Error::Refused(format!("pod {} declares the ports {ports:?}: say which with `port:`", pod.label())))
+            }
+        }
+    }
+
+    fn seat(&self, scene: &Scene, pod: &Pod, before: &Before) -> Seat {
+        Seat {
+            namespace: pod.namespace.clone(),
+            pod: pod.name.clone(),
+            uid: pod.uid.clone(),
+            container: format!("squall-{:08x}", super::scene::seed_of(0, &format!("{}/{}", scene.run, scene.fault)) as u32),
+            image: scene.agent_image.clone(),
+            port: before.port,
+            seed: super::scene::seed_of(scene.seed, &pod.name),
+            deadline: scene.deadline,
+            probe: before.probe.clone(),
+        }
+    }
+
+    /// From here on a probe counts as delayed.
+    fn slow_ms(&self, probe: &Probe) -> f64 {
+        probe.before_ms + DOSE_LEAST * (self.add.millis() - self.jitter.millis()).max(self.add.millis() / 2.0)
+    }
+}
+
+/// The fingerprint of how things are before.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Before {
+    port: u16,
+    probe: Option<Probe>,
+}
+
+fn ours(container: &str) -> bool {
+    container.starts_with("squall-")
+}
+
+fn can_take(pod: &Pod) -> bool {
+    pod.phase == "Running" && !pod.terminating && pod.ip.is_some()
+}
+
+/// Keeps the seats that are taken, and takes those of pods that appear.
+struct Keeper {
+    spec: Spec,
+    scene: Scene,
+    before: Before,
+    known: BTreeSet<String>,
+    board: watch::Sender<Board>,
+    sightings: Watching,
+}
+
+impl Keeper {
+    async fn run(mut self, taken: Vec<Taken>, mut released: Released) {
+        let mut seats = JoinSet::new();
+        for live in taken {
+            seats.spawn(live.keep(self.scene.cluster.clone(), self.board.clone(), self.scene.evidence.clone(), released.clone()));
+        }
+        loop {
+            tokio::select! {
+                sighting = self.sightings.next() => match sighting.map(|s| s.sight) {
+                    None => break,
+                    Some(Sight::Seen(object)) => self.join(&[object], &mut seats, &released).await,
+                    Some(Sight::Listed(objects)) => self.join(&objects, &mut seats, &released).await,
+                    Some(Sight::Gone(_) | Sight::Blind { .. }) => {}
+                },
+                Some(_) = seats.join_next(), if !seats.is_empty() => {}
+                () = released.wait() => break,
+            }
+        }
+        released.wait().await;
+        while seats.join_next().await.is_some() {}
+    }
+
+    async fn join(&mut self, objects: &[Value], seats: &mut JoinSet<()>, released: &Released) {
+        if self.spec.new_pods == NewPods::LeaveOut {
+            return;
+        }
+        for pod in objects.iter().filter_map(Pod::read).filter(can_take) {
+            if self.known.len() >= SEATS_MAX || !self.known.insert(pod.uid.clone()) {
+                continue;
+            }
+            let seat = self.spec.seat(&self.scene, &pod, &self.before);
+            let label = pod.label();
+            // Write-ahead holds for pods that join, too.
+            if let Err(error) = self.scene.journal_more(vec![seat.undo()]).await {
+                self.scene.evidence.contradicts(Witness::Mechanism, format!("pod {label} was left out: {error}"));
+                continue;
+            }
+            let (scene, spec, board, mut released) = (self.scene.clone(), self.spec.clone(), self.board.clone(), released.clone());
+            seats.spawn(async move {
+                let taken = tokio::select! {
+                    taken = seat.take(&scene.cluster, &pod, &spec) => taken,
+                    // What was begun ends by its lease.
+                    () = released.wait() => return,
+                };
+                match taken {
+                    Ok(live) => live.keep(scene.cluster.clone(), board, scene.evidence.clone(), released).await,
+                    Err(_) if seat.is_vacant(&scene.cluster).await => {}
+                    Err(error) => {
+                        scene.evidence.contradicts(Witness::Mechanism, format!("new pod {label} is not delayed: {error}"))
+                    }
+                }
+            });
+        }
+    }
+}
+
+/// The mechanism's own counters, held against what was asked.
+struct Doses {
+    asked_ms: f64,
+    on: ObjectRef,
+}
+
+impl Doses {
+    async fn run(self, mut board: watch::Receiver<Board>, evidence: Evidence, mut released: Released) {
+        let mut said = false;
+        loop {
+            tokio::select! {
+                changed = board.changed() => if changed.is_err() { return },
+                () = released.wait() => break,
+            }
+            let (chunks, mean) = board.borrow_and_update().dose();
+            if !said && chunks > 0 && mean >= DOSE_LEAST * self.asked_ms {
+                said = true;
+                let seats = board.borrow().seats();
+                evidence.supports(
+                    Witness::Mechanism,
+                    format!(
+                        "agents in {seats} pods delayed {chunks} pieces by {mean:.0}ms in the mean, {:.0}ms were asked",
+                        self.asked_ms
+                    ),
+                );
+            }
+        }
+        let (chunks, mean) = board.borrow().dose();
+        if !said {
+            let what = if chunks == 0 {
+                format!("no traffic of {} came through the agents", self.on)
+            } else {
+                format!("agents delayed {chunks} pieces by only {mean:.0}ms in the mean, {:.0}ms were asked", self.asked_ms)
+            };
+            evidence.contradicts(Witness::Mechanism, what);
+        }
+    }
+}
+
+/// The victim's side: a probe along the clients' way, timed from here.
+struct Victim {
+    cluster: Cluster,
+    probe: Probe,
+    slow_ms: f64,
+}
+
+impl Victim {
+    async fn run(self, evidence: Evidence, mut released: Released) {
+        let mut took: Vec<f64> = Vec::new();
+        let mut said = false;
+        loop {
+            let ms = tokio::select! {
+                ms = self.probe.once(&self.cluster) => ms,
+                () = released.wait() => break,
+            };
+            if let Some(ms) = ms {
+                if took.len() == PROBE_WINDOW {
+                    took.remove(0);
+                }
+                took.push(ms);
+            }
+            let slow = took.iter().filter(|ms| **ms >= self.slow_ms).count();
+            // Most of several: one slow answer may be anybody's fault.
+            if !said && slow >= 3 && slow * 2 > took.len() {
+                said = true;
+                let now = median(&mut took.clone());
+                evidence.supports(
+                    Witness::Victim,
+                    format!("{} takes {now:.0}ms (median of {}), {:.0}ms before", self.probe, took.len(), self.probe.before_ms),
+                );
+            }
+            tokio::select! {
+                () = tokio::time::sleep(PROBE_EVERY) => {}
+                () = released.wait() => break,
+            }
+        }
+        if !said {
+            let now = median(&mut took);
+            let what = if took.is_empty() { "was never answered".to_owned() } else { format!("takes {now:.0}ms") };
+            evidence.contradicts(Witness::Victim, format!("{} {what}, {:.0}ms before", self.probe, self.probe.before_ms));
+        }
+    }
+}
+
+/// How an agent ended.
+enum End {
+    /// By itself and in good order: it took its entry back.
+    Reverted,
+    /// Its pod is no more, and everything in it.
+    PodGone,
+    NeverBegan,
+    /// It could not take back what it did.
+    Died,
+}
+
+/// Waits until an agent has ended.
+async fn ended(cluster: &Cluster, seat: &Seat) -> Result<End, Error> {
+    let began = monotonic_now();
+    loop {
+        let running = match cluster.pod(&seat.namespace, &seat.pod).await {
+            Ok(pod) if pod.uid != seat.uid => return Ok(End::PodGone),
+            Ok(pod) if pod.phase == "Succeeded" || pod.phase == "Failed" => return Ok(End::PodGone),
+            Ok(pod) => match pod.ephemeral.iter().find(|e| e.name == seat.container).map(|e| e.state.clone()) {
+                None => return Ok(End::NeverBegan),
+                Some(EphemeralState::Terminated { exit_code: 0, .. }) => return Ok(End::Reverted),
+                Some(EphemeralState::Terminated { .. }) => return Ok(End::Died),
+                Some(EphemeralState::Waiting(reason)) => {
+                    if wall_now() > seat.deadline {
+                        // An agent that starts after its deadline ends at once and touches nothing.
+                        return Ok(End::NeverBegan);
+                    }
+                    format!("has not started ({})", reason.unwrap_or_else(|| "no reason given".into()))
+                }
+                Some(EphemeralState::Running) => "still runs".to_owned(),
+            },
+            Err(cluster::Error::NotFound { .. }) => return Ok(End::PodGone),
+            Err(error) if error.is_passing() => error.to_string(),
+            Err(error) => {
+                return Err(Error::NotProven(format!("whether the agent in {} ended is not known: {error}", seat.label())));
+            }
+        };
+        // Without its heartbeats it ends within a lease; the rest is the cluster's time to tell.
+        let left = Duration::try_from(seat.deadline.duration_since(wall_now())).unwrap_or_default();
+        let limit = (lease::LEASE + END_MARGIN).max(left.min(Duration::from_secs(60)) + END_MARGIN);
+        if began.elapsed() >= limit {
+            return Err(Error::NotProven(format!(
+                "the agent in container {} of pod {} {running}; it ends by itself by {}, and deleting the pod ends it at once",
+                seat.container,
+                seat.label(),
+                seat.deadline
+            )));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Waits until the probe is as fast as it was; the time it takes, or what it does instead.
+async fn back(cluster: &Cluster, probe: &Probe, slow_ms: f64) -> Result<f64, String> {
+    let began = monotonic_now();
+    let mut last = None;
+    loop {
+        match probe.once(cluster).await {
+            Some(ms) if ms < slow_ms => return Ok(ms),
+            other => last = other.or(last),
+        }
+        if began.elapsed() >= BACK_TIMEOUT {
+            return Err(last.map_or("is not answered".into(), |ms| format!("takes {ms:.0}ms ({:.0}ms before)", probe.before_ms)));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(json: Value) -> Result<Spec, serde_json::Error> {
+        serde_json::from_value(json)
+    }
+
+    #[test]
+    fn what_is_not_said_is_safe() {
+        let spec = spec(json!({"on": "shop/deployment/payments", "add": "200ms"})).unwrap();
+        assert_eq!((spec.existing_connections, spec.new_pods), (ExistingConnections::Reset, NewPods::Join));
+        assert!(super::tests::spec(json!({"on": "shop/deployment/payments", "add": "200ms", "ad": 1})).is_err());
+    }
+
+    #[test]
+    fn the_port_must_be_clear() {
+        let object = |ports: &[u16]| {
+            let ports: Vec<Value> = ports.iter().map(|p| json!({"containerPort": p})).collect();
+            Pod::read(&json!({"metadata": {"namespace": "s", "name": "p", "uid": "u"}, "spec": {"containers": [{"name": "c", "ports": ports}]}}))
+                .unwrap()
+        };
+        let mut spec = spec(json!({"on": "shop/deployment/payments", "add": "200ms"})).unwrap();
+        assert_eq!(spec.port_of(&object(&[8080])).unwrap(), 8080);
+        assert!(spec.port_of(&object(&[])).unwrap_err().to_string().contains("`port:`"));
+        assert!(spec.port_of(&object(&[80, 81])).unwrap_err().to_string().contains("[80, 81]"));
+        spec.port = Some(81);
+        assert_eq!(spec.port_of(&object(&[80, 81])).unwrap(), 81);
+        assert_eq!(spec.port_of(&object(&[])).unwrap(), 81);
     }
 }

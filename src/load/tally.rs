@@ -1,5 +1,6 @@
 //! The tally: a thread that adds the workers' entries up into one [`Tally`] and a few histograms per second, phase and load, and
-//! writes them to the recording about twice a second. It also watches the generator itself, once a second. Memory is bounded by the
+//! writes them to the recording about twice a second, with a [`Fact::Bound`] for each bound that was hit (requests refused because too
+//! many were in flight; requests that had to wait for a connection). It also watches the generator itself, once a second. Memory is bounded by the
 //! windows that are touched between two writes.
 
 use std::collections::BTreeMap;
@@ -66,6 +67,8 @@ pub(super) struct Tallying {
 struct Sums {
     counts: Counts,
     ends: BTreeMap<End, u64>,
+    /// Requests that had to wait for a connection.
+    waited: u64,
     resent: u64,
     served_by: BTreeMap<Identity, u64>,
     retry_after: u64,
@@ -104,7 +107,8 @@ impl Tallying {
     }
 
     fn write(&self, windows: &mut BTreeMap<Window, Sums>, summary: &mut Summary) {
-        let mut refused: BTreeMap<(u32, End), u64> = BTreeMap::new();
+        // Per load: refused by the bound on requests in flight, and made to wait by the bound on connections.
+        let mut bounded: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
         for (window, sums) in std::mem::take(windows) {
             let line = &self.lines[window.load as usize];
             let phase = &line.phases[window.phase as usize];
@@ -113,10 +117,10 @@ impl Tallying {
                 if let Some(cause) = end.cause() {
                     *causes.entry(cause.into_owned()).or_default() += count;
                 }
-                if matches!(end, End::InFlightBound | End::ConnectionBound) {
-                    *refused.entry((window.load, *end)).or_default() += count;
-                }
             }
+            let (refused, waited) = bounded.entry(window.load).or_default();
+            *refused += sums.ends.get(&End::InFlightBound).copied().unwrap_or(0);
+            *waited += sums.waited;
             if sums.resent > 0 {
                 causes.insert(RESENT.to_owned(), sums.resent);
             }
@@ -145,13 +149,12 @@ impl Tallying {
                 self.sink.record(Interval { series, second: window.second, histogram });
             }
         }
-        for ((load, end), lost) in refused {
+        for (load, (refused, waited)) in bounded {
             let line = &self.lines[load as usize];
-            let (what, limit) = match end {
-                End::InFlightBound => ("requests in flight", line.in_flight),
-                _ => ("connections", line.connections),
-            };
-            self.sink.emit(Fact::Bound { what: format!("{what} of load {}", line.name), limit, lost });
+            let bounds = [("requests in flight", line.in_flight, refused), ("connections", line.connections, waited)];
+            for (what, limit, lost) in bounds.into_iter().filter(|(_, _, lost)| *lost > 0) {
+                self.sink.emit(Fact::Bound { what: format!("{what} of load {}", line.name), limit, lost });
+            }
         }
     }
 
@@ -197,6 +200,7 @@ impl Sums {
         self.counts.bytes_in += ended.bytes_in;
         self.counts.bytes_out += ended.bytes_out;
         *self.ends.entry(ended.end).or_default() += 1;
+        self.waited += u64::from(ended.waited);
         self.resent += u64::from(ended.resent);
         self.retry_after += u64::from(ended.retry_after && outcome == Outcome::Rejected);
         if ended.identity != Identity::UNKNOWN {

@@ -14,7 +14,7 @@ use super::written::{
     keys_of,
 };
 use super::{ClusterChoice, Load, Phase, PhaseRate, Plan, PlannedFault, Request, SandboxOptions, Target};
-use crate::faults;
+use crate::faults::{self, Lasting};
 use crate::kinds::Kind;
 use crate::names::Name;
 use crate::units::{Rate, Span};
@@ -526,7 +526,7 @@ fn fault(
         anchored &= moment(desk, common.at.at, &at, names);
     }
     let spec = spec?;
-    match (&common.r#for, spec.lasts()) {
+    match (&common.r#for, spec.lasting() == Lasting::UntilHealed) {
         (None, true) => {
             desk.wrong(kind, format!("`for` is missing: {} lasts until it is healed", spec.key())).help =
                 Some("say for how long, as in `for: 15s`".into());
@@ -538,6 +538,9 @@ fn fault(
             desk.wrong(length.at, "a fault that lasts 0s breaks nothing");
         }
         _ => {}
+    }
+    if let Some(why) = spec.contradiction() {
+        desk.wrong(kind, why);
     }
     let place = FaultPlace {
         name: common.name.at,

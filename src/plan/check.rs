@@ -9,6 +9,7 @@ use super::problem::proposal;
 use super::target::TargetUrl;
 use super::tree::Id;
 use super::{ClusterChoice, Plan, PlannedFault};
+use crate::faults::blast;
 use crate::kinds::Kind;
 use crate::names::{Name, ObjectRef};
 use crate::time::Offset;
@@ -147,39 +148,42 @@ fn claims(desk: &mut Desk<'_>, plan: &Plan, places: &Places, timeline: &Timeline
             Need::Load(name) => Some(name),
             _ => None,
         });
-        let window = timeline.window(&claim.over);
+        let fixed = timeline.is_fixed(&claim.over);
+        let window = timeline.window(&claim.over).map(|(from, to)| (from, if fixed { to } else { timeline.end }));
         if let Some((from, to)) = window
             && from >= to
         {
-            desk.wrong(
-                place.over.unwrap_or(place.kind),
-                format!("the window of `{}` is empty: from {} to {}", claim.name, seconds(from), seconds(to)),
-            );
+            let message = format!("the window of `{}` is empty: from {} to {}", claim.name, seconds(from), seconds(to));
+            desk.wrong(place.over.unwrap_or(place.kind), message);
             continue;
         }
+        let known = Known { window: window.filter(|_| counted), fixed, load };
         for need in &needs {
-            if let Some((message, help)) = unmet(plan, claim, need, timeline, window.filter(|_| counted), load) {
+            if let Some((message, help)) = unmet(plan, claim, need, timeline, &known) {
                 desk.wrong(place.kind, message).help = help;
             }
         }
     }
 }
 
-/// Why a claim can never be decided, and what to do.
-fn unmet(
-    plan: &Plan,
-    claim: &Claim,
-    need: &Need,
-    timeline: &Timeline,
+/// What is known of a claim before the run.
+struct Known<'a> {
+    /// The widest it can be.
     window: Option<(Offset, Offset)>,
-    load: Option<&Name>,
-) -> Option<(String, Option<String>)> {
+    /// Whether it will be just that, and not less: how many requests are too few can be told only then.
+    fixed: bool,
+    /// The one load that it speaks of.
+    load: Option<&'a Name>,
+}
+
+/// Why a claim can never be decided, and what to do.
+fn unmet(plan: &Plan, claim: &Claim, need: &Need, timeline: &Timeline, known: &Known<'_>) -> Option<(String, Option<String>)> {
     let name = &claim.name;
     let kind = claim.spec.key();
     match need {
         Need::Samples { least, why } => {
-            let load = load.filter(|load| plan.loads.iter().any(|known| known.name == **load));
-            let (from, to) = window?;
+            let load = known.load.filter(|load| plan.loads.iter().any(|known| known.name == **load));
+            let (from, to) = known.window?;
             let count = timeline.requests_in(load, from, to);
             if count == 0 {
                 return Some((
@@ -187,7 +191,7 @@ fn unmet(
                     Some("send load in this window, or assert over another".into()),
                 ));
             }
-            (count < *least).then(|| {
+            (known.fixed && count < *least).then(|| {
                 (
                     format!("`{name}` can never be decided: {count} requests are sent in its window, and it needs {least}"),
                     Some(format!("{why}; raise the rate, lengthen the window, or ask for less")),
@@ -285,13 +289,17 @@ fn objects(desk: &mut Desk<'_>, plan: &Plan, places: &Places, manifests: Option<
         service(desk, &plan.target.url, url, known);
     }
     for (fault, place) in plan.faults.iter().zip(&places.faults) {
-        match fault.spec.workload(plan.target.workload.as_ref()) {
+        match fault.spec.on().or(plan.target.workload.as_ref()) {
             None => {
                 desk.wrong(
                     place.kind,
                     format!("`{}` has no pods to touch: neither it nor the target names a workload", fault.name),
                 )
                 .help = Some("add `on: NAMESPACE/KIND/NAME` to it, or `workload` to the target".into());
+            }
+            Some(workload) if blast::is_protected(&workload.namespace) => {
+                let message = format!("`{}` would break `{workload}`: {} is protected", fault.name, workload.namespace);
+                desk.wrong(place.kind, message).help = Some("no fault is injected where the cluster itself runs".into());
             }
             // The target's own was looked at above.
             Some(workload) if Some(workload) != plan.target.workload.as_ref() => exists(desk, workload, place.kind, known),

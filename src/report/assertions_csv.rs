@@ -67,7 +67,7 @@ fn render(report: &Report) -> anyhow::Result<Vec<u8>> {
             missing(),
             cells::plain(finding.n),
             missing(),
-            cells::plain(&finding.verdict).to_lowercase(),
+            cells::plain(finding.verdict).to_lowercase(),
             "gate".to_owned(),
             report.plan_file.as_deref().map(cells::text).unwrap_or_default(),
             cells::plain(finding.line),

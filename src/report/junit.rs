@@ -64,7 +64,10 @@ fn case(report: &Report, finding: &Finding, class: &str) -> TestCase {
         Verdict::Pass => TestCaseStatus::success(),
         Verdict::Fail => {
             let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
-            status.set_type(finding.kind.as_str()).set_message(words::clean(&finding.reason)).set_description(body(report, finding));
+            status
+                .set_type(finding.kind.as_str())
+                .set_message(words::clean(&finding.reason))
+                .set_description(body(report, finding));
             status
         }
         Verdict::Inconclusive => {

@@ -42,14 +42,8 @@ pub struct Format {
 }
 
 /// Every format, in the order in which they are listed and written.
-pub const FORMATS: &[Format] = &[
-    terminal::FORMAT,
-    json::FORMAT,
-    summary_csv::FORMAT,
-    timeseries_csv::FORMAT,
-    assertions_csv::FORMAT,
-    junit::FORMAT,
-];
+pub const FORMATS: &[Format] =
+    &[terminal::FORMAT, json::FORMAT, summary_csv::FORMAT, timeseries_csv::FORMAT, assertions_csv::FORMAT, junit::FORMAT];
 
 /// The format of this name.
 pub fn format(name: &str) -> Option<&'static Format> {

@@ -3,14 +3,10 @@
 use serde::Serialize;
 
 use crate::names::ObjectRef;
+use crate::recording::History;
 use crate::recording::fact::Fact;
 use crate::recording::history::same_object;
-use crate::recording::History;
-
-/// The reading of pods that serve.
-pub const READY: &str = "ready_replicas";
-/// The readings of pods that are wanted, the most telling first: an autoscaler's own, then what it wrote into a workload.
-pub const DESIRED: &[&str] = &["desired_replicas", "spec_replicas"];
+use crate::recording::metric::{DESIRED_REPLICAS, READY_REPLICAS};
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -19,7 +15,7 @@ pub struct ScaleStep {
     pub t_s: f64,
     /// The event that says so.
     pub event: u64,
-    pub object: String,
+    pub object: ObjectRef,
     pub metric: String,
     /// `None` for the first sight.
     pub from: Option<f64>,
@@ -32,11 +28,10 @@ pub fn steps(history: &History) -> Vec<ScaleStep> {
     let mut steps = Vec::new();
     for event in &history.events {
         let Fact::Reading(reading) = &event.fact else { continue };
-        if reading.metric != READY && !DESIRED.contains(&reading.metric.as_str()) {
+        if reading.metric != READY_REPLICAS && reading.metric != DESIRED_REPLICAS {
             continue;
         }
-        let known =
-            last.iter_mut().find(|(object, metric, _)| same_object(object, &reading.object) && *metric == reading.metric);
+        let known = last.iter_mut().find(|(object, metric, _)| same_object(object, &reading.object) && *metric == reading.metric);
         let from = known.as_ref().map(|(_, _, value)| *value);
         match known {
             Some((_, _, value)) if *value == reading.value => continue,
@@ -46,7 +41,7 @@ pub fn steps(history: &History) -> Vec<ScaleStep> {
         steps.push(ScaleStep {
             t_s: event.t_ns.seconds(),
             event: event.n,
-            object: reading.object.to_string(),
+            object: reading.object.clone(),
             metric: reading.metric.clone(),
             from,
             to: reading.value,
@@ -69,13 +64,13 @@ impl Replicas {
             let Some(object) = object else { return Vec::new() };
             history.series(object, metric).into_iter().map(|(_, t, value)| (t.nanos(), value)).collect()
         };
+        // What the autoscaler asks for comes before what was written into the workload: it is the same wish, seen earlier.
         let desired = [autoscaler, workload]
             .into_iter()
-            .flat_map(|object| DESIRED.iter().map(move |metric| (object, metric)))
-            .map(|(object, metric)| series(object, metric))
+            .map(|object| series(object, DESIRED_REPLICAS))
             .find(|series| !series.is_empty())
             .unwrap_or_default();
-        Replicas { ready: series(workload, READY), desired }
+        Replicas { ready: series(workload, READY_REPLICAS), desired }
     }
 }
 

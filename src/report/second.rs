@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use crate::recording::History;
 use crate::recording::fact::Counts;
 use crate::recording::sink::Measure;
+use crate::report::fault;
 use crate::report::load::{ALL, TIMED};
 use crate::report::scaling::{self, Replicas};
-use crate::report::fault;
 use crate::time::Offset;
 
 /// One interval of one load, or of [`ALL`] loads.
@@ -110,8 +110,7 @@ enum What {
 fn tallies<'a>(history: &'a History, phase: &'a str, second: i64) -> impl Iterator<Item = ((&'a str, &'a str, i64), &'a Counts)> {
     history.started.loads.iter().filter_map(move |load| {
         let phase = history.started.phases.iter().find(|span| span.name.as_str() == phase)?;
-        let key =
-            crate::recording::history::WindowKey { load: load.name.clone(), phase: phase.name.clone(), second };
+        let key = crate::recording::history::WindowKey { load: load.name.clone(), phase: phase.name.clone(), second };
         history.windows.get(&key).map(|tally| ((load.name.as_str(), phase.name.as_str(), second), &tally.counts))
     })
 }

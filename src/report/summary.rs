@@ -37,7 +37,7 @@ pub struct Report {
     pub target: String,
     pub workload: Option<ObjectRef>,
     pub autoscaler: Option<ObjectRef>,
-    /// The worst of the findings; but a run that did not end with exit code 0 is never a pass.
+    /// The worst of findings and certificate; and a run that did not end with exit code 0 is never a pass.
     pub verdict: Verdict,
     pub exit_code: u8,
     pub exit: ExitRow,
@@ -60,6 +60,8 @@ pub struct Report {
     pub gaps: Vec<GapRow>,
     /// Bounds of Squall's own that were hit, in words.
     pub bounds: Vec<String>,
+    /// What the run made and could not prove gone, in words.
+    pub left_behind: Vec<String>,
     /// Events that found no room in the recording.
     pub lost_events: u64,
     /// What is wrong with the recording itself, in words.
@@ -125,10 +127,10 @@ pub struct GapRow {
 }
 
 impl Report {
-    /// Sums up a run.
-    pub fn of(history: &History, findings: &[Finding], exit: ExitInfo) -> Report {
+    /// Sums up a run. `certificate` is that of the whole run.
+    pub fn of(history: &History, findings: &[Finding], certificate: Certificate, exit: ExitInfo) -> Report {
         let started = &history.started;
-        let worst = Verdict::worst(findings.iter().map(|finding| finding.verdict));
+        let overall = verdict::overall(findings, &certificate);
         let (completed, ended) = match &history.ended {
             Some(end) => (end.how == crate::recording::fact::Ending::Completed, words::ending(&end.how)),
             None => (false, "ended without a word: it was killed, or its disk was full".to_owned()),
@@ -146,7 +148,7 @@ impl Report {
             target: started.target.clone(),
             workload: started.workload.clone(),
             autoscaler: started.autoscaler.clone(),
-            verdict: if exit.exit == Exit::Pass { worst } else { worst.max(Verdict::Inconclusive) },
+            verdict: if exit.exit == Exit::Pass { overall } else { overall.max(Verdict::Inconclusive) },
             exit_code: exit.exit.code(),
             exit: ExitRow { code: exit.exit.code(), reason: words::clean(&exit.reason) },
             completed,
@@ -157,10 +159,16 @@ impl Report {
             faults: fault::rows(history),
             findings: findings.to_vec(),
             evidence: evidence(history, findings),
-            certificate: verdict::certificate(history),
+            certificate,
             scaling: scaling::steps(history),
             gaps: gaps(history),
             bounds: history.events.iter().filter(|e| matches!(e.fact, Fact::Bound { .. })).map(|e| words::of(&e.fact)).collect(),
+            left_behind: history
+                .events
+                .iter()
+                .filter(|e| matches!(e.fact, Fact::LeftBehind { .. }))
+                .map(|e| words::of(&e.fact))
+                .collect(),
             lost_events: history.ended.as_ref().map_or(0, |end| end.lost_events),
             torn: history.torn.clone(),
             environment: started.environment.clone(),
@@ -195,14 +203,15 @@ impl Report {
     /// The command that runs the same again; none for a run without a plan file.
     pub fn reproduce(&self) -> Option<String> {
         let file = self.plan_file.as_ref()?;
-        let set: String = self.params.iter().map(|(name, value)| format!(" --set {}", quoted(&format!("{name}={value}")))).collect();
+        let set: String =
+            self.params.iter().map(|(name, value)| format!(" --set {}", quoted(&format!("{name}={value}")))).collect();
         Some(format!("squall run {}{set} --seed {}", quoted(file), self.seed))
     }
 }
 
 impl ExitInfo {
-    /// What `findings` alone come to.
-    pub fn of(findings: &[Finding]) -> ExitInfo {
+    /// Ends with `exit`, and says why as far as findings and certificate are the reason.
+    pub fn of(exit: Exit, findings: &[Finding], certificate: &Certificate) -> ExitInfo {
         let named = |verdict: Verdict| -> Vec<&str> {
             findings.iter().filter(|finding| finding.verdict == verdict).map(|finding| finding.name.as_str()).collect()
         };
@@ -216,7 +225,15 @@ impl ExitInfo {
             (n, 0) => format!("{n} of {all} failed: {}", list(&failed)),
             (n, m) => format!("{n} of {all} failed: {}; {m} could not be decided", list(&failed)),
         };
-        ExitInfo { exit: Exit::of(Verdict::worst(findings.iter().map(|finding| finding.verdict))), reason }
+        let worst = Verdict::worst(findings.iter().map(|finding| finding.verdict));
+        let reason = if exit == Exit::of(worst) {
+            reason
+        } else if let (Exit::Inconclusive, Some(first)) = (exit, certificate.reasons.first()) {
+            format!("{reason}, but the generator's certificate is not valid: {first}")
+        } else {
+            format!("{}; {reason}", exit.meaning())
+        };
+        ExitInfo { exit, reason }
     }
 }
 

@@ -4,8 +4,10 @@
 use std::io::{self, Write};
 
 use crate::exit::Exit;
+use crate::names::ObjectRef;
+use crate::recording::history::same_object;
+use crate::recording::metric::READY_REPLICAS;
 use crate::report::load::ALL;
-use crate::report::scaling::{DESIRED, READY};
 use crate::report::{EvidenceRow, FaultRow, Format, LoadRow, Report, ScaleStep, numbers, words};
 use crate::verdict::{Finding, Verdict};
 
@@ -87,7 +89,7 @@ fn full(report: &Report, ink: Ink) -> String {
 fn banner(page: &mut Page, report: &Report) {
     if report.exit_code == Exit::CleanupNotProven.code() {
         page.alarm("CLEANUP NOT PROVEN: a fault may still be active, or something of this run is still there.");
-        page.alarm(&format!("Run `{}` now.", heal(report)));
+        page.verbatim(&format!("  now        {}", heal(report)));
         for left in &report.left_behind {
             page.labelled("  - ", left);
         }
@@ -114,7 +116,13 @@ fn checks(page: &mut Page, report: &Report) {
                 limits.push((finding.name.as_str(), finding.limit_source.as_str()));
                 limit.push_str(" *");
             }
-            vec![finding.verdict.to_string(), breakable(&finding.name), format!("{observed}{interval}"), limit, numbers::count(finding.n)]
+            vec![
+                finding.verdict.to_string(),
+                breakable(&finding.name),
+                format!("{observed}{interval}"),
+                limit,
+                numbers::count(finding.n),
+            ]
         })
         .collect();
     page.table(&["verdict", "check", "observed [interval]", "limit", "n"], rows, &[4]);
@@ -139,7 +147,7 @@ fn block(page: &mut Page, report: &Report, finding: &Finding) {
         page.verbatim(&format!("  plan      {file}:{}", finding.line));
         let source = report.place.plan_source.as_deref().and_then(|text| text.lines().nth((finding.line as usize).checked_sub(1)?));
         if let Some(source) = source {
-            page.verbatim(&format!("       {:>4} | {}", finding.line, cut(source, WIDTH - 14)));
+            page.labelled(&format!("       {:>4} | ", finding.line), source);
         }
     }
     let seen: Vec<String> = report.evidence_of(finding).map(EvidenceRow::sentence).collect();
@@ -166,7 +174,7 @@ fn load(page: &mut Page, report: &Report) {
         let request = rows.first().map_or(String::new(), |row| {
             format!(" ({} {})", row.method.as_deref().unwrap_or_default(), row.path.as_deref().unwrap_or_default())
         });
-        page.heading(&format!("Load {name}{request}: requests, and latency in ms from the intended start"));
+        page.heading(&format!("Load {name}{request}, latency in ms from the intended start"));
         let cells = rows.iter().map(|row| {
             let mut cells = vec![if row.phase == ALL { "all".to_owned() } else { row.phase.clone() }];
             cells.extend([row.sent, row.ok, row.rejected, row.failed, row.timed_out, row.unsent].map(numbers::count));
@@ -192,9 +200,16 @@ fn faults(page: &mut Page, report: &Report) {
     page.heading("Faults");
     let moment = |at: Option<f64>| at.map_or_else(|| "-".to_owned(), numbers::moment);
     let rows = report.faults.iter().map(|fault| {
-        vec![fault.name.clone(), fault.kind.clone(), moment(fault.injected_s), moment(fault.effective_s), moment(fault.healed_s), state(fault)]
+        vec![
+            fault.name.clone(),
+            fault.kind.clone(),
+            moment(fault.injected_s),
+            moment(fault.effective_s),
+            moment(fault.healed_s),
+            state(fault),
+        ]
     });
-    page.table(&["fault", "kind", "injected", "effective", "healed", "so it was"], rows.collect(), &[2, 3, 4]);
+    page.table(&["fault", "kind", "injected", "effective", "healed", "state"], rows.collect(), &[2, 3, 4]);
     for fault in &report.faults {
         if !fault.targets.is_empty() {
             let of = if fault.of > 0 { format!("{} of {}: ", fault.targets.len(), fault.of) } else { String::new() };
@@ -218,11 +233,12 @@ fn state(fault: &FaultRow) -> String {
 }
 
 fn scaling(page: &mut Page, report: &Report) {
-    // An autoscaler's own wish and the same number in the workload that it writes to are one line, not two.
-    let wished = |step: &ScaleStep| DESIRED.first() == Some(&step.metric.as_str());
-    let any_wish = report.scaling.iter().any(wished);
+    // What an autoscaler asks for and the same number in the workload that it writes to are one line, not two.
+    let is = |step: &ScaleStep, object: &Option<ObjectRef>| object.as_ref().is_some_and(|of| same_object(of, &step.object));
+    let asks = |step: &ScaleStep| is(step, &report.autoscaler);
+    let any_asks = report.scaling.iter().any(asks);
     let steps: Vec<&ScaleStep> =
-        report.scaling.iter().filter(|step| step.metric == READY || wished(step) || !any_wish).collect();
+        report.scaling.iter().filter(|step| step.metric == READY_REPLICAS || asks(step) || !any_asks).collect();
     if steps.iter().all(|step| step.from.is_none()) {
         return;
     }
@@ -235,13 +251,14 @@ fn scaling(page: &mut Page, report: &Report) {
         if left_out > 0 && (STEPS.0..STEPS.0 + left_out).contains(&index) {
             continue;
         }
-        let what = if step.metric == READY { "ready" } else { "wanted" };
-        let from = step.from.map_or_else(|| "from the start".to_owned(), |from| format!("was {}", numbers::value(from, "1")));
+        let what = if step.metric == READY_REPLICAS { "ready" } else { "wanted" };
         let change = match step.from {
             Some(from) => format!("{} -> {} {what}", numbers::value(from, "1"), numbers::value(step.to, "1")),
-            None => format!("{} {what} ({from})", numbers::value(step.to, "1")),
+            None => format!("{} {what} at first sight", numbers::value(step.to, "1")),
         };
-        page.labelled(&format!("  t={:<8}", numbers::moment(step.t_s)), &format!("{change}  {}", step.object));
+        // What the plan names as under test needs no name here.
+        let of = if is(step, &report.workload) || asks(step) { String::new() } else { format!("  {}", step.object) };
+        page.labelled(&format!("  t={:<8}", numbers::moment(step.t_s)), &format!("{change}{of}"));
     }
 }
 
@@ -249,15 +266,16 @@ fn measurement(page: &mut Page, report: &Report) {
     page.heading("Measurement");
     let certificate = &report.certificate;
     let share = |share: f64| numbers::value(share * 100.0, "%");
-    let mut line = if certificate.valid { "valid" } else { "NOT VALID" }.to_owned();
     let lateness = &certificate.lateness_ms;
-    line.push_str(&format!(
-        ": {} of the requests due were sent, p99 {} and at most {} late; busiest worker at {} of a core",
-        share(certificate.achieved_ratio),
-        numbers::value(lateness.p99, "ms"),
-        numbers::value(lateness.max, "ms"),
-        share(certificate.cpu)
-    ));
+    let mut parts = vec![if certificate.valid { "valid" } else { "NOT VALID" }.to_owned()];
+    if let Some(achieved) = certificate.achieved_ratio {
+        parts.push(format!("{} of the requests due were sent", share(achieved)));
+        parts.push(format!("p99 {} late, at most {}", numbers::value(lateness.p99, "ms"), numbers::value(lateness.max, "ms")));
+    }
+    if let Some(cpu) = certificate.cpu {
+        parts.push(format!("busiest worker at {} of a core", share(cpu)));
+    }
+    let line = parts.join("; ");
     page.labelled("  generator  ", &line);
     for reason in &certificate.reasons {
         page.labelled("             ", reason);
@@ -269,7 +287,10 @@ fn measurement(page: &mut Page, report: &Report) {
         );
     }
     if report.gaps.len() > EVIDENCE {
-        page.labelled("             ", &format!("and {} in run.json", numbers::plural((report.gaps.len() - EVIDENCE) as u64, "more gap")));
+        page.labelled(
+            "             ",
+            &format!("and {} in run.json", numbers::plural((report.gaps.len() - EVIDENCE) as u64, "more gap")),
+        );
     }
     for bound in &report.bounds {
         page.labelled("  bound      ", bound);
@@ -312,9 +333,4 @@ fn breakable(name: &str) -> String {
         Some((assertion, check)) if name.len() > 28 => format!("{assertion}\n.{check}"),
         _ => name.to_owned(),
     }
-}
-
-/// The start of `text`, as much as fits.
-fn cut(text: &str, width: usize) -> String {
-    if text.chars().count() <= width { text.to_owned() } else { text.chars().take(width.saturating_sub(3)).chain("...".chars()).collect() }
 }

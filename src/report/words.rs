@@ -81,6 +81,7 @@ pub fn of(fact: &Fact) -> String {
             after_colon(&gap.reason)
         ),
         Fact::Bound { what, limit, lost } => format!("a bound of Squall's own was hit: {what} (limit {limit}) cost {lost}"),
+        Fact::LeftBehind { what, reason } => format!("{what} could not be proven gone{}", after_colon(reason)),
         Fact::RunEnded(ended) => {
             let lost = match ended.lost_events {
                 0 => String::new(),

@@ -18,6 +18,10 @@ mod profile;
 
 use profile::Profile;
 
+/// The name of every arrival process, as a plan writes it, and one line about each.
+pub const ALL: &[(&str, &str)] =
+    &[("constant", "evenly spaced"), ("poisson", "independent of each other, as many users are: exponential gaps")];
+
 /// A stretch of one phase over which the rate moves linearly, in requests per second.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RatePiece {

@@ -3,5 +3,11 @@
 mod architecture;
 mod assertion_twins;
 mod bad_plans;
+mod fake_target;
+mod good_plans;
 mod judge;
+mod load;
+mod plans;
+mod readme;
+mod reports;
 mod story;

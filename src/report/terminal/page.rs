@@ -183,7 +183,8 @@ mod tests {
 
     #[test]
     fn no_line_is_wider_than_the_page_whatever_the_words() {
-        for text in ["", "a", "one two three", "averyveryverylongwordwithoutaspace and more", "日本語の長い文章です", "x  y\n\tz"] {
+        for text in ["", "a", "one two three", "averyveryverylongwordwithoutaspace and more", "日本語の長い文章です", "x  y\n\tz"]
+        {
             for width in [1, 2, 5, 12, 80] {
                 let lines = wrap(text, width);
                 let fits = |line: &String| get_string_width(line) <= width.max(2);
@@ -198,7 +199,12 @@ mod tests {
     fn a_table_fits_the_page_and_colour_changes_no_letter() {
         let rows = || {
             vec![
-                vec!["FAIL".to_owned(), "a-very-long-name-that-a-person-chose.and_its_check".to_owned(), "x".repeat(60), "1".to_owned()],
+                vec![
+                    "FAIL".to_owned(),
+                    "a-very-long-name-that-a-person-chose.and_its_check".to_owned(),
+                    "x".repeat(60),
+                    "1".to_owned(),
+                ],
                 vec!["PASS".to_owned(), "b".to_owned(), "multiple words that can be wrapped nicely".to_owned(), "22".to_owned()],
             ]
         };

@@ -1,0 +1,107 @@
+//! All that a plan can name and a run can write, from the tables in which it is registered: what `squall list` prints and what the
+//! README's tables hold. Nothing is listed here by hand.
+
+use crate::exit::Exit;
+use crate::kinds::{Kind, Row};
+use crate::{faults, report, schedule, verdict};
+
+/// A group of things with a name, one line about each, and what it looks like in a plan.
+pub struct Section {
+    /// `faults`, `assertions`, ...: also the name of the README's table.
+    pub name: &'static str,
+    /// What the entries are, for a heading.
+    pub title: &'static str,
+    pub entries: Vec<Entry>,
+}
+
+/// One thing.
+pub struct Entry {
+    pub name: String,
+    pub summary: &'static str,
+    /// As a plan writes it; empty where that is the name alone.
+    pub example: String,
+}
+
+/// Every section, in the order in which a plan meets them.
+pub fn sections() -> Vec<Section> {
+    let kinds = |rows: &[Row]| {
+        let entry =
+            |row: &Row| Entry { name: row.key.into(), summary: row.summary, example: format!("{}: {}", row.key, row.example) };
+        rows.iter().map(entry).collect()
+    };
+    let named = |(name, summary): &(&'static str, &'static str)| Entry { name: (*name).into(), summary, example: String::new() };
+    vec![
+        Section { name: "arrivals", title: "Arrivals (load.arrivals)", entries: schedule::ALL.iter().map(named).collect() },
+        Section { name: "faults", title: "Faults (faults)", entries: kinds(faults::Spec::ALL) },
+        Section { name: "assertions", title: "Assertions (assert)", entries: kinds(verdict::Spec::ALL) },
+        Section {
+            name: "formats",
+            title: "Report formats (squall report RUN --format F)",
+            entries: report::FORMATS
+                .iter()
+                .map(|format| Entry { name: format.name.into(), summary: format.summary, example: format.file.into() })
+                .collect(),
+        },
+        Section {
+            name: "exit-codes",
+            title: "Exit codes",
+            entries: Exit::ALL
+                .iter()
+                .map(|exit| Entry { name: exit.code().to_string(), summary: exit.meaning(), example: String::new() })
+                .collect(),
+        },
+    ]
+}
+
+/// What `squall list` prints.
+pub fn list() -> String {
+    let mut text = String::new();
+    for section in sections() {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(&format!("{}\n", section.title));
+        for entry in &section.entries {
+            text.push_str(&format!("  {:<16} {}\n", entry.name, entry.summary));
+            if !entry.example.is_empty() {
+                text.push_str(&format!("  {:<16}   {}\n", "", entry.example));
+            }
+        }
+    }
+    text
+}
+
+/// A section as a Markdown table, as it stands in the README between its markers.
+pub fn markdown(section: &Section) -> String {
+    let with_example = section.entries.iter().any(|entry| !entry.example.is_empty());
+    let mut text =
+        if with_example { "| name | what it is | as written |\n|---|---|---|\n" } else { "| name | what it is |\n|---|---|\n" }
+            .to_owned();
+    for entry in &section.entries {
+        let cell = |text: &str| text.replace('|', "\\|");
+        text.push_str(&format!("| `{}` | {} |", entry.name, cell(entry.summary)));
+        if with_example {
+            text.push_str(&format!(" `{}` |", cell(&entry.example)));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_registered_is_listed_with_a_line_about_it() {
+        let text = list();
+        for section in sections() {
+            assert!(!section.entries.is_empty(), "{} is empty", section.name);
+            for entry in &section.entries {
+                assert!(text.contains(&entry.name) && text.contains(entry.summary), "{}", entry.name);
+                assert!(!entry.summary.is_empty() && !entry.summary.ends_with('.'), "{}: {}", entry.name, entry.summary);
+                assert!(markdown(&section).contains(&format!("| `{}` |", entry.name)));
+            }
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! HorizontalPodAutoscalers: the live spec with the API's defaults filled in, and the status as numbers.
+//! Defaults: autoscaling/v2 API reference, `HPAScalingRules`; controller constants: kube-controller-manager's flags.
+
+use serde_json::Value;
+
+use super::workload::{Condition, conditions};
+use super::{Cluster, Error, count, list, text};
+use crate::names::ObjectRef;
+use crate::recording::fact::{AutoscalerSpec, ScalingPolicy, ScalingRules};
+use crate::units::Span;
+
+/// Where the embedded sandbox says how often its controller looks.
+const SYNC_ANNOTATION: &str = "/metadata/annotations/sandbox.squall.dev~1autoscaler-sync";
+/// `--horizontal-pod-autoscaler-sync-period`.
+const SYNC_DEFAULT_S: f64 = 15.0;
+/// `--horizontal-pod-autoscaler-tolerance`.
+const TOLERANCE_DEFAULT: f64 = 0.1;
+
+/// What an autoscaler says about itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AutoscalerStatus {
+    pub current_replicas: u32,
+    pub desired_replicas: u32,
+    /// Current values by metric: `in_flight`, `cpu.utilization`.
+    pub metrics: Vec<(String, f64)>,
+    pub conditions: Vec<Condition>,
+}
+
+impl AutoscalerStatus {
+    pub fn read(value: &Value) -> AutoscalerStatus {
+        AutoscalerStatus {
+            current_replicas: count(value, "/status/currentReplicas"),
+            desired_replicas: count(value, "/status/desiredReplicas"),
+            metrics: list(value, "/status/currentMetrics").iter().flat_map(current).collect(),
+            conditions: conditions(value),
+        }
+    }
+
+    /// The condition of this kind.
+    pub fn condition(&self, kind: &str) -> Option<&Condition> {
+        self.conditions.iter().find(|c| c.kind == kind)
+    }
+}
+
+/// The live spec in an autoscaler object.
+pub fn spec(object: &ObjectRef, value: &Value) -> AutoscalerSpec {
+    let target = |pointer: &str| text(value, pointer).unwrap_or_default();
+    let sync = text(value, SYNC_ANNOTATION).and_then(|span| span.parse::<Span>().ok());
+    let metrics: Vec<String> = list(value, "/spec/metrics").iter().map(metric_line).collect();
+    let tolerance = ["/spec/behavior/scaleUp/tolerance", "/spec/behavior/scaleDown/tolerance"]
+        .iter()
+        .find_map(|pointer| value.pointer(pointer))
+        .and_then(|t| t.as_f64().or_else(|| quantity(t.as_str()?)));
+    AutoscalerSpec {
+        object: object.clone(),
+        scales: ObjectRef {
+            namespace: object.namespace.clone(),
+            kind: target("/spec/scaleTargetRef/kind").to_lowercase(),
+            name: target("/spec/scaleTargetRef/name").to_owned(),
+        },
+        min_replicas: value.pointer("/spec/minReplicas").map_or(1, |_| count(value, "/spec/minReplicas")),
+        max_replicas: count(value, "/spec/maxReplicas"),
+        // The API's default when no metric is given.
+        metrics: if metrics.is_empty() { vec!["resource cpu averageUtilization 80".into()] } else { metrics },
+        scale_up: rules(value.pointer("/spec/behavior/scaleUp"), 0, &[("Pods", 4, 15), ("Percent", 100, 15)]),
+        scale_down: rules(value.pointer("/spec/behavior/scaleDown"), 300, &[("Percent", 100, 15)]),
+        sync_period_s: sync.map_or(SYNC_DEFAULT_S, Span::seconds),
+        sync_period_source: match sync {
+            Some(_) => "the sandbox's autoscaler".into(),
+            None => "kube-controller-manager default".into(),
+        },
+        tolerance: tolerance.unwrap_or(TOLERANCE_DEFAULT),
+    }
+}
+
+fn rules(given: Option<&Value>, stabilization_s: u32, policies: &[(&str, u32, u32)]) -> ScalingRules {
+    let given = given.unwrap_or(&Value::Null);
+    let written: Vec<ScalingPolicy> = list(given, "/policies")
+        .iter()
+        .map(|p| ScalingPolicy {
+            kind: text(p, "/type").unwrap_or_default().to_owned(),
+            value: count(p, "/value"),
+            period_s: count(p, "/periodSeconds"),
+        })
+        .collect();
+    ScalingRules {
+        stabilization_window_s: given
+            .pointer("/stabilizationWindowSeconds")
+            .map_or(stabilization_s, |_| count(given, "/stabilizationWindowSeconds")),
+        select_policy: text(given, "/selectPolicy").unwrap_or("Max").to_owned(),
+        policies: if written.is_empty() {
+            policies
+                .iter()
+                .map(|(kind, value, period_s)| ScalingPolicy { kind: (*kind).into(), value: *value, period_s: *period_s })
+                .collect()
+        } else {
+            written
+        },
+    }
+}
+
+/// The body of a metric source, which stands under its type's name in lower camel case.
+fn source(metric: &Value) -> (&str, &Value) {
+    for kind in ["resource", "containerResource", "pods", "object", "external"] {
+        if let Some(body) = metric.get(kind) {
+            return (kind, body);
+        }
+    }
+    ("unknown", &Value::Null)
+}
+
+fn metric_name(body: &Value) -> String {
+    let name = text(body, "/metric/name").or(text(body, "/name")).unwrap_or("?");
+    text(body, "/container").map_or(name.to_owned(), |container| format!("{container}.{name}"))
+}
+
+fn metric_line(metric: &Value) -> String {
+    let (kind, body) = source(metric);
+    let target = &body["target"];
+    for (key, word) in [("averageUtilization", "averageUtilization"), ("averageValue", "averageValue"), ("value", "value")] {
+        match &target[key] {
+            Value::Null => {}
+            Value::String(quantity) => return format!("{kind} {} {word} {quantity}", metric_name(body)),
+            number => return format!("{kind} {} {word} {number}", metric_name(body)),
+        }
+    }
+    format!("{kind} {}", metric_name(body))
+}
+
+fn current(metric: &Value) -> Vec<(String, f64)> {
+    let (_, body) = source(metric);
+    let name = metric_name(body);
+    let value = |key: &str| {
+        let v = &body["current"][key];
+        v.as_f64().or_else(|| quantity(v.as_str()?))
+    };
+    let mut out = Vec::new();
+    if let Some(utilization) = value("averageUtilization") {
+        out.push((format!("{name}.utilization"), utilization));
+    }
+    if let Some(value) = value("averageValue").or_else(|| value("value")) {
+        out.push((name, value));
+    }
+    out
+}
+
+/// A Kubernetes quantity as a number: `37m`, `1500`, `2Gi`, `1e3`.
+pub fn quantity(text: &str) -> Option<f64> {
+    const SUFFIXES: [(&str, f64); 15] = [
+        ("Ki", 1024.0),
+        ("Mi", 1_048_576.0),
+        ("Gi", 1_073_741_824.0),
+        ("Ti", 1_099_511_627_776.0),
+        ("Pi", 1_125_899_906_842_624.0),
+        ("Ei", 1_152_921_504_606_846_976.0),
+        ("n", 1e-9),
+        ("u", 1e-6),
+        ("m", 1e-3),
+        ("k", 1e3),
+        ("M", 1e6),
+        ("G", 1e9),
+        ("T", 1e12),
+        ("P", 1e15),
+        ("E", 1e18),
+    ];
+    let text = text.trim();
+    for (suffix, scale) in SUFFIXES {
+        if let Some(number) = text.strip_suffix(suffix) {
+            return number.parse::<f64>().ok().map(|n| n * scale);
+        }
+    }
+    text.parse().ok()
+}
+
+impl Cluster {
+    /// An autoscaler's live spec and status.
+    pub async fn autoscaler(&self, object: &ObjectRef) -> Result<(AutoscalerSpec, AutoscalerStatus), Error> {
+        let (_, value) = self.object(object).await?;
+        Ok((spec(object, &value), AutoscalerStatus::read(&value)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn quantities_are_numbers() {
+        for (text, number) in [("37m", 0.037), ("8", 8.0), ("1500m", 1.5), ("2Ki", 2048.0), ("1e3", 1000.0), ("3M", 3e6)] {
+            assert_eq!(quantity(text), Some(number), "{text}");
+        }
+        assert_eq!(quantity("x"), None);
+    }
+
+    #[test]
+    fn defaults_of_the_api_are_filled_in() {
+        let object: ObjectRef = "shop/hpa/checkout".parse().unwrap();
+        let spec = spec(
+            &object,
+            &json!({"spec": {"maxReplicas": 6, "scaleTargetRef": {"kind": "Deployment", "name": "checkout"},
+                "metrics": [{"type": "Pods", "pods": {"metric": {"name": "in_flight"}, "target": {"type": "AverageValue", "averageValue": "8"}}}],
+                "behavior": {"scaleDown": {"stabilizationWindowSeconds": 5}}}}),
+        );
+        assert_eq!(spec.metrics, ["pods in_flight averageValue 8"]);
+        assert_eq!((spec.min_replicas, spec.max_replicas), (1, 6));
+        assert_eq!(spec.scale_up.stabilization_window_s, 0);
+        assert_eq!(spec.scale_up.policies.len(), 2);
+        assert_eq!(spec.scale_down.stabilization_window_s, 5);
+        assert_eq!(spec.scale_down.policies, [ScalingPolicy { kind: "Percent".into(), value: 100, period_s: 15 }]);
+        assert_eq!(spec.scales.to_string(), "shop/deployment/checkout");
+        assert_eq!((spec.sync_period_s, spec.sync_period_source.as_str()), (15.0, "kube-controller-manager default"));
+    }
+
+    #[test]
+    fn the_sandbox_says_how_often_it_looks() {
+        let value = json!({"metadata": {"annotations": {"sandbox.squall.dev/autoscaler-sync": "500ms"}}});
+        let spec = spec(&"shop/hpa/x".parse().unwrap(), &value);
+        assert_eq!(spec.sync_period_s, 0.5);
+        assert_ne!(spec.sync_period_source, "kube-controller-manager default");
+    }
+}

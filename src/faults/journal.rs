@@ -1,0 +1,281 @@
+//! The undo journal, `journal.jsonl` in the run's folder: what will have to be undone is on disk before it is done. Plain JSON lines,
+//! each flushed to the disk before the call returns; the last may be torn. It holds no secret. While its run lives it is locked.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Undo;
+use crate::cluster::Applied;
+use crate::names::Name;
+use crate::time::wall_now;
+
+/// The journal's name in a run's folder.
+pub const FILE: &str = "journal.jsonl";
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    /// Wall time, ISO 8601 in UTC.
+    pub at: String,
+    pub entry: Entry,
+}
+
+/// What is written down. Intentions come before the deed, the rest after it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Entry {
+    RunStarted {
+        run: String,
+        pid: u32,
+        seed: u64,
+    },
+    /// An embedded cluster was started in this process, and dies with it.
+    Sandbox(SandboxLine),
+    /// The cluster that the following entries are about.
+    Cluster(ClusterLine),
+    /// These are about to be made.
+    Manifests {
+        objects: Vec<Applied>,
+    },
+    ManifestsRemoved,
+    /// This fault is about to be injected.
+    Intent {
+        fault: Name,
+        kind: String,
+        spec: Value,
+        undos: Vec<Undo>,
+    },
+    /// It is about to touch more.
+    More {
+        fault: Name,
+        undos: Vec<Undo>,
+    },
+    Applied {
+        fault: Name,
+    },
+    Healed {
+        fault: Name,
+        proof: String,
+    },
+    HealingFailed {
+        fault: Name,
+        reason: String,
+    },
+    SandboxStopped {
+        id: String,
+    },
+    /// Everything above is undone and proven.
+    Closed,
+}
+
+/// Enough to find what is left of an embedded cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SandboxLine {
+    pub id: String,
+    pub pid: u32,
+    /// When that process started, in clock ticks since boot (field 22 of /proc/pid/stat): a pid alone may be somebody else's by now.
+    pub pid_start: u64,
+    pub dir: PathBuf,
+    /// `127.16.0.0/16`.
+    pub block: String,
+}
+
+/// Enough to find a cluster again, without its credentials.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClusterLine {
+    pub server: String,
+    pub context: Option<String>,
+    /// `$KUBECONFIG` as it was.
+    pub kubeconfig: Option<String>,
+}
+
+/// Why a journal cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{} cannot be {doing}: {source}", path.display())]
+    File { path: PathBuf, doing: &'static str, source: std::io::Error },
+    /// Its run still lives.
+    #[error("{} is in use{}; stop that run first (Ctrl-C heals)", path.display(), pid.map(|p| format!(" by process {p}")).unwrap_or_default())]
+    Alive { path: PathBuf, pid: Option<u32> },
+}
+
+/// A journal that this process holds.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: Mutex<File>,
+}
+
+/// What a journal says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Told {
+    pub lines: Vec<Line>,
+    /// Numbers of whole lines that are not what this writes, from 1: not from a crash, so they are told.
+    pub unreadable: Vec<usize>,
+    /// Bytes of whole lines: what follows is torn.
+    whole: u64,
+}
+
+impl Journal {
+    /// Makes the journal of a new run and locks it.
+    pub fn create(dir: &Path) -> Result<Journal, Error> {
+        let path = dir.join(FILE);
+        let fail = |doing| {
+            let path = path.clone();
+            move |source| Error::File { path, doing, source }
+        };
+        let file = OpenOptions::new().create_new(true).append(true).read(true).open(&path).map_err(fail("made"))?;
+        lock(&file, &path)?;
+        // The name must survive a crash as well as the content.
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(fail("made durable"))?;
+        Ok(Journal { path, file: Mutex::new(file) })
+    }
+
+    /// Opens the journal of a run that has ended somehow, locks it, reads it, and cuts a torn last line off.
+    pub fn open(dir: &Path) -> Result<(Journal, Told), Error> {
+        let path = dir.join(FILE);
+        let fail = |doing| {
+            let path = path.clone();
+            move |source| Error::File { path, doing, source }
+        };
+        let mut file = OpenOptions::new().append(true).read(true).open(&path).map_err(fail("opened"))?;
+        lock(&file, &path)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(fail("read"))?;
+        let told = read(&bytes);
+        if told.whole < bytes.len() as u64 {
+            file.set_len(told.whole).and_then(|()| file.seek(SeekFrom::End(0))).map_err(fail("mended"))?;
+        }
+        Ok((Journal { path, file: Mutex::new(file) }, told))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes one line and returns when it is on the disk.
+    pub async fn write(self: &Arc<Self>, entry: Entry) -> std::io::Result<()> {
+        let journal = self.clone();
+        // The disk may take its time; the heartbeats of other faults must not wait for it.
+        tokio::task::spawn_blocking(move || journal.write_now(entry)).await.map_err(std::io::Error::other)?
+    }
+
+    /// The undos that were journalled for a fault after its intent, in order.
+    pub fn more_of(&self, name: &Name) -> std::io::Result<Vec<Undo>> {
+        let told = read(&std::fs::read(&self.path)?);
+        Ok(told
+            .lines
+            .into_iter()
+            .filter_map(|line| match line.entry {
+                Entry::More { fault, undos } if fault == *name => Some(undos),
+                _ => None,
+            })
+            .flatten()
+            .collect())
+    }
+
+    /// As [`write`](Self::write), for callers outside of a runtime.
+    pub fn write_now(&self, entry: Entry) -> std::io::Result<()> {
+        let mut bytes = serde_json::to_vec(&Line { at: wall_now().to_string(), entry }).map_err(std::io::Error::other)?;
+        bytes.push(b'\n');
+        let mut file = self.file.lock().map_err(|_| std::io::Error::other("a writer of the journal panicked"))?;
+        file.write_all(&bytes)?;
+        file.sync_data()
+    }
+}
+
+fn lock(file: &File, path: &Path) -> Result<(), Error> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => {
+            let pid = std::fs::read(path).ok().and_then(|bytes| {
+                read(&bytes).lines.into_iter().find_map(|line| match line.entry {
+                    Entry::RunStarted { pid, .. } => Some(pid),
+                    _ => None,
+                })
+            });
+            Err(Error::Alive { path: path.to_owned(), pid })
+        }
+        Err(TryLockError::Error(source)) => Err(Error::File { path: path.to_owned(), doing: "locked", source }),
+    }
+}
+
+/// Reads the bytes of a journal; a last line without its end is left out.
+pub fn read(bytes: &[u8]) -> Told {
+    let mut told = Told::default();
+    for (index, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        if !line.ends_with(b"\n") {
+            break;
+        }
+        told.whole += line.len() as u64;
+        match serde_json::from_slice(line) {
+            Ok(line) => told.lines.push(line),
+            Err(_) => told.unreadable.push(index + 1),
+        }
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn entries() -> Vec<Entry> {
+        let fault: Name = "slow".parse().unwrap();
+        let undo = Undo { says: "wait".into(), detail: serde_json::json!({"pod": "a"}) };
+        vec![
+            Entry::RunStarted { run: "r1".into(), pid: 7, seed: 1 },
+            Entry::Cluster(ClusterLine { server: "https://x".into(), context: None, kubeconfig: Some("/k".into()) }),
+            Entry::Intent { fault: fault.clone(), kind: "latency".into(), spec: serde_json::json!({}), undos: vec![undo] },
+            Entry::Applied { fault: fault.clone() },
+            Entry::Healed { fault, proof: "gone".into() },
+            Entry::Closed,
+        ]
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_a_live_journal_is_locked() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::create(dir.path()).unwrap();
+        for entry in entries() {
+            journal.write_now(entry).unwrap();
+        }
+        let alive = Journal::open(dir.path()).unwrap_err();
+        assert!(matches!(alive, Error::Alive { pid: Some(7), .. }), "{alive}");
+        drop(journal);
+        let (_, told) = Journal::open(dir.path()).unwrap();
+        assert_eq!(told.lines.into_iter().map(|line| line.entry).collect::<Vec<_>>(), entries());
+        assert!(Journal::create(dir.path()).is_err(), "a second run never takes over a journal");
+    }
+
+    proptest! {
+        /// Goal: a crash at any byte leaves every whole line readable, and the next writer starts on a fresh line. Cut anywhere.
+        #[test]
+        fn a_journal_cut_anywhere_is_read_up_to_the_cut(cut in 0usize..2000) {
+            let dir = tempfile::tempdir().unwrap();
+            let journal = Journal::create(dir.path()).unwrap();
+            entries().into_iter().for_each(|entry| journal.write_now(entry).unwrap());
+            drop(journal);
+            let path = dir.path().join(FILE);
+            let bytes = std::fs::read(&path).unwrap();
+            let cut = cut.min(bytes.len());
+            std::fs::write(&path, &bytes[..cut]).unwrap();
+            let whole = bytes[..cut].iter().filter(|b| **b == b'\n').count();
+            let (journal, told) = Journal::open(dir.path()).unwrap();
+            prop_assert_eq!(told.lines.len(), whole);
+            prop_assert!(told.unreadable.is_empty());
+            journal.write_now(Entry::Closed).unwrap();
+            drop(journal);
+            let (_, told) = Journal::open(dir.path()).unwrap();
+            prop_assert_eq!(told.lines.len(), whole + 1);
+            prop_assert!(told.unreadable.is_empty());
+        }
+    }
+}
