@@ -63,7 +63,10 @@ fn a_healthy_target_is_0_and_a_sick_one_is_1() {
 fn too_few_samples_are_3() {
     let squall = Squall::new();
     let target = FakeTarget::healthy();
-    squall.run(&["load", &target.url(), "--rate", "20/s", "--for", "2s", "--p99", "300ms", "--out", "a"]).expect(3).saying("INCONCLUSIVE");
+    squall
+        .run(&["load", &target.url(), "--rate", "20/s", "--for", "2s", "--p99", "300ms", "--out", "a"])
+        .expect(3)
+        .saying("INCONCLUSIVE");
 }
 
 #[test]

@@ -4,6 +4,8 @@ mod architecture;
 mod assertion_twins;
 mod bad_plans;
 mod cluster;
+mod command;
+mod exit_codes;
 mod fake_target;
 mod good_plans;
 mod judge;
