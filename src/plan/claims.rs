@@ -18,7 +18,7 @@ impl Plan {
     pub fn read_claims(path: &Path, sets: &[(String, String)], run: &RunStarted) -> Result<Vec<Claim>, Problems> {
         let file = path.display().to_string();
         let text = read_text(path, &file)?;
-        let source = Source { file: &file, text: &text, folder: None, sets, environment: Environment::Recorded };
+        let source = Source { file: &file, text: &text, folder: None, sets, environment: Environment::Recorded, cluster: None };
         let plan = assemble::read(&source)?;
         let problems: Vec<Problem> = plan.claims.iter().flat_map(|claim| strangers(claim, run, &text)).collect();
         if problems.is_empty() { Ok(plan.claims) } else { Err(Problems::new(&file, &text, problems)) }
