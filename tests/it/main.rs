@@ -3,5 +3,7 @@
 mod architecture;
 mod bad_plans;
 mod plans;
+mod recorded_exchanges;
 mod reports;
+mod sandbox_api;
 mod twins;
