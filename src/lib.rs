@@ -72,6 +72,7 @@ pub mod faults;
 pub mod kinds;
 pub mod load;
 pub mod names;
+pub mod observe;
 pub mod plan;
 pub mod protocol;
 pub mod recording;

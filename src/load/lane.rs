@@ -68,6 +68,8 @@ struct Due {
     window: Window,
     /// When the worker came to it.
     taken: Offset,
+    /// It had to stand in the queue.
+    waited: bool,
 }
 
 /// Where an idle connection waits for its next request.
@@ -91,7 +93,7 @@ impl Lane {
 
     /// Takes a request that is due and gets it on its way. Never waits.
     pub(super) fn take(self: &Rc<Lane>, arrival: &Arrival, now: Offset) {
-        let due = Due { at: arrival.due, window: self.window(arrival), taken: now };
+        let due = Due { at: arrival.due, window: self.window(arrival), taken: now, waited: false };
         self.log.due(due.window);
         if due.at + self.timeout <= now {
             return self.unsent(due, End::GeneratorLate);
@@ -107,14 +109,14 @@ impl Lane {
         } else if self.state.open.get() < self.connection_limit {
             self.open(due);
         } else {
-            self.state.queue.borrow_mut().push_back(due);
+            self.state.queue.borrow_mut().push_back(Due { waited: true, ..due });
         }
     }
 
     /// Counts a request that came due when nothing was sent any more.
     pub(super) fn refuse(&self, arrival: &Arrival) {
         let now = self.clock.now();
-        let due = Due { at: arrival.due, window: self.window(arrival), taken: now };
+        let due = Due { at: arrival.due, window: self.window(arrival), taken: now, waited: false };
         self.log.due(due.window);
         self.unsent(due, End::Stopped);
     }
@@ -170,7 +172,7 @@ impl Lane {
             }
             due = loop {
                 match self.next_queued() {
-                    // Exactly what a client's own queue does to its users, so it is the client's own fault.
+                    // It was never sent, and by nobody's fault but that of our own bound.
                     Some(late) if late.at + self.timeout <= ready => self.leave(late, End::ConnectionBound),
                     Some(next) => break next,
                     None if held.is_none() => return,
@@ -244,6 +246,7 @@ impl Lane {
             response_us: micros(due.at, due.taken),
             identity: Identity::UNKNOWN,
             retry_after: false,
+            waited: due.waited,
             resent: false,
             bytes_in: 0,
             bytes_out: 0,
@@ -296,6 +299,7 @@ impl Ticket<'_> {
             response_us: micros(self.due.at, now),
             identity: answer.map_or(Identity::UNKNOWN, |answer| answer.identity),
             retry_after: answer.is_some_and(|answer| answer.retry_after),
+            waited: self.due.waited,
             resent: self.resent,
             bytes_in: self.progress.bytes_in,
             bytes_out: self.progress.bytes_out,

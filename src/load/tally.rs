@@ -1,5 +1,6 @@
 //! The tally: a thread that adds the workers' entries up into one [`Tally`] and a few histograms per second, phase and load, and
-//! writes them to the recording about twice a second. It also watches the generator itself, once a second. Memory is bounded by the
+//! writes them to the recording about twice a second, with a [`Fact::Bound`] for each bound that was hit (requests refused because too
+//! many were in flight; requests that had to wait for a connection). It also watches the generator itself, once a second. Memory is bounded by the
 //! windows that are touched between two writes.
 
 use std::collections::BTreeMap;
@@ -35,9 +36,29 @@ pub const RESENT: &str = "resent on a fresh connection";
 pub(super) struct Line {
     name: Name,
     phases: Vec<Name>,
-    connections: u64,
-    in_flight: u64,
+    /// Requests refused since too many were in flight.
+    refused: Bound,
+    /// Requests that had to wait for a connection.
+    waited: Bound,
     end: Offset,
+}
+
+/// A bound of ours, and what it has cost that nobody has been told yet.
+struct Bound {
+    limit: u64,
+    cost: u64,
+    told: bool,
+}
+
+impl Bound {
+    fn at(limit: u32) -> Bound {
+        Bound { limit: u64::from(limit), cost: 0, told: false }
+    }
+
+    /// That it was hit is told at once, what it cost from then on at the end: a run that lives on its bound is no news every second.
+    fn is_news(&self) -> bool {
+        !self.told
+    }
 }
 
 impl Line {
@@ -45,9 +66,19 @@ impl Line {
         Line {
             name: load.name.clone(),
             phases: schedule.phases().to_vec(),
-            connections: u64::from(load.connections),
-            in_flight: u64::from(load.in_flight),
+            refused: Bound::at(load.in_flight),
+            waited: Bound::at(load.connections),
             end: schedule.end(),
+        }
+    }
+
+    fn say_bounds(&mut self, sink: &Sink, when: impl Fn(&Bound) -> bool) {
+        for (what, bound) in [("requests in flight", &mut self.refused), ("connections", &mut self.waited)] {
+            if bound.cost > 0 && when(bound) {
+                let lost = std::mem::take(&mut bound.cost);
+                bound.told = true;
+                sink.emit(Fact::Bound { what: format!("{what} of load {}", self.name), limit: bound.limit, lost });
+            }
         }
     }
 }
@@ -66,6 +97,8 @@ pub(super) struct Tallying {
 struct Sums {
     counts: Counts,
     ends: BTreeMap<End, u64>,
+    /// Requests that had to wait for a connection.
+    waited: u64,
     resent: u64,
     served_by: BTreeMap<Identity, u64>,
     retry_after: u64,
@@ -98,25 +131,25 @@ impl Tallying {
             watch.look(&self.sink, &self.gauges);
         }
         self.write(&mut windows, &mut summary);
+        let sink = &self.sink;
+        self.lines.iter_mut().for_each(|line| line.say_bounds(sink, |_| true));
         summary.broken = self.join();
         // Nobody may be waiting for it.
         let _ = done.send(summary);
     }
 
-    fn write(&self, windows: &mut BTreeMap<Window, Sums>, summary: &mut Summary) {
-        let mut refused: BTreeMap<(u32, End), u64> = BTreeMap::new();
+    fn write(&mut self, windows: &mut BTreeMap<Window, Sums>, summary: &mut Summary) {
         for (window, sums) in std::mem::take(windows) {
-            let line = &self.lines[window.load as usize];
+            let line = &mut self.lines[window.load as usize];
             let phase = &line.phases[window.phase as usize];
             let mut causes: BTreeMap<String, u64> = BTreeMap::new();
             for (end, count) in &sums.ends {
                 if let Some(cause) = end.cause() {
                     *causes.entry(cause.into_owned()).or_default() += count;
                 }
-                if matches!(end, End::InFlightBound | End::ConnectionBound) {
-                    *refused.entry((window.load, *end)).or_default() += count;
-                }
             }
+            line.refused.cost += sums.ends.get(&End::InFlightBound).copied().unwrap_or(0);
+            line.waited.cost += sums.waited;
             if sums.resent > 0 {
                 causes.insert(RESENT.to_owned(), sums.resent);
             }
@@ -145,14 +178,8 @@ impl Tallying {
                 self.sink.record(Interval { series, second: window.second, histogram });
             }
         }
-        for ((load, end), lost) in refused {
-            let line = &self.lines[load as usize];
-            let (what, limit) = match end {
-                End::InFlightBound => ("requests in flight", line.in_flight),
-                _ => ("connections", line.connections),
-            };
-            self.sink.emit(Fact::Bound { what: format!("{what} of load {}", line.name), limit, lost });
-        }
+        let sink = &self.sink;
+        self.lines.iter_mut().for_each(|line| line.say_bounds(sink, Bound::is_news));
     }
 
     /// Waits for the threads, which have nothing left to do; a panic among them is a gap in what the load can say.
@@ -197,6 +224,7 @@ impl Sums {
         self.counts.bytes_in += ended.bytes_in;
         self.counts.bytes_out += ended.bytes_out;
         *self.ends.entry(ended.end).or_default() += 1;
+        self.waited += u64::from(ended.waited);
         self.resent += u64::from(ended.resent);
         self.retry_after += u64::from(ended.retry_after && outcome == Outcome::Rejected);
         if ended.identity != Identity::UNKNOWN {

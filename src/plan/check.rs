@@ -92,11 +92,9 @@ fn faults(desk: &mut Desk<'_>, plan: &Plan, places: &Places, timeline: &Timeline
             continue;
         }
         match timeline.nominal_start(&fault.name) {
-            // The name it hangs on exists, and yet it comes to no moment: a circle, or a fault that could not be read.
-            None if plan.faults.iter().any(|other| other.name == fault.at.of) => {
-                if circle(plan, fault) {
-                    desk.wrong(place.at, format!("`{}` waits for itself, by way of `{}`", fault.name, fault.at.of));
-                }
+            // The name it hangs on exists, and yet it comes to no moment: a circle, or it hangs on a fault that could not be read.
+            None if circle(plan, fault) => {
+                desk.wrong(place.at, format!("`{}` waits for itself, by way of `{}`", fault.name, fault.at.of));
             }
             None => {}
             Some(start) => within_run(desk, fault, place, start, timeline),
@@ -148,39 +146,42 @@ fn claims(desk: &mut Desk<'_>, plan: &Plan, places: &Places, timeline: &Timeline
             Need::Load(name) => Some(name),
             _ => None,
         });
-        let window = timeline.window(&claim.over);
+        let fixed = timeline.is_fixed(&claim.over);
+        let window = timeline.window(&claim.over).map(|(from, to)| (from, if fixed { to } else { timeline.end }));
         if let Some((from, to)) = window
             && from >= to
         {
-            desk.wrong(
-                place.over.unwrap_or(place.kind),
-                format!("the window of `{}` is empty: from {} to {}", claim.name, seconds(from), seconds(to)),
-            );
+            let message = format!("the window of `{}` is empty: from {} to {}", claim.name, seconds(from), seconds(to));
+            desk.wrong(place.over.unwrap_or(place.kind), message);
             continue;
         }
+        let known = Known { window: window.filter(|_| counted), fixed, load };
         for need in &needs {
-            if let Some((message, help)) = unmet(plan, claim, need, timeline, window.filter(|_| counted), load) {
+            if let Some((message, help)) = unmet(plan, claim, need, timeline, &known) {
                 desk.wrong(place.kind, message).help = help;
             }
         }
     }
 }
 
-/// Why a claim can never be decided, and what to do.
-fn unmet(
-    plan: &Plan,
-    claim: &Claim,
-    need: &Need,
-    timeline: &Timeline,
+/// What is known of a claim before the run.
+struct Known<'a> {
+    /// The widest it can be.
     window: Option<(Offset, Offset)>,
-    load: Option<&Name>,
-) -> Option<(String, Option<String>)> {
+    /// Whether it will be just that, and not less: how many requests are too few can be told only then.
+    fixed: bool,
+    /// The one load that it speaks of.
+    load: Option<&'a Name>,
+}
+
+/// Why a claim can never be decided, and what to do.
+fn unmet(plan: &Plan, claim: &Claim, need: &Need, timeline: &Timeline, known: &Known<'_>) -> Option<(String, Option<String>)> {
     let name = &claim.name;
     let kind = claim.spec.key();
     match need {
         Need::Samples { least, why } => {
-            let load = load.filter(|load| plan.loads.iter().any(|known| known.name == **load));
-            let (from, to) = window?;
+            let load = known.load.filter(|load| plan.loads.iter().any(|known| known.name == **load));
+            let (from, to) = known.window?;
             let count = timeline.requests_in(load, from, to);
             if count == 0 {
                 return Some((
@@ -188,7 +189,7 @@ fn unmet(
                     Some("send load in this window, or assert over another".into()),
                 ));
             }
-            (count < *least).then(|| {
+            (known.fixed && count < *least).then(|| {
                 (
                     format!("`{name}` can never be decided: {count} requests are sent in its window, and it needs {least}"),
                     Some(format!("{why}; raise the rate, lengthen the window, or ask for less")),

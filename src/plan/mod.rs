@@ -16,20 +16,26 @@ use crate::names::{Anchor, Name, ObjectRef};
 use crate::units::{Rate, Span};
 use crate::{faults, verdict};
 
+mod adhoc;
 mod assemble;
 mod check;
 mod claims;
+mod explain;
 mod located;
 pub mod manifest;
 mod params;
 mod problem;
+mod schema;
 mod target;
 mod tree;
 mod written;
 
+pub use adhoc::Adhoc;
 pub use claims::read_manifests;
+pub use explain::explain;
 pub use params::Secrets;
 pub use problem::{Colour, Problem, Problems};
+pub use schema::schema;
 pub use target::TargetUrl;
 
 use params::Environment;
@@ -322,7 +328,7 @@ mod tests {
         assert_eq!(plan.loads[0].in_flight, 1_000);
         assert_eq!(plan.loads[0].request.headers, [("x-tenant".to_owned(), "gold".to_owned())]);
         assert_eq!(plan.faults[1].length, Some(Span::from_secs(15)));
-        assert_eq!(plan.faults[0].line, 24);
+        assert_eq!(plan.faults[0].line, 25);
         assert_eq!(plan.cluster, ClusterChoice::Sandbox(SandboxOptions::default()));
     }
 }

@@ -121,7 +121,7 @@ mod tests {
     fn bodies_end_where_they_say() {
         assert_eq!(whole(b"0\r\n\r\n"), Ok(Some(5)));
         assert_eq!(whole(b"5\r\nhello\r\n0\r\n\r\nHTTP/1.1"), Ok(Some(15)));
-        assert_eq!(whole(b"5;a=\"b\"\r\nhello\r\n0\r\nx: y\r\nz: w\r\n\r\n"), Ok(Some(34)));
+        assert_eq!(whole(b"5;a=\"b\"\r\nhello\r\n0\r\nx: y\r\nz: w\r\n\r\n"), Ok(Some(33)));
         assert_eq!(whole(b"A\r\n0123456789\r\n0\r\n\r\n"), Ok(Some(20)));
         assert_eq!(whole(b"5\r\nhel"), Ok(None));
     }
