@@ -20,7 +20,7 @@ pub struct Args {
 }
 
 pub fn main(args: Args) -> Result<Exit, Failure> {
-    let plan = super::read_plan(&args.plan, &args.sets)?;
+    let plan = super::read_plan(&args.plan, &args.sets, None)?;
     if args.explain {
         let timeline = Timeline::of(&plan, plan.seed.unwrap_or(0));
         super::print(&plan::explain(&plan, &timeline))?;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::exit::{Exit, Failure};
-use crate::plan::{Colour, Plan, Problems};
+use crate::plan::{ClusterChoice, Colour, Plan, Problems};
 use crate::report::{self as reports, Detail};
 use crate::run::Judged;
 
@@ -169,9 +169,9 @@ struct How {
     quiet: bool,
 }
 
-/// Reads a plan with the environment of this process; its problems are printed as they are.
-fn read_plan(path: &Path, sets: &[(String, String)]) -> Result<Plan, Failure> {
-    Plan::read(path, sets, &|name| std::env::var(name).ok()).map_err(invalid)
+/// Reads a plan with the environment of this process, to be run where it says or in `cluster`; its problems are printed as they are.
+fn read_plan(path: &Path, sets: &[(String, String)], cluster: Option<ClusterChoice>) -> Result<Plan, Failure> {
+    Plan::read_for(path, sets, &|name| std::env::var(name).ok(), cluster).map_err(invalid)
 }
 
 /// A plan's problems, with their snippets, in colour where stderr takes it.

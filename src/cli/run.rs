@@ -22,7 +22,7 @@ pub struct Args {
     sets: Vec<(String, String)>,
     /// Run here instead of where the plan says: `sandbox`, `none`, or a context of the kubeconfig.
     #[arg(long, value_name = "WHERE")]
-    cluster: Option<String>,
+    cluster: Option<ClusterChoice>,
     /// Let the plan break things in a cluster that is not the sandbox.
     #[arg(long)]
     allow_faults: bool,
@@ -34,11 +34,7 @@ pub struct Args {
 }
 
 pub fn main(args: Args) -> Result<Exit, Failure> {
-    let mut plan = super::read_plan(&args.plan, &args.sets)?;
-    if let Some(cluster) = args.cluster {
-        let choice: ClusterChoice = cluster.parse().unwrap_or_else(|never| match never {});
-        plan = plan.on(choice).map_err(|why| Failure::new(Exit::Usage, why))?;
-    }
+    let plan = super::read_plan(&args.plan, &args.sets, args.cluster)?;
     perform(plan, Some(args.plan), args.allow_faults, args.agent_image, args.how)
 }
 
