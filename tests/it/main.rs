@@ -15,4 +15,3 @@ mod reports;
 mod sandbox_api;
 mod scripted;
 mod story;
-mod twins;
