@@ -22,4 +22,3 @@ mod sandbox_api;
 mod scripted;
 mod shop;
 mod story;
-mod twins;
