@@ -22,3 +22,4 @@ mod sandbox_api;
 mod scripted;
 mod shop;
 mod story;
+mod twins;
