@@ -66,16 +66,19 @@
 //! - **lease**: how long a fault lives when nobody renews it; **journal**: how to undo what a run does, written before it does it.
 
 pub mod catalog;
+pub mod cli;
 pub mod cluster;
 pub mod exit;
 pub mod faults;
 pub mod kinds;
 pub mod load;
 pub mod names;
+pub mod observe;
 pub mod plan;
 pub mod protocol;
 pub mod recording;
 pub mod report;
+pub mod run;
 pub mod sandbox;
 pub mod schedule;
 pub mod time;

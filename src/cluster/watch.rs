@@ -1,6 +1,7 @@
 //! A watch that knows what it missed. It lists, then watches from there; a stream that ends is taken up where it ended, without
 //! loss where the server still remembers, and what could not be seen is said, with its length, as [`Sight::Blind`].
 
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
@@ -72,12 +73,38 @@ const BLINK: Duration = Duration::from_millis(500);
 const QUEUE: usize = 1024;
 
 impl Cluster {
-    /// Watches until the receiver is dropped.
-    pub fn watch(&self, resource: &Resource, scope: Scope) -> mpsc::Receiver<Sighting> {
+    /// Watches until what is returned is dropped.
+    pub fn watch(&self, resource: &Resource, scope: Scope) -> Watching {
         let (out, sightings) = mpsc::channel(QUEUE);
-        let watch = Watch { cluster: self.clone(), path: resource.path(scope.namespace.as_deref(), None), scope, out, blind: None };
+        let blind = Arc::<Mutex<_>>::default();
+        let path = resource.path(scope.namespace.as_deref(), None);
+        let watch = Watch { cluster: self.clone(), path, scope, out, blind: blind.clone() };
         tokio::spawn(watch.run());
-        sightings
+        Watching { sightings, blind }
+    }
+}
+
+/// The reading end of a watch.
+pub struct Watching {
+    sightings: mpsc::Receiver<Sighting>,
+    blind: Arc<Mutex<Option<(Instant, String)>>>,
+}
+
+impl Watching {
+    /// The next thing seen; `None` only when the runtime ends. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Sighting> {
+        self.sightings.recv().await
+    }
+
+    /// What is there now, without waiting.
+    pub fn ready(&mut self) -> Option<Sighting> {
+        self.sightings.try_recv().ok()
+    }
+
+    /// Since when nothing is seen, and why, while that is so and longer than a watch may blink.
+    pub fn blind(&self) -> Option<(Instant, String)> {
+        let blind = self.blind.lock().expect("nobody panics while holding it").clone();
+        blind.filter(|(since, _)| monotonic_now().duration_since(*since) >= BLINK)
     }
 }
 
@@ -87,7 +114,7 @@ struct Watch {
     scope: Scope,
     out: mpsc::Sender<Sighting>,
     /// Since when nothing is seen, and why.
-    blind: Option<(Instant, String)>,
+    blind: Arc<Mutex<Option<(Instant, String)>>>,
 }
 
 /// Why one stream is over.
@@ -132,7 +159,7 @@ impl Watch {
                 End::Resume(from) => version = Some(from),
                 End::Relist => version = None,
             }
-            if self.blind.is_some() {
+            if self.blind.lock().expect("nobody panics while holding it").is_some() {
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
                     () = self.out.closed() => return,
@@ -143,11 +170,12 @@ impl Watch {
     }
 
     fn go_blind(&mut self, since: Instant, reason: String) {
-        self.blind.get_or_insert((since, reason));
+        self.blind.lock().expect("nobody panics while holding it").get_or_insert((since, reason));
     }
 
     async fn see_again(&mut self, missed: Missed) -> bool {
-        match self.blind.take() {
+        let blind = self.blind.lock().expect("nobody panics while holding it").take();
+        match blind {
             Some((from, reason)) if missed == Missed::Lost || monotonic_now().duration_since(from) >= BLINK => {
                 self.tell(Sight::Blind { from, reason, missed }).await
             }

@@ -16,7 +16,7 @@ use super::hold::Released;
 use super::probe::{Probe, median};
 use super::{Error, Hold, Lasting, Scene, Targets, Undo, blast, lease};
 use crate::cluster::pod::EphemeralState;
-use crate::cluster::watch::{Scope, Sight, Sighting};
+use crate::cluster::watch::{Scope, Sight, Watching};
 use crate::cluster::{self, Cluster, Pod};
 use crate::names::ObjectRef;
 use crate::time::{monotonic_now, wall_now};
@@ -280,7 +280,7 @@ struct Keeper {
     before: Before,
     known: BTreeSet<String>,
     board: watch::Sender<Board>,
-    sightings: tokio::sync::mpsc::Receiver<Sighting>,
+    sightings: Watching,
 }
 
 impl Keeper {
@@ -291,7 +291,7 @@ impl Keeper {
         }
         loop {
             tokio::select! {
-                sighting = self.sightings.recv() => match sighting.map(|s| s.sight) {
+                sighting = self.sightings.next() => match sighting.map(|s| s.sight) {
                     None => break,
                     Some(Sight::Seen(object)) => self.join(&[object], &mut seats, &released).await,
                     Some(Sight::Listed(objects)) => self.join(&objects, &mut seats, &released).await,

@@ -18,7 +18,7 @@ use super::hold::Released;
 use super::{Error, Hold, Lasting, Scene, Targets, Undo, blast};
 use crate::cluster::endpoints::{EndpointState, Slice};
 use crate::cluster::pod::Grace;
-use crate::cluster::watch::{Scope, Sight, Sighting};
+use crate::cluster::watch::{self, Scope, Sight};
 use crate::cluster::{self, Cluster, Pod, Workload};
 use crate::names::ObjectRef;
 use crate::time::monotonic_now;
@@ -204,8 +204,8 @@ struct Watching {
     workload: Workload,
     uids: BTreeSet<String>,
     before: BTreeSet<String>,
-    pods: tokio::sync::mpsc::Receiver<Sighting>,
-    slices: tokio::sync::mpsc::Receiver<Sighting>,
+    pods: watch::Watching,
+    slices: watch::Watching,
 }
 
 impl Watching {
@@ -218,7 +218,7 @@ impl Watching {
         let slices = scene.cluster.watch(&slice, Scope::namespace(namespace));
         // The first list must lie before the deed, or the deed would be part of the state.
         let mut before = BTreeSet::new();
-        while let Some(sighting) = pods.recv().await {
+        while let Some(sighting) = pods.next().await {
             if let Sight::Listed(objects) = sighting.sight {
                 before = objects.iter().filter_map(Pod::read).map(|pod| pod.uid).collect();
                 break;
@@ -235,7 +235,7 @@ impl Watching {
         let (mut said_deleted, mut said_unserved, mut said_replaced) = (false, false, false);
         loop {
             tokio::select! {
-                sighting = self.pods.recv() => match sighting.map(|s| s.sight) {
+                sighting = self.pods.next() => match sighting.map(|s| s.sight) {
                     None => return,
                     Some(Sight::Gone(object)) => deleted.extend(Pod::read(&object).map(|p| p.uid).filter(|u| self.uids.contains(u))),
                     Some(Sight::Seen(object)) => replaced.extend(Pod::read(&object).filter(Pod::serves).map(|p| p.uid).filter(|u| !self.before.contains(u))),
@@ -245,7 +245,7 @@ impl Watching {
                     }
                     Some(Sight::Blind { .. }) => {}
                 },
-                sighting = self.slices.recv() => match sighting {
+                sighting = self.slices.next() => match sighting {
                     None => return,
                     Some(sighting) => served.see(sighting.sight, &self.uids),
                 },

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use serde_yaml::granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, StructureStyle, Tag};
+use serde_yaml::granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, Tag};
 
 use super::problem::Problem;
 
@@ -179,7 +179,6 @@ struct Open {
     span: Range<usize>,
     children: Vec<Id>,
     map: bool,
-    style: StructureStyle,
 }
 
 /// What a tag says of its node.
@@ -257,16 +256,16 @@ impl Reading<'_> {
                 let scalar = Scalar { text: text.into_owned(), plain };
                 self.finish(Node { span: range, value: Value::Scalar(scalar), weight: 1, depth: 0 }, anchor)?;
             }
-            Event::SequenceStart(style, anchor, tag) => {
+            Event::SequenceStart(_, anchor, tag) => {
                 self.tag(tag.as_deref(), span);
-                self.begin(Open { anchor, span: range, children: Vec::new(), map: false, style })?;
+                self.begin(Open { anchor, span: range, children: Vec::new(), map: false })?;
             }
-            Event::MappingStart(style, anchor, tag) => {
+            Event::MappingStart(_, anchor, tag) => {
                 self.tag(tag.as_deref(), span);
-                self.begin(Open { anchor, span: range, children: Vec::new(), map: true, style })?;
+                self.begin(Open { anchor, span: range, children: Vec::new(), map: true })?;
             }
             Event::SequenceEnd | Event::MappingEnd => {
-                let Some(Open { anchor, span: start, children, map, .. }) = self.open.pop() else { return Ok(()) };
+                let Some(Open { anchor, span: start, children, map }) = self.open.pop() else { return Ok(()) };
                 let span = start.start..range.end.max(start.end);
                 let value = if map { Value::Map(self.entries(&children)) } else { Value::List(children.clone()) };
                 let weight = children.iter().map(|id| self.tree.node(*id).weight).fold(1, u64::saturating_add);
@@ -414,13 +413,36 @@ impl Reading<'_> {
         if indent.contains('\t') && indent.trim().is_empty() || text[byte..].starts_with('\t') {
             return problem.help("indent with spaces: YAML allows no tabs there");
         }
-        match self.open.iter().rev().find(|open| open.style == StructureStyle::Flow) {
-            Some(open) => {
-                let bracket = text[open.span.start..].chars().next().unwrap_or('{');
-                let (line, column) = super::problem::place(text, open.span.start);
+        match unclosed(&text[..byte]) {
+            Some((at, bracket)) => {
+                let (line, column) = super::problem::place(text, at);
                 problem.help(format!("the `{bracket}` of line {line}, column {column} is still open here"))
             }
             None => problem,
         }
     }
+}
+
+/// The innermost bracket that is open at the end of `text`. The scanner reports a missing `}` wherever it first hurts, which may be
+/// far below; quotes and comments are told apart well enough for a hint.
+fn unclosed(text: &str) -> Option<(usize, char)> {
+    let mut open: Vec<(usize, char)> = Vec::new();
+    let (mut quote, mut comment, mut before) = (None, false, ' ');
+    for (at, c) in text.char_indices() {
+        match c {
+            '\n' => comment = false,
+            _ if comment => {}
+            _ if quote == Some(c) && before != '\\' => quote = None,
+            _ if quote.is_some() => {}
+            '"' | '\'' if " [{,:\t".contains(before) => quote = Some(c),
+            '#' if before.is_whitespace() => comment = true,
+            '{' | '[' if before != '$' => open.push((at, c)),
+            '}' | ']' => {
+                open.pop();
+            }
+            _ => {}
+        }
+        before = c;
+    }
+    open.pop()
 }

@@ -13,6 +13,7 @@ use crate::names::Name;
 use crate::recording::sink::Measure;
 use crate::recording::{History, Outcome};
 use crate::time::Offset;
+use crate::verdict::statistics;
 
 /// Stands in the place of a name where a row sums over all of them; no name of a plan starts so.
 pub const ALL: &str = "_all";
@@ -40,6 +41,11 @@ pub struct LoadRow {
     /// Seconds that the row covers.
     pub duration_s: f64,
     pub latency_ms: Quantiles,
+    /// The 95% interval of the latency's p99, computed as a finding's is.
+    pub p99_ci_low_ms: Option<f64>,
+    pub p99_ci_high_ms: Option<f64>,
+    /// How many independent requests the sample behind the p99 is worth: slow ones cluster.
+    pub n_eff: Option<f64>,
     pub service_ms: Quantiles,
     /// Actual send minus intended start: what the generator added.
     pub lateness_ms: Quantiles,
@@ -99,6 +105,12 @@ fn row(history: &History, load: Option<&Name>, phase: &str, from: Offset, to: Of
         tally.served_by.iter().for_each(|(who, n)| *served_by.entry(who.clone()).or_default() += n);
     }
     let lateness = history.histogram(load, &[Outcome::Ok], Measure::Lateness, from, to);
+    let latency = history.histogram(load, TIMED, Measure::Response, from, to);
+    let p99 = statistics::quantile(&latency, 0.99, 1.0).and_then(|plain| {
+        let above = history.above_per_second(load, TIMED, Measure::Response, plain.value, from, to);
+        let clustering = statistics::overdispersion(above.values().copied());
+        Some((statistics::quantile(&latency, 0.99, clustering)?, latency.len() as f64 / clustering))
+    });
     let line = load.and_then(|load| history.started.loads.iter().find(|line| line.name == *load));
     LoadRow {
         name: load.map_or(ALL, Name::as_str).to_owned(),
@@ -113,7 +125,10 @@ fn row(history: &History, load: Option<&Name>, phase: &str, from: Offset, to: Of
         bytes_in: counts.bytes_in,
         bytes_out: counts.bytes_out,
         duration_s: to.since(from).as_secs_f64(),
-        latency_ms: Quantiles::of(&history.histogram(load, TIMED, Measure::Response, from, to)),
+        latency_ms: Quantiles::of(&latency),
+        p99_ci_low_ms: p99.map(|(interval, _)| interval.low as f64 / 1e3),
+        p99_ci_high_ms: p99.map(|(interval, _)| interval.high as f64 / 1e3),
+        n_eff: p99.map(|(_, worth)| (worth * 10.0).round() / 10.0),
         service_ms: Quantiles::of(&history.histogram(load, TIMED, Measure::Service, from, to)),
         late_sends: lateness.len() - lateness.count_between(0, 10_000),
         lateness_ms: Quantiles::of(&lateness),

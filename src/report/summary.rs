@@ -14,7 +14,7 @@ use crate::report::load::{self, ALL, LoadRow};
 use crate::report::scaling::{self, ScaleStep};
 use crate::report::second::{self, SecondRow};
 use crate::report::{numbers, words};
-use crate::verdict::{Certificate, Finding, Verdict};
+use crate::verdict::{self, Certificate, Finding, Verdict};
 
 /// The version of `run.json`; its keys only ever grow.
 pub const SCHEMA: &str = "squall.run.v1";
@@ -37,7 +37,7 @@ pub struct Report {
     pub target: String,
     pub workload: Option<ObjectRef>,
     pub autoscaler: Option<ObjectRef>,
-    /// The worst of the findings; but a run that did not end with exit code 0 is never a pass.
+    /// The worst of findings and certificate; and a run that did not end with exit code 0 is never a pass.
     pub verdict: Verdict,
     pub exit_code: u8,
     pub exit: ExitRow,
@@ -130,7 +130,7 @@ impl Report {
     /// Sums up a run. `certificate` is that of the whole run.
     pub fn of(history: &History, findings: &[Finding], certificate: Certificate, exit: ExitInfo) -> Report {
         let started = &history.started;
-        let worst = Verdict::worst(findings.iter().map(|finding| finding.verdict));
+        let overall = verdict::overall(findings, &certificate);
         let (completed, ended) = match &history.ended {
             Some(end) => (end.how == crate::recording::fact::Ending::Completed, words::ending(&end.how)),
             None => (false, "ended without a word: it was killed, or its disk was full".to_owned()),
@@ -148,7 +148,7 @@ impl Report {
             target: started.target.clone(),
             workload: started.workload.clone(),
             autoscaler: started.autoscaler.clone(),
-            verdict: if exit.exit == Exit::Pass { worst } else { worst.max(Verdict::Inconclusive) },
+            verdict: if exit.exit == Exit::Pass { overall } else { overall.max(Verdict::Inconclusive) },
             exit_code: exit.exit.code(),
             exit: ExitRow { code: exit.exit.code(), reason: words::clean(&exit.reason) },
             completed,
@@ -210,8 +210,8 @@ impl Report {
 }
 
 impl ExitInfo {
-    /// Ends with `exit`, and says why as far as `findings` are the reason.
-    pub fn of(exit: Exit, findings: &[Finding]) -> ExitInfo {
+    /// Ends with `exit`, and says why as far as findings and certificate are the reason.
+    pub fn of(exit: Exit, findings: &[Finding], certificate: &Certificate) -> ExitInfo {
         let named = |verdict: Verdict| -> Vec<&str> {
             findings.iter().filter(|finding| finding.verdict == verdict).map(|finding| finding.name.as_str()).collect()
         };
@@ -226,9 +226,12 @@ impl ExitInfo {
             (n, m) => format!("{n} of {all} failed: {}; {m} could not be decided", list(&failed)),
         };
         let worst = Verdict::worst(findings.iter().map(|finding| finding.verdict));
-        let reason = match exit {
-            exit if exit == Exit::of(worst) => reason,
-            exit => format!("{}; {reason}", exit.meaning()),
+        let reason = if exit == Exit::of(worst) {
+            reason
+        } else if let (Exit::Inconclusive, Some(first)) = (exit, certificate.reasons.first()) {
+            format!("{reason}, but the generator's certificate is not valid: {first}")
+        } else {
+            format!("{}; {reason}", exit.meaning())
         };
         ExitInfo { exit, reason }
     }

@@ -65,7 +65,6 @@ fn cells_of(report: &Report, row: &LoadRow) -> Vec<String> {
     let start_s = phase.or(report.phases.first()).map_or(0.0, |phase| phase.start_s);
     let rate = |n: u64| cells::number((row.duration_s > 0.0).then(|| n as f64 / row.duration_s));
     let (latency, service) = (&row.latency_ms, &row.service_ms);
-    let empty = String::new;
     vec![
         cells::text(&report.run_id),
         cells::text(&report.plan),
@@ -95,9 +94,9 @@ fn cells_of(report: &Report, row: &LoadRow) -> Vec<String> {
         cells::number(latency.p999),
         cells::number(latency.p9999),
         cells::number(latency.max),
-        empty(),
-        empty(),
-        empty(),
+        cells::number(row.p99_ci_low_ms),
+        cells::number(row.p99_ci_high_ms),
+        cells::number(row.n_eff),
         cells::plain(row.late_sends),
         cells::plain(row.unsent),
         cells::plain(row.intended),

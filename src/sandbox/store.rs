@@ -412,7 +412,7 @@ impl State {
             meta.insert("generation".into(), json!(1));
         }
         defaults::apply(resource, &mut object, true);
-        Ok(object)
+        Ok(ordered(object))
     }
 
     /// The one place where anything changes: next version, object, history.
@@ -489,6 +489,11 @@ impl WatchStream {
         }
     }
 
+    /// The version that this watch begins after, or is at by now.
+    pub fn begins_at(&self) -> u64 {
+        self.cursor
+    }
+
     /// The version up to which everything has been handed out: what a bookmark may say. `None` while there is more to hand out.
     pub fn caught_up(&mut self) -> Option<u64> {
         match self.pending.is_empty() && matches!(self.fetch(), Ok(false)) {
@@ -553,6 +558,23 @@ pub fn metadata(object: &mut Value) -> &mut Map<String, Value> {
 /// A time as Kubernetes objects carry it: whole seconds, UTC.
 pub fn seconds(time: jiff::Timestamp) -> String {
     jiff::Timestamp::from_second(time.as_second()).unwrap_or(time).to_string()
+}
+
+/// An object with its fields in the order that people read them in.
+fn ordered(mut object: Value) -> Value {
+    let Some(fields) = object.as_object_mut() else { return object };
+    let mut ordered = Map::new();
+    for first in ["kind", "apiVersion", "metadata"] {
+        if let Some(value) = fields.shift_remove(first) {
+            ordered.insert(first.to_owned(), value);
+        }
+    }
+    let status = fields.shift_remove("status");
+    ordered.append(fields);
+    if let Some(status) = status {
+        ordered.insert("status".to_owned(), status);
+    }
+    Value::Object(ordered)
 }
 
 fn address(resource: &'static Resource, ns: &str, name: &str) -> (String, String) {

@@ -126,7 +126,9 @@ impl Spec {
         let after = arrived.map(|step| step.from.since(window.from));
         let watched = window.to.since(window.from);
         let draft = match after {
-            Some(after) => draft.observed(after.as_secs_f64()),
+            Some(after) => {
+                draft.observed(after.as_secs_f64()).interval(after.saturating_sub(RESOLUTION).as_secs_f64(), after.as_secs_f64())
+            }
             None => draft,
         };
         let (verdict, said) = decide(after.map_or(Seen::NotWithin(watched), Seen::After), bound, RESOLUTION);
@@ -156,9 +158,11 @@ impl Spec {
             let crate::recording::fact::Fact::Condition { object, condition, status, reason, message } = &event.fact else {
                 continue;
             };
-            let telling = (condition == "ScalingActive" && status == "False")
-                || (condition == "AbleToScale" && status == "False")
-                || (condition == "ScalingLimited" && status == "True");
+            let telling = match condition.as_str() {
+                "ScalingActive" | "AbleToScale" => status == "False",
+                "ScalingLimited" => status == "True",
+                _ => false,
+            };
             if telling && crate::recording::history::same_object(object, &subject.object) {
                 notes.push(format!("the autoscaler said {condition}={status}, {reason}: {message} (event {})", event.n));
             }
@@ -181,7 +185,8 @@ impl Spec {
         }
         let turns = reversals(&seen, &load_changes(history, from, to));
         let found = turns.len() as f64;
-        let draft = draft.observed(found).evidence(turns.iter().filter_map(|turn| turn.n));
+        let draft =
+            draft.observed(found).evidence(turns.iter().filter_map(|turn| turn.n)).evidence(seen.iter().filter_map(|step| step.n));
         let path: Vec<String> = seen.iter().map(|step| format!("{}", step.value)).collect();
         let said = format!("{} without a change of the load ({})", count(turns.len() as u64, "reversal"), path.join(", "));
         if turns.len() as u64 > u64::from(most) {
@@ -280,6 +285,10 @@ impl Judge for Spec {
         needs
     }
 
+    fn objects(&self) -> Vec<ObjectRef> {
+        self.of.iter().cloned().collect()
+    }
+
     fn describe(&self) -> String {
         let of = self.of.as_ref().map_or("the autoscaler".to_owned(), ToString::to_string);
         let mut parts = Vec::new();
@@ -357,18 +366,19 @@ impl Direction {
     }
 }
 
-/// The steps that turn around without a change of the load in their direction. Each change of the load explains one turn.
+/// The steps that turn around without a change of the load in their direction. Each change of the load explains one stretch of steps in
+/// its direction, the first one included.
 fn reversals<'a>(seen: &'a [Step], loads: &[(Offset, Direction)]) -> Vec<&'a Step> {
     let mut loads: Vec<(Offset, Direction)> = loads.to_vec();
     let mut last: Option<Direction> = None;
     let mut turns = Vec::new();
     for pair in seen.windows(2) {
         let Some(direction) = Direction::of(pair[0].value, pair[1].value) else { continue };
-        if last.is_some_and(|last| last != direction) {
-            match loads.iter().position(|(t, load)| *load == direction && *t <= pair[1].from) {
-                Some(index) => _ = loads.remove(index),
-                None => turns.push(&pair[1]),
-            }
+        let known = loads.len();
+        loads.retain(|(t, load)| *load != direction || *t > pair[1].from);
+        let explained = loads.len() < known;
+        if last.is_some_and(|last| last != direction) && !explained {
+            turns.push(&pair[1]);
         }
         last = Some(direction);
     }

@@ -9,6 +9,8 @@ use crate::time::Offset;
 
 /// The most events that a finding points at.
 const EVIDENCE: usize = 20;
+/// How many tallies stand witness that there was nothing to point at.
+const WITNESSES: usize = 3;
 
 /// A finding in the making.
 #[derive(Clone, Debug)]
@@ -89,6 +91,10 @@ impl Draft {
     pub fn end(mut self, verdict: Verdict, reason: impl Into<String>) -> Finding {
         self.0.verdict = verdict;
         self.0.reason = reason.into();
+        // What was counted whole, like the replicas that a watch saw, is no sample: its interval is the value.
+        if self.0.ci_low.is_none() && self.0.ci_high.is_none() {
+            (self.0.ci_low, self.0.ci_high) = (self.0.observed, self.0.observed);
+        }
         self.0
     }
 
@@ -104,21 +110,26 @@ fn round(x: f64) -> f64 {
     if rounded == 0.0 { 0.0 } else { rounded }
 }
 
-/// The tally events of `[from, to)` by falling `weight`, those without any left out.
+/// The tally events of `[from, to)` by falling `weight`, those without any left out; where none has any, a few of those that show it.
 pub fn heaviest(history: &History, load: Option<&Name>, from: Offset, to: Offset, weight: impl Fn(&Tally) -> u64) -> Vec<u64> {
-    let mut events: Vec<(u64, u64)> = history
+    let tallies: Vec<(u64, &Tally)> = history
         .events
         .iter()
         .filter_map(|event| match &event.fact {
             Fact::Tally(tally)
                 if load.is_none_or(|load| *load == tally.load) && history.overlaps(&tally.phase, tally.second, from, to) =>
             {
-                Some((weight(tally), event.n))
+                Some((event.n, &**tally))
             }
             _ => None,
         })
-        .filter(|(weight, _)| *weight > 0)
         .collect();
-    events.sort_by_key(|(weight, n)| (std::cmp::Reverse(*weight), *n));
-    events.into_iter().map(|(_, n)| n).take(EVIDENCE).collect()
+    let heaviest = |weight: &dyn Fn(&Tally) -> u64, most: usize| {
+        let mut events: Vec<(u64, u64)> =
+            tallies.iter().map(|(n, tally)| (weight(tally), *n)).filter(|(weight, _)| *weight > 0).collect();
+        events.sort_by_key(|(weight, n)| (std::cmp::Reverse(*weight), *n));
+        events.into_iter().map(|(_, n)| n).take(most).collect::<Vec<u64>>()
+    };
+    let found = heaviest(&weight, EVIDENCE);
+    if found.is_empty() { heaviest(&|tally| tally.counts.ended(), WITNESSES) } else { found }
 }

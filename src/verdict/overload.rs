@@ -12,7 +12,7 @@ use super::draft::{Draft, heaviest};
 use super::moment::{Seen, decide};
 use super::ratio::Share;
 use super::recovery::Goodput;
-use super::statistics::{least_samples, mean, overdispersion, quantile};
+use super::statistics::{least_samples, mean, quantile};
 use super::window::Window;
 use super::within::Within;
 use super::words::{micros, percent, seconds, significant};
@@ -33,8 +33,13 @@ const GROWTH: f64 = 1.25;
 const GROWTH_FLOOR_US: f64 = 50_000.0;
 /// Answers per third of the window that a median needs.
 const ANSWERS_LEAST: u64 = 30;
+/// The outcomes of requests that were let in.
+const WAITED: [Outcome; 2] = [Outcome::Ok, Outcome::TimedOut];
 /// How long `recover_within: auto` allows.
 const AUTO: Duration = Duration::from_secs(30);
+
+/// Goodput is known per second.
+const RESOLUTION: Duration = Duration::from_secs(1);
 
 /// What must hold while more is asked for than there is capacity.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -42,6 +47,7 @@ const AUTO: Duration = Duration::from_secs(30);
 pub struct Spec {
     /// Goodput in the window is at least this share of the best goodput at or below capacity: of `capacity`, or of the best phase
     /// in which at most 1% of the requests went wrong. An answer is good when it meets `accepted_p99`, where that is given.
+    #[serde(default = "Spec::goodput_default")]
     pub goodput: Ratio,
     /// The rate that the service is known to take; the best phase at or below capacity tells it when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -92,6 +98,10 @@ enum Check {
 }
 
 impl Spec {
+    fn goodput_default() -> Ratio {
+        Ratio::from_fraction(0.9).expect("90 per cent is a share")
+    }
+
     fn abandoned_default() -> Ratio {
         Ratio::from_fraction(0.01).expect("one per cent is a share")
     }
@@ -179,7 +189,7 @@ impl Spec {
         let due: u64 = seconds.iter().map(|(_, due)| due).sum();
         let offered = due as f64 / seconds.len().max(1) as f64;
         let values: Vec<f64> = seconds.iter().map(|(good, _)| *good).collect();
-        let Some((value, low, high)) = mean(&values) else {
+        let Some((value, low, high)) = mean(&values).map(|(value, low, high)| (value, low.max(0.0), high)) else {
             return draft.inconclusive("the window holds no whole second");
         };
         let draft = draft
@@ -214,36 +224,45 @@ impl Spec {
         }
     }
 
-    /// Compares the median wait in the last third of the window with that in the middle one. A bounded queue is full long before; a
-    /// queue without a bound grows by (rho-1) t for ever (D/D/1 in overload), so its medians lie at 1/2 and 5/6 of the end.
+    /// Whether the median wait in the last third of the window lies above 1.25 times that of the middle one and 50 ms, which is the
+    /// question whether more than half of the last third's requests do. A bounded queue is full long before; a queue without a
+    /// bound grows by (rho-1) t for ever (D/D/1 in overload), so its medians lie at 1/2 and 5/6 of its end.
     fn queue(&self, draft: Draft, window: &Window, history: &History) -> Finding {
         let third = window.to.since(window.from) / 3;
+        let (second, last) = (window.from + third, window.from + third * 2);
+        let load = self.load.as_ref();
         let median = |from: Offset, to: Offset| {
-            let outcomes = [Outcome::Ok, Outcome::TimedOut];
-            let histogram = history.histogram(self.load.as_ref(), &outcomes, Measure::Response, from, to);
-            let plain = quantile(&histogram, 0.5, 1.0)?;
-            let above = history.above_per_second(self.load.as_ref(), &outcomes, Measure::Response, plain.value, from, to);
-            Some((quantile(&histogram, 0.5, overdispersion(above.values().copied()))?, histogram.len()))
+            let histogram = history.histogram(load, &WAITED, Measure::Response, from, to);
+            quantile(&histogram, 0.5, 1.0).map(|median| (median, histogram.len()))
         };
-        let (early, middle, late) = (
-            median(window.from, window.from + third),
-            median(window.from + third, window.from + third * 2),
-            median(window.from + third * 2, window.to),
-        );
-        let (Some((early, _)), Some((middle, n_middle)), Some((late, n_late))) = (early, middle, late) else {
+        let (Some((early, _)), Some((middle, n_middle)), Some((late, n_late))) =
+            (median(window.from, second), median(second, last), median(last, window.to))
+        else {
             return draft.inconclusive("a third of the window has no answers at all, so waiting cannot be followed through it");
         };
-        let allowed = |from: u64| GROWTH * from as f64 + GROWTH_FLOOR_US;
+        let allowed = (GROWTH * middle.value as f64 + GROWTH_FLOOR_US) as u64;
         let draft = draft
             .observed(late.value as f64 / 1e3)
             .interval(late.low as f64 / 1e3, late.high as f64 / 1e3)
-            .limit(allowed(middle.value) / 1e3)
+            .limit(allowed as f64 / 1e3)
             .limit_source("1.25 times the median of the window's middle third, and 50ms")
             .samples(n_middle + n_late)
-            .evidence(heaviest(history, self.load.as_ref(), window.from + third * 2, window.to, |tally| tally.counts.ended()));
+            .evidence(heaviest(history, load, last, window.to, |tally| tally.counts.ended()));
         if n_middle.min(n_late) < ANSWERS_LEAST {
             return draft
                 .inconclusive(format!("fewer than {ANSWERS_LEAST} answers in a third of the window are too few for a median"));
+        }
+        let given_up = history.counts(load, last, window.to);
+        if given_up.timed_out > given_up.ok {
+            // Cut off at the timeout, growth can no longer be seen; that it got there is enough.
+            return draft.end(
+                Verdict::Fail,
+                format!(
+                    "in the last third of the window {} requests waited until they timed out and {} were answered: the queue has no \
+                     bound in sight; bound it and refuse the rest",
+                    given_up.timed_out, given_up.ok
+                ),
+            );
         }
         let said = format!(
             "the median wait is {} in the first third of the window, {} in the second, {} in the last",
@@ -251,15 +270,16 @@ impl Spec {
             micros(middle.value),
             micros(late.value)
         );
-        if late.high as f64 <= allowed(middle.low) {
-            draft.end(Verdict::Pass, said)
-        } else if late.low as f64 > allowed(middle.high) {
-            draft.end(
+        let longer = history.above_per_second(load, &WAITED, Measure::Response, allowed, last, window.to);
+        match Share::of_process(longer.values().copied()).against(0.5) {
+            Verdict::Pass => draft.end(Verdict::Pass, said),
+            Verdict::Fail => draft.end(
                 Verdict::Fail,
                 format!("{said}: it keeps growing, the queue has no bound in sight; bound it and refuse the rest"),
-            )
-        } else {
-            draft.inconclusive(format!("{said}, too close to tell growth from noise: make the window longer"))
+            ),
+            Verdict::Inconclusive => {
+                draft.inconclusive(format!("{said}, too close to tell growth from noise: make the window longer"))
+            }
         }
     }
 
@@ -311,7 +331,7 @@ impl Spec {
             seconds.get(&tally.second).map_or(0, |(slow, _)| *slow)
         }));
         if share.n == 0 {
-            return draft.inconclusive("there were none in this window: the load never exceeded what the service takes");
+            return draft.inconclusive("there were none in this window, so nothing shows how long they take");
         }
         let counts = history.counts(load, window.from, window.to);
         let expected: u64 = outcomes.iter().map(|outcome| counts.of(*outcome)).sum();
@@ -347,7 +367,7 @@ impl Spec {
             |tally| tally.counts.rejected.saturating_sub(tally.retry_after),
         ));
         if rejected == 0 {
-            draft.inconclusive("nothing was refused in this window: the load never exceeded what the service takes")
+            draft.inconclusive("nothing was refused in this window, so nothing shows what refusals carry")
         } else if missing == 0 {
             draft.end(Verdict::Pass, format!("all {rejected} refusals carry Retry-After"))
         } else {
@@ -366,7 +386,11 @@ impl Spec {
         const HOLD: Duration = Duration::from_secs(3);
         let goodput = Goodput { load: self.load.as_ref(), within: self.accepted_p99 };
         let (_, end) = history.whole();
-        let draft = draft.limit(bound.as_secs_f64()).limit_source(source).window(window.to, (window.to + bound).min(end));
+        let draft = draft
+            .limit(bound.as_secs_f64())
+            .limit_source(source)
+            .window(window.to, (window.to + bound).min(end))
+            .evidence(heaviest(history, self.load.as_ref(), window.to, end, |tally| tally.counts.ended() - tally.counts.ok));
         let normal = match goodput.before(history, window.from) {
             Ok(normal) => normal,
             Err(why) => return draft.inconclusive(why),
@@ -375,18 +399,22 @@ impl Spec {
             return draft.inconclusive("no load comes after the overload, so nothing shows whether service recovers: add a phase");
         }
         let (back, again) = goodput.back(history, (window.to, window.to, end), normal, HOLD);
-        let mut draft = draft.samples(goodput.seconds(history, window.to, back.unwrap_or(end)).iter().map(|(_, _, due)| due).sum());
+        let until = back.map_or(end, |back| (back + HOLD).min(end));
+        let mut draft = draft.samples(goodput.seconds(history, window.to, until).iter().map(|(_, _, due)| due).sum());
         if let Some(second) = again {
             draft = draft.note(format!("goodput fell again in second {second}, for whatever reason"));
         }
         let seen = match back {
             Some(back) => {
-                draft = draft.observed(back.since(window.to).as_secs_f64());
+                let after = back.since(window.to);
+                draft = draft
+                    .observed(after.as_secs_f64())
+                    .interval(after.saturating_sub(RESOLUTION).as_secs_f64(), after.as_secs_f64());
                 Seen::After(back.since(window.to))
             }
             None => Seen::NotWithin(end.since(window.to).saturating_sub(HOLD)),
         };
-        let (verdict, said) = decide(seen, bound, Duration::from_secs(1));
+        let (verdict, said) = decide(seen, bound, RESOLUTION);
         draft.end(verdict, format!("95% of the goodput before the overload ({}) {said}", percent(normal)))
     }
 }
@@ -403,8 +431,11 @@ impl Judge for Spec {
                     .collect();
             }
         };
-        let limit = self.latency_limit().map(Span::duration);
+        let limit = self.accepted_p99.map(Span::duration);
         let blame = Certificate::over(history, window.from, window.to, limit).blame();
+        // Refusals are fast: only the check that measures them asks for a generator that is as exact.
+        let blame_refusals =
+            self.rejected_p99.and_then(|limit| Certificate::over(history, window.from, window.to, Some(limit.duration())).blame());
         // What the window is compared with, and what comes after it, must be sound as well.
         let (first, last) = history.whole();
         let blame_around = Certificate::over(history, first, last, limit).blame();
@@ -416,15 +447,16 @@ impl Judge for Spec {
                     Check::Goodput => self.goodput(draft, &window, history),
                     Check::Queue => self.queue(draft, &window, history),
                     Check::Abandoned => self.abandoned(draft, &window, history),
-                    Check::AcceptedP99(limit) => self.p99(draft, limit, &[Outcome::Ok, Outcome::TimedOut], &window, history),
+                    Check::AcceptedP99(limit) => self.p99(draft, limit, &WAITED, &window, history),
                     Check::RejectedP99(limit) => self.p99(draft, limit, &[Outcome::Rejected], &window, history),
                     Check::RetryAfter => self.retry_after(draft, &window, history),
                     Check::Recover(within) => self.recover(draft, within, &window, history),
-                    Check::Amplification(most) => amplification::judge(draft, most, &window, history, None),
+                    Check::Amplification(most) => amplification::judge(draft, most, &window, history),
                 };
                 let blame = match check {
                     Check::Goodput if self.capacity.is_none() => &blame_around,
                     Check::Recover(_) => &blame_around,
+                    Check::RejectedP99(_) => &blame_refusals,
                     _ => &blame,
                 };
                 match blame {
@@ -472,6 +504,6 @@ impl Judge for Spec {
     }
 
     fn latency_limit(&self) -> Option<Span> {
-        self.accepted_p99.into_iter().chain(self.rejected_p99).min()
+        self.accepted_p99
     }
 }

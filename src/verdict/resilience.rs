@@ -167,8 +167,12 @@ impl Spec {
             share.words()
         );
         match share.against(budget.fraction()) {
+            Verdict::Pass => draft.end(Verdict::Pass, format!("{said}, {budget} allowed")),
+            Verdict::Fail => {
+                let remark = amplification::remark(window, history).map(|remark| format!("; {remark}")).unwrap_or_default();
+                draft.end(Verdict::Fail, format!("{said}, {budget} allowed{remark}"))
+            }
             Verdict::Inconclusive => draft.inconclusive(format!("{said}, {budget} allowed: {}", share.way_out(budget.fraction()))),
-            verdict => draft.end(verdict, format!("{said}, {budget} allowed")),
         }
     }
 
@@ -193,8 +197,8 @@ impl Spec {
             .seconds(history, course.injected, back.unwrap_or(end).max(course.injected + RESOLUTION))
             .into_iter()
             .min_by(|a, b| (a.1 as f64 / a.2 as f64).total_cmp(&(b.1 as f64 / b.2 as f64)));
-        let mut draft =
-            draft.samples(goodput.seconds(history, course.start, back.unwrap_or(end)).iter().map(|(_, _, due)| due).sum());
+        let until = back.map_or(end, |back| (back + self.hold.duration()).min(end));
+        let mut draft = draft.samples(goodput.seconds(history, course.start, until).iter().map(|(_, _, due)| due).sum());
         if let Some((second, good, due)) = lowest {
             let at = Offset::from_nanos(second.saturating_mul(1_000_000_000));
             draft = draft
@@ -210,7 +214,10 @@ impl Spec {
         let seen = match back {
             Some(back) => {
                 let after = back.since(course.start);
-                draft = draft.observed(after.as_secs_f64());
+                // It came somewhere in the second before it was seen.
+                draft = draft
+                    .observed(after.as_secs_f64())
+                    .interval(after.saturating_sub(RESOLUTION).as_secs_f64(), after.as_secs_f64());
                 Seen::After(after)
             }
             None => Seen::NotWithin(watched),
@@ -219,7 +226,13 @@ impl Spec {
             draft = draft.note(format!("goodput fell again in second {second}, for whatever reason"));
         }
         let (verdict, said) = decide(seen, course.bound, RESOLUTION);
-        draft.end(verdict, format!("95% of the goodput before the fault {said}"))
+        let said = format!("95% of the goodput before the fault {said}");
+        // A fault that is over and a service that is not back: something sustains it, and retries are what usually does.
+        let after = Window { from: course.start, to: back.unwrap_or(end) };
+        match amplification::remark(&after, history).filter(|_| verdict == Verdict::Fail) {
+            Some(remark) => draft.end(verdict, format!("{said}; {remark}")),
+            None => draft.end(verdict, said),
+        }
     }
 }
 
@@ -251,14 +264,17 @@ impl Judge for Spec {
             .filter(|other| other.stretch().is_some_and(|(from, to)| from < cost.to && to.is_none_or(|to| to > cost.from)))
             .map(|other| format!("fault {} was active in this window too: its cost is counted here", other.name))
             .collect();
+        let lingers = course.fault.healed.is_none().then(|| {
+            format!("fault {} was never proven healed{}: it may be active still", course.fault.name, course.fault.why_not())
+        });
         drafts
             .into_iter()
             .map(|(check, draft)| {
-                let draft = draft.notes(&others);
+                let draft = draft.notes(&others).notes(lingers.as_slice());
                 let finding = match check {
                     Check::Failed(budget) => self.failed(budget, draft, &course, history),
                     Check::Recover => self.recover(draft, &course, history),
-                    Check::Amplification(most) => amplification::judge(draft.window(cost.from, cost.to), most, cost, history, None),
+                    Check::Amplification(most) => amplification::judge(draft.window(cost.from, cost.to), most, cost, history),
                 };
                 match &blame {
                     Some(blame) => Finding { verdict: Verdict::Inconclusive, reason: blame.clone(), ..finding },

@@ -233,6 +233,12 @@ impl Judge for Spec {
             None => seen.iter().filter_map(|step| step.n).collect(),
         };
         let mut draft = draft.observed(value).samples(seen.len() as u64);
+        if let (Aggregate::Mean, Ok(Source::Client(..))) = (self.aggregate, self.source()) {
+            let values: Vec<f64> = seen.iter().map(|step| step.value).collect();
+            if let Some((_, low, high)) = super::statistics::mean(&values) {
+                draft = draft.interval(low, high);
+            }
+        }
         if let Some(limit) = self.nearest_limit(Some(value)) {
             draft = draft.limit(limit);
         }
@@ -288,6 +294,13 @@ impl Judge for Spec {
             needs.push(never("`tolerate` goes with `max` and `at_most`, or with `min` and `at_least`"));
         }
         needs
+    }
+
+    fn objects(&self) -> Vec<ObjectRef> {
+        match self.source() {
+            Ok(Source::Object(object, _)) => vec![object],
+            _ => Vec::new(),
+        }
     }
 
     fn describe(&self) -> String {

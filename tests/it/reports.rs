@@ -10,8 +10,8 @@ use hdrhistogram::Histogram;
 use quick_junit::TestCaseStatus;
 use serde_json::Value;
 
-use squall::catalog;
 use squall::exit::Exit;
+use squall::kinds::Kind;
 use squall::names::{Name, ObjectRef};
 use squall::recording::fact::{
     AutoscalerSpec, Counts, Ending, Event, Fact, FaultLine, FaultStep, Gap, GeneratorSample, LoadLine, PhaseSpan, PodSeen, Reading,
@@ -22,7 +22,7 @@ use squall::recording::{History, Outcome};
 use squall::report::{self, ExitInfo, FORMATS, Format, Place, Report};
 use squall::time::Offset;
 use squall::verdict::certificate::{Certificate, Lateness};
-use squall::verdict::{Finding, Verdict};
+use squall::verdict::{Claim, Finding, Over, Verdict};
 
 const PLAN: &str = "\
 plan: burst-scales-out
@@ -301,7 +301,7 @@ fn findings(history: &History) -> Vec<Finding> {
             observed: Some(455.7),
             limit: Some(300.0),
             unit: "ms".into(),
-            ci_low: Some(401.9),
+            ci_low: Some(402.9),
             ci_high: Some(455.7),
             n: 250,
             evidence: vec![slow],
@@ -375,7 +375,7 @@ fn certificate() -> Certificate {
 fn sample_report() -> Report {
     let history = sample();
     let findings = findings(&history);
-    Report::of(&history, &findings, certificate(), ExitInfo::of(Exit::Fail, &findings)).at(Place {
+    Report::of(&history, &findings, certificate(), ExitInfo::of(Exit::Fail, &findings, &certificate())).at(Place {
         plan_file: Some("plans/burst-scales-out.yaml".into()),
         plan_source: Some(PLAN.into()),
         folder: Some("reports/sample".into()),
@@ -581,7 +581,7 @@ fn hostile() -> Report {
         finding.notes = vec![nasty.into()];
         finding.line = 999_999;
     }
-    Report::of(&history, &findings, certificate(), ExitInfo::of(Exit::CleanupNotProven, &findings)).at(Place {
+    Report::of(&history, &findings, certificate(), ExitInfo::of(Exit::CleanupNotProven, &findings, &certificate())).at(Place {
         plan_file: Some("plans/it's a plan.yaml".into()),
         plan_source: Some(nasty.into()),
         folder: Some(format!("reports/{long}")),
@@ -622,13 +622,46 @@ fn the_page_fits_eighty_columns_and_needs_no_colour() {
     }
 }
 
+/// The verdict counts and the tables count; both must look at the same requests in the same way.
+#[test]
+fn a_finding_and_the_table_give_the_same_percentile_and_interval() {
+    let slo = squall::verdict::Spec::read("slo", serde_json::json!({"p99": "300ms", "available": "99%"}))
+        .expect("a kind")
+        .expect("a spec");
+    let history = sample();
+    for phase in ["baseline", "burst", "recovery"] {
+        let claim = Claim { name: name("x"), over: Over::Phase(name(phase)), spec: slo.clone(), line: 1 };
+        let findings = squall::verdict::judge(&[claim], &history);
+        let report = Report::of(&history, &findings, certificate(), ExitInfo::of(Exit::Fail, &findings, &certificate()));
+        let row = report.load.iter().find(|row| row.phase == phase).expect("a row per phase");
+        let p99 = findings.iter().find(|finding| finding.name == "x.p99").expect("the check");
+        assert_eq!((p99.observed, p99.ci_low, p99.ci_high), (row.latency_ms.p99, row.p99_ci_low_ms, row.p99_ci_high_ms), "{phase}");
+        let available = findings.iter().find(|finding| finding.name == "x.available").expect("the check");
+        assert_eq!(available.n, row.sent, "{phase}");
+    }
+}
+
+/// All checks passed on numbers that may not be used: the report says so and is no pass.
+#[test]
+fn an_invalid_certificate_is_the_reason_of_the_verdict_and_an_error_in_junit() {
+    let mut findings = findings(&sample());
+    findings.retain(|finding| finding.verdict == Verdict::Pass);
+    let bad = Certificate { valid: false, reasons: vec!["the generator stood still".into()], ..certificate() };
+    let report = Report::of(&sample(), &findings, bad.clone(), ExitInfo::of(Exit::Inconclusive, &findings, &bad));
+    assert_eq!(report.verdict, Verdict::Inconclusive);
+    let terminal = text(&report, "terminal").replace("\n      ", " ");
+    assert!(terminal.contains("certificate is not valid: the generator stood still"), "{terminal}");
+    let xml = quick_junit::Report::deserialize_from_str(&text(&report, "junit")).expect("JUnit");
+    assert_eq!((xml.errors, xml.failures), (1, 0));
+}
+
 /// A run that was killed before anything happened still has every report, and none of them says that it passed.
 #[test]
 fn a_run_in_which_nothing_happened_renders_and_never_passes() {
     for phases in [started().phases, Vec::new()] {
         let mut run = Sample::default();
         run.fact(-1.0, Fact::RunStarted(Box::new(RunStarted { phases, loads: Vec::new(), faults: Vec::new(), ..started() })));
-        let report = Report::of(&run.history(), &[], certificate(), ExitInfo::of(Exit::NothingRan, &[]));
+        let report = Report::of(&run.history(), &[], certificate(), ExitInfo::of(Exit::NothingRan, &[], &certificate()));
         for format in FORMATS {
             assert!(!bytes(&report, format).is_empty(), "{}", format.name);
         }
@@ -643,7 +676,7 @@ fn a_run_in_which_nothing_happened_renders_and_never_passes() {
 fn an_interrupted_run_is_no_pass_even_when_every_check_passed() {
     let mut findings = findings(&sample());
     findings.retain(|finding| finding.verdict == Verdict::Pass);
-    let verdict = |exit| Report::of(&sample(), &findings, certificate(), ExitInfo::of(exit, &findings)).verdict;
+    let verdict = |exit| Report::of(&sample(), &findings, certificate(), ExitInfo::of(exit, &findings, &certificate())).verdict;
     assert_eq!(verdict(Exit::Pass), Verdict::Pass);
     assert_eq!(verdict(Exit::Interrupted), Verdict::Inconclusive);
     assert_eq!(verdict(Exit::CleanupNotProven), Verdict::Inconclusive);
@@ -664,18 +697,4 @@ fn a_report_that_cannot_be_written_names_itself_and_what_was_saved() {
     let saved = report::write(&sample_report(), folder.path(), &formats).expect("now it can");
     assert_eq!(saved.len(), FORMATS.len());
     assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), FORMATS.len(), "nothing is left beside the reports");
-}
-
-/// The README's tables stand between `<!-- table: NAME -->` and `<!-- end -->` and are made from the tables in the sources.
-#[test]
-fn the_readme_lists_what_is_registered() {
-    let file = root().join("README.md");
-    let mut readme = fs::read_to_string(&file).expect("a README");
-    for section in catalog::sections() {
-        let start = format!("<!-- table: {} -->\n", section.name);
-        let Some(from) = readme.find(&start).map(|at| at + start.len()) else { panic!("README.md has no `{}`", start.trim()) };
-        let to = from + readme[from..].find("<!-- end -->").expect("a table in the README ends");
-        readme.replace_range(from..to, &catalog::markdown(&section));
-    }
-    golden(&file, readme.as_bytes());
 }

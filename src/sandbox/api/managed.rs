@@ -195,11 +195,15 @@ fn printed(path: &[String]) -> String {
 }
 
 /// The parts of an object that are nobody's field.
-fn owned_part(object: &Value) -> Value {
+fn owned_part(object: &Value, manager: &Manager) -> Value {
     let mut owned = object.clone();
     if let Some(object) = owned.as_object_mut() {
         object.shift_remove("apiVersion");
         object.shift_remove("kind");
+        // What the server writes into the status by itself belongs to nobody.
+        if manager.subresource != "status" {
+            object.shift_remove("status");
+        }
     }
     let meta = metadata(&mut owned);
     meta.retain(|key, _| matches!(key.as_str(), "labels" | "annotations" | "finalizers" | "ownerReferences" | "generateName"));
@@ -244,8 +248,8 @@ pub fn book_update(resource: &'static Resource, before: &Value, after: &mut Valu
     let cleared = after["metadata"].get("managedFields").and_then(Value::as_array).is_some_and(Vec::is_empty);
     let old = if cleared { vec![] } else { entries(before) };
     let shape = Shape::Struct(resource.kind);
-    let changed = FieldSet::changed(&shape, &owned_part(before), &owned_part(after));
-    let gone = FieldSet::changed(&shape, &owned_part(after), &owned_part(before));
+    let changed = FieldSet::changed(&shape, &owned_part(before, manager), &owned_part(after, manager));
+    let gone = FieldSet::changed(&shape, &owned_part(after, manager), &owned_part(before, manager));
     if changed.0.is_empty() && gone.0.is_empty() {
         return set_entries(after, old);
     }
@@ -260,7 +264,7 @@ pub fn book_update(resource: &'static Resource, before: &Value, after: &mut Valu
         }
         let theirs = fields.clone();
         fields.subtract(&changed);
-        fields.subtract(&removed_only(&gone, &shape, &owned_part(after)));
+        fields.subtract(&removed_only(&gone, &shape, &owned_part(after, manager)));
         if fields == theirs {
             kept.push(old);
         } else if !fields.0.is_empty() {
@@ -290,7 +294,7 @@ fn removed_only(set: &FieldSet, shape: &Shape, after: &Value) -> FieldSet {
 /// `live` after `manager` applied `wanted`. Without `force`, fields that others own with another value are a conflict.
 pub fn apply(resource: &'static Resource, live: &Value, wanted: &Value, manager: &Manager, force: bool) -> Result<Value, Failure> {
     let shape = Shape::Struct(resource.kind);
-    let said = owned_part(wanted);
+    let said = owned_part(wanted, manager);
     let set = FieldSet::of(&shape, &said);
     let mine = |entry: &Value| is_of(entry, manager, "Apply");
 

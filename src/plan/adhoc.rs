@@ -1,0 +1,219 @@
+//! `squall load URL`: a plan that nobody wrote down, written down. The text is built first and then read like any other, so what is
+//! recorded is a plan that can be run, judged and grown by hand.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+
+use super::problem::{Problem, Problems};
+use super::target::TargetUrl;
+use super::{Arrivals, PhaseRate, Plan};
+use crate::units::{Ratio, Span};
+
+/// What the command line of `squall load` says.
+#[derive(Clone, Debug)]
+pub struct Adhoc {
+    /// With its path and query.
+    pub url: String,
+    pub rate: PhaseRate,
+    pub length: Span,
+    pub arrivals: Arrivals,
+    /// In any case.
+    pub method: String,
+    /// `name: value`, as written.
+    pub headers: Vec<String>,
+    pub body: Option<String>,
+    pub timeout: Option<Span>,
+    pub connections: Option<u32>,
+    pub p99: Option<Span>,
+    pub available: Option<Ratio>,
+    pub insecure: bool,
+    pub seed: Option<u64>,
+}
+
+impl Adhoc {
+    /// `rate` for `length` with everything else as a plan would have it.
+    pub fn new(url: &str, rate: PhaseRate, length: Span) -> Adhoc {
+        Adhoc {
+            url: url.to_owned(),
+            rate,
+            length,
+            arrivals: Arrivals::default(),
+            method: "GET".into(),
+            headers: Vec::new(),
+            body: None,
+            timeout: None,
+            connections: None,
+            p99: None,
+            available: None,
+            insecure: false,
+            seed: None,
+        }
+    }
+}
+
+/// Words in a header's name whose value is a secret: it is kept out of the text, as if it came from the environment.
+const SECRET: [&str; 7] = ["auth", "cookie", "token", "secret", "password", "key", "session"];
+
+impl Plan {
+    /// The plan of `squall load`. Values of headers that look like secrets (`authorization`, `cookie`, ...) stand in its source as
+    /// `${HEADER_...}`, so that no recording holds them; `${NAME}` in a header or body reads the environment, as in any plan.
+    pub fn adhoc(adhoc: &Adhoc, env: &dyn Fn(&str) -> Option<String>) -> Result<Plan, Problems> {
+        let wrong = |problem: Problem| Problems::new("the command line", "", vec![problem]);
+        let (target, path) = split(&adhoc.url).map_err(|message| wrong(Problem::nowhere(message)))?;
+        const METHODS: [&str; 7] = ["get", "post", "put", "delete", "patch", "head", "options"];
+        let method = adhoc.method.to_lowercase();
+        if !METHODS.contains(&method.as_str()) {
+            let help = super::problem::proposal(&method, METHODS);
+            return Err(wrong(Problem::nowhere(format!("`{}` is no method that is sent here", adhoc.method)).maybe_help(help)));
+        }
+        let mut hidden: BTreeMap<String, String> = BTreeMap::new();
+        let mut headers: Vec<(String, String)> = Vec::new();
+        for header in &adhoc.headers {
+            let Some((name, value)) = header.split_once(':') else {
+                return Err(wrong(Problem::nowhere("a header has no colon").help("write -H 'name: value'")));
+            };
+            let (name, value) = (name.trim(), value.trim());
+            if headers.iter().any(|(known, _)| known == name) {
+                return Err(wrong(Problem::nowhere(format!("the header `{name}` is given twice"))));
+            }
+            let looks_secret = SECRET.iter().any(|word| name.to_lowercase().contains(word));
+            if looks_secret && !value.contains("${") && !value.is_empty() {
+                let variable = format!("HEADER_{}", name.to_uppercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
+                headers.push((name.to_owned(), format!("${{{variable}}}")));
+                hidden.insert(variable, value.to_owned());
+            } else {
+                headers.push((name.to_owned(), value.to_owned()));
+            }
+        }
+        let text = written(adhoc, &target, &method, &path, &headers);
+        let env = |name: &str| hidden.get(name).cloned().or_else(|| env(name));
+        Plan::read_text("the command line", &text, Path::new(""), &[], &env)
+    }
+}
+
+/// `http://host:1/a/b?c` -> `http://host:1` and `/a/b?c`.
+fn split(url: &str) -> Result<(String, String), String> {
+    let after = url.find("://").map_or(0, |at| at + 3);
+    let at = url[after..].find(['/', '?', '#']).map_or(url.len(), |at| after + at);
+    let (target, path) = url.split_at(at);
+    target.parse::<TargetUrl>()?;
+    let path = path.split('#').next().unwrap_or_default();
+    Ok((target.to_owned(), if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }))
+}
+
+fn written(adhoc: &Adhoc, target: &str, method: &str, path: &str, headers: &[(String, String)]) -> String {
+    // JSON's strings are YAML's double-quoted ones.
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let mut out = String::new();
+    let mut line = |text: String| {
+        let _ = writeln!(out, "{text}");
+    };
+    line("# Written by `squall load`.".into());
+    line("plan: adhoc".into());
+    line(format!("claim: {}", quoted(&format!("{} for {} at {target}{path} are answered.", adhoc.rate, adhoc.length))));
+    if let Some(seed) = adhoc.seed {
+        line(format!("seed: {seed}"));
+    }
+    line("cluster: none".into());
+    let insecure = if adhoc.insecure { ", insecure: true" } else { "" };
+    line(format!("target: {{url: {}{insecure}}}", quoted(target)));
+    line(format!("phases:\n  - {{name: steady, for: {}}}", adhoc.length));
+    line("load:\n  - name: requests".into());
+    line(format!(
+        "    arrivals: {}",
+        serde_json::to_value(adhoc.arrivals).ok().as_ref().and_then(|word| word.as_str()).unwrap_or("constant")
+    ));
+    line(format!("    rate: {}", adhoc.rate));
+    if let Some(connections) = adhoc.connections {
+        line(format!("    connections: {connections}"));
+    }
+    line(format!("    request:\n      {method}: {}", quoted(path)));
+    if !headers.is_empty() {
+        line("      headers:".into());
+        for (name, value) in headers {
+            line(format!("        {}: {}", quoted(name), quoted(value)));
+        }
+    }
+    if let Some(body) = &adhoc.body {
+        line(format!("      body: {}", quoted(body)));
+    }
+    if let Some(timeout) = adhoc.timeout {
+        line(format!("      timeout: {timeout}"));
+    }
+    let objectives: Vec<String> = [adhoc.available.map(|a| format!("available: {a}")), adhoc.p99.map(|p| format!("p99: {p}"))]
+        .into_iter()
+        .flatten()
+        .collect();
+    if !objectives.is_empty() {
+        line(format!("assert:\n  - {{name: answers, slo: {{{}}}}}", objectives.join(", ")));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn adhoc(url: &str) -> Adhoc {
+        Adhoc::new(url, "100/s".parse().unwrap(), Span::from_secs(10))
+    }
+
+    fn none(_: &str) -> Option<String> {
+        None
+    }
+
+    #[test]
+    fn a_command_line_becomes_a_plan_that_reads_back() {
+        let mut said = adhoc("http://127.0.0.1:8080/a/b?c=d");
+        said.rate = "10/s -> 500/s".parse().unwrap();
+        said.arrivals = Arrivals::Poisson;
+        said.method = "POST".into();
+        said.headers = vec!["x-a: b: \"c\"".into(), "Authorization: Bearer hunter2".into(), "x-dollar: $5 ${not".into()];
+        said.headers.pop();
+        said.body = Some("{\"a\": \"b\\n\"}\n# no comment".into());
+        said.timeout = Some(Span::from_secs(2));
+        said.p99 = Some(Span::from_millis(300));
+        said.available = "99%".parse().ok();
+        said.seed = Some(7);
+        let plan = Plan::adhoc(&said, &none).unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(plan.target.url, "http://127.0.0.1:8080");
+        let request = &plan.loads[0].request;
+        assert_eq!((request.method.as_str(), request.path.as_str()), ("POST", "/a/b?c=d"));
+        assert_eq!(request.headers[0], ("x-a".to_owned(), "b: \"c\"".to_owned()));
+        assert_eq!(request.headers[1].1, "Bearer hunter2");
+        assert_eq!(request.body, said.body.as_deref().unwrap_or_default().as_bytes());
+        assert_eq!(plan.claims.len(), 1);
+        assert_eq!(plan.seed, Some(7));
+        assert!(!plan.source.contains("hunter2"), "{}", plan.source);
+        let again = Plan::read_recorded(&plan.source, &plan.params).unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(again.claims, plan.claims);
+        assert_eq!(again.loads[0].rate, plan.loads[0].rate);
+    }
+
+    #[test]
+    fn a_bare_host_is_asked_for_its_root() {
+        let plan = Plan::adhoc(&adhoc("http://127.0.0.1:8080"), &none).unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(plan.loads[0].request.path, "/");
+        assert!(plan.claims.is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_refused_with_the_way_out() {
+        for (change, says) in [
+            (Box::new(|a: &mut Adhoc| a.url = "127.0.0.1".into()) as Box<dyn Fn(&mut Adhoc)>, "write http://127.0.0.1"),
+            (Box::new(|a: &mut Adhoc| a.method = "GTE".into()), "did you mean `get`?"),
+            (Box::new(|a: &mut Adhoc| a.headers = vec!["nonsense".into()]), "-H 'name: value'"),
+            (Box::new(|a: &mut Adhoc| a.headers = vec!["a: b".into(), "a: c".into()]), "given twice"),
+            (Box::new(|a: &mut Adhoc| a.length = Span::default()), "takes no time"),
+            (Box::new(|a: &mut Adhoc| a.p99 = Some(Span::from_millis(1))), ""),
+        ] {
+            let mut said = adhoc("http://127.0.0.1:8080/");
+            change(&mut said);
+            match Plan::adhoc(&said, &none) {
+                Ok(_) => assert!(says.is_empty(), "{says}"),
+                Err(problems) => assert!(problems.to_string().contains(says), "{problems}"),
+            }
+        }
+    }
+}

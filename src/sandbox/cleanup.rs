@@ -1,0 +1,214 @@
+//! What a sandbox leaves behind when it is killed, and how that is found and removed: processes by the mark in their environment, folders
+//! by the holder they name. Only what belongs to a sandbox whose holder is dead is ever touched.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+
+use crate::time::wall_now;
+
+/// The variable that every process of a sandbox carries.
+pub const MARK: &str = "SQUALL_SANDBOX";
+const PREFIX: &str = "squall-sandbox-";
+const CARD: &str = "sandbox.json";
+/// How long a killed process may take to be gone.
+const DEATH_MAX: Duration = Duration::from_secs(5);
+
+/// Which sandboxes to look at.
+#[derive(Clone, Debug)]
+pub enum Scope {
+    All,
+    /// The one of that id.
+    One(String),
+}
+
+/// What was found of one dead sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Remains {
+    pub id: String,
+    /// Its processes, by id, all killed now.
+    pub killed: Vec<u32>,
+    /// Those that would not go, or are not ours to end.
+    pub left: Vec<u32>,
+    /// Its folder, if it was still there. It is gone now.
+    pub folder: Option<PathBuf>,
+}
+
+/// Who holds a sandbox: written into its folder, so that others can tell whether it lives.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Card {
+    id: String,
+    name: String,
+    pid: u32,
+    /// In clock ticks since boot, which tells a process from a later one with its id.
+    started: u64,
+}
+
+/// Ends and removes what dead sandboxes left. Sandboxes whose holder lives are not touched and not reported.
+pub fn sweep(scope: &Scope) -> Vec<Remains> {
+    let mut ids: BTreeSet<String> = BTreeSet::new();
+    let marked = marked_processes();
+    match scope {
+        Scope::One(id) => drop(ids.insert(id.clone())),
+        Scope::All => {
+            ids.extend(marked.iter().map(|(id, _)| id.clone()));
+            let entries = fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
+            ids.extend(entries.filter_map(|e| Some(e.file_name().to_str()?.strip_prefix(PREFIX)?.to_owned())));
+        }
+    }
+    let dead = ids.into_iter().filter(|id| !is_held(id));
+    let remains = dead.map(|id| {
+        let own = marked.iter().filter(|(of, _)| *of == id).map(|(_, process)| *process);
+        let (killed, left): (Vec<_>, Vec<_>) = own.map(|process| (process.pid, end(process, &id))).partition(|(_, gone)| *gone);
+        let pids = |list: Vec<(u32, bool)>| list.into_iter().map(|(pid, _)| pid).collect();
+        let dir = folder(&id);
+        let was_there = dir.is_dir();
+        if was_there {
+            remove_dir(&dir);
+        }
+        Remains { id, killed: pids(killed), left: pids(left), folder: was_there.then_some(dir) }
+    });
+    remains.filter(|r| !r.killed.is_empty() || !r.left.is_empty() || r.folder.is_some()).collect()
+}
+
+/// The ids of sandboxes whose holder lives, with the holder's pid.
+pub fn living() -> Vec<(String, u32)> {
+    let entries = fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
+    let ids = entries.filter_map(|e| Some(e.file_name().to_str()?.strip_prefix(PREFIX)?.to_owned()));
+    ids.filter_map(|id| card(&id).filter(holds).map(|card| (id, card.pid))).collect()
+}
+
+/// A new sandbox's id: its block, its holder and the time, so that none comes twice.
+pub(super) fn new_id(api: Ipv4Addr) -> String {
+    format!("{:02x}{:x}{:x}", api.octets()[1], std::process::id(), wall_now().as_millisecond())
+}
+
+/// Makes the folder of a sandbox, for its owner only, with the card in it.
+pub(super) fn make_dir(id: &str, name: &str) -> anyhow::Result<PathBuf> {
+    let dir = folder(id);
+    fs::DirBuilder::new()
+        .mode(0o700)
+        .create(&dir)
+        .with_context(|| format!("failed to make the sandbox's folder {}", dir.display()))?;
+    let pid = std::process::id();
+    let card = Card { id: id.into(), name: name.into(), pid, started: start_of(pid).unwrap_or_default() };
+    let text = serde_json::to_string(&card).context("failed to describe the sandbox")?;
+    fs::write(dir.join(CARD), text).with_context(|| format!("failed to write {}", dir.join(CARD).display()))?;
+    Ok(dir)
+}
+
+pub(super) fn remove_dir(dir: &Path) {
+    if let Err(error) = fs::remove_dir_all(dir)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!("failed to remove {}: {error}", dir.display());
+    }
+}
+
+fn folder(id: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("{PREFIX}{id}"))
+}
+
+fn card(id: &str) -> Option<Card> {
+    serde_json::from_str(&fs::read_to_string(folder(id).join(CARD)).ok()?).ok()
+}
+
+fn is_held(id: &str) -> bool {
+    match card(id) {
+        Some(card) => holds(&card),
+        // A folder without a card is one that is being made or removed; the id says by whom.
+        None => folder(id).is_dir() && living_pid_in(id),
+    }
+}
+
+/// Whether the process that a card names lives and is the one that wrote it.
+fn holds(card: &Card) -> bool {
+    start_of(card.pid) == Some(card.started)
+}
+
+/// Ids hold their holder's pid in hexadecimal between the block (two digits) and the time (eleven).
+fn living_pid_in(id: &str) -> bool {
+    let pid = id.get(2..id.len().saturating_sub(11)).and_then(|pid| u32::from_str_radix(pid, 16).ok());
+    pid.is_some_and(|pid| start_of(pid).is_some())
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    pid: u32,
+    started: u64,
+}
+
+/// Every process of this user that carries a sandbox's mark.
+fn marked_processes() -> Vec<(String, Found)> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| *pid != std::process::id())
+        .filter_map(|pid| Some((mark_of(pid)?, Found { pid, started: start_of(pid)? })))
+        .collect()
+}
+
+/// The mark in a process's environment; `None` as well when it is not ours to read.
+fn mark_of(pid: u32) -> Option<String> {
+    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let value = environment.split(|b| *b == 0).find_map(|variable| variable.strip_prefix(MARK.as_bytes())?.strip_prefix(b"="))?;
+    Some(String::from_utf8_lossy(value).into_owned()).filter(|id| !id.is_empty())
+}
+
+/// When a process started, in ticks since boot; `None` when there is none, or only its remains.
+fn start_of(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat[stat.rfind(')')? + 1..].split_whitespace();
+    // Fields 3 and 22 of proc_pid_stat(5).
+    let state = fields.next()?;
+    let started = fields.nth(18)?.parse().ok()?;
+    (!matches!(state, "Z" | "X")).then_some(started)
+}
+
+/// Kills a process and waits until it is gone; whether it is.
+fn end(process: Found, id: &str) -> bool {
+    let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) else { return false };
+    let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else { return true };
+    // subtle: checked after the handle was taken. The handle is of whoever has the id now, and this says that it is still the same.
+    if start_of(process.pid) != Some(process.started) || mark_of(process.pid).as_deref() != Some(id) {
+        return true;
+    }
+    if pidfd_send_signal(&handle, Signal::KILL).is_err() {
+        return start_of(process.pid) != Some(process.started);
+    }
+    let limit = Timespec { tv_sec: DEATH_MAX.as_secs() as i64, tv_nsec: 0 };
+    let gone = poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&limit));
+    matches!(gone, Ok(1..)) || start_of(process.pid) != Some(process.started)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn a_dead_sandboxes_processes_and_folder_are_found_and_ended_and_a_living_ones_are_not() {
+        // A holder that cannot be: this process's id with another start.
+        let id = format!("fe{:x}{:x}", std::process::id(), wall_now().as_millisecond());
+        let dir = make_dir(&id, "test").unwrap();
+        let mut orphan = Command::new("sleep").arg("600").env(MARK, &id).spawn().unwrap();
+        assert_eq!(sweep(&Scope::One(id.clone())), vec![], "its holder lives");
+        assert!(living().contains(&(id.clone(), std::process::id())));
+
+        let dead = Card { id: id.clone(), name: "test".into(), pid: std::process::id(), started: 1 };
+        fs::write(dir.join(CARD), serde_json::to_string(&dead).unwrap()).unwrap();
+        let found = sweep(&Scope::One(id.clone()));
+        let expected = Remains { id: id.clone(), killed: vec![orphan.id()], left: vec![], folder: Some(dir.clone()) };
+        assert_eq!(found, vec![expected]);
+        assert!(!dir.exists() && !orphan.wait().unwrap().success());
+        assert_eq!(sweep(&Scope::One(id)), vec![]);
+    }
+}

@@ -1,0 +1,152 @@
+//! What a metrics server and a metrics adapter do for a real autoscaler: CPU and memory from the pods' processes, and numbers that pods
+//! expose on `/metrics`. A pod that does not answer has no sample, which is for the decision to judge.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use serde_json::Value;
+
+use super::decide::Reading;
+use super::replicas::Sample;
+use super::spec::{Metric, Spec};
+use crate::sandbox::controllers::Shared;
+use crate::sandbox::kubelet::usage::Usage;
+use crate::sandbox::network::get::{Get, get};
+use crate::sandbox::objects::{is_leaving, key};
+use crate::sandbox::store::text;
+use crate::time::wall_now;
+
+/// Pods scraped at the same time.
+const SCRAPES_MAX: usize = 32;
+/// How much of a page of metrics is read.
+const PAGE_MAX: usize = 4 << 20;
+
+/// One reading for each metric of the spec, in order.
+pub async fn read(shared: &Shared, ns: &str, spec: &Spec, pods: &[Arc<Value>]) -> Vec<Reading> {
+    let wants_usage = spec.metrics.iter().any(|m| matches!(m, Metric::Resource { .. }));
+    let usage = if wants_usage { shared.kubelet.usage().await } else { BTreeMap::new() };
+    let scrapes = spec.metrics.iter().any(|m| matches!(m, Metric::Pods { .. }));
+    let pages = if scrapes { scrape(shared, pods).await } else { vec![] };
+    spec.metrics
+        .iter()
+        .map(|metric| match metric {
+            Metric::Resource { name, container, .. } => {
+                let of = |pod: &Arc<Value>| sample(name, container.as_deref(), usage.get(&key(pod))?);
+                found(pods.iter().filter_map(|pod| Some((text(pod, "name").to_owned(), of(pod)?))))
+                    .ok_or_else(|| "no metrics returned from resource metrics API".to_owned())
+            }
+            Metric::Pods { name, .. } => {
+                let at_ms = wall_now().as_millisecond();
+                let values = pages.iter().filter_map(|(pod, page)| Some((pod.clone(), gauge(page, name)?)));
+                let milli = |value: f64| (value * 1000.0).round() as i64;
+                found(values.map(|(pod, value)| (pod, Sample { milli: milli(value), at_ms, window_ms: 0 })))
+                    .ok_or_else(|| "unable to fetch metrics from custom metrics API: no metrics returned from custom metrics API".to_owned())
+            }
+            Metric::Unserved { kind, name } if kind == "External" => Err(format!(
+                "unable to get external metric {ns}/{name}/nil: unable to fetch metrics from external metrics API: the server could \
+                 not find the requested resource (get {name}.external.metrics.k8s.io)"
+            )),
+            Metric::Unserved { kind, name } => {
+                Err(format!("unable to get metric {name}: {kind} metrics are not served by the sandbox"))
+            }
+        })
+        .collect()
+}
+
+fn found(samples: impl Iterator<Item = (String, Sample)>) -> Option<BTreeMap<String, Sample>> {
+    let samples: BTreeMap<String, Sample> = samples.collect();
+    (!samples.is_empty()).then_some(samples)
+}
+
+fn sample(resource: &str, container: Option<&str>, usage: &Usage) -> Option<Sample> {
+    let chosen = usage.containers.iter().filter(|c| container.is_none_or(|name| name == c.name));
+    let milli = match resource {
+        "memory" => chosen.map(|c| c.memory_bytes as i64 * 1000).sum(),
+        // Each container rounds up, as the metrics client does.
+        _ => chosen.map(|c| (c.cpu_nanocores as i64 + 999_999) / 1_000_000).sum(),
+    };
+    Some(Sample { milli, at_ms: usage.at_ms, window_ms: usage.window_ms })
+}
+
+/// The metrics pages of all pods that run, by pod name.
+async fn scrape(shared: &Shared, pods: &[Arc<Value>]) -> Vec<(String, String)> {
+    let timeout = shared.autoscaling.sync.clamp(Duration::from_millis(250), Duration::from_secs(10));
+    let running = pods.iter().filter(|pod| pod["status"]["phase"] == "Running" && !is_leaving(pod));
+    let asks = running.filter_map(|pod| {
+        let annotation = |name: &str| pod["metadata"]["annotations"][name].as_str();
+        let port = match annotation("prometheus.io/port") {
+            Some(port) => port.parse().ok()?,
+            None => u16::try_from(pod["spec"]["containers"][0]["ports"][0]["containerPort"].as_i64()?).ok()?,
+        };
+        let ip: Ipv4Addr = pod["status"]["podIP"].as_str()?.parse().ok()?;
+        let path = annotation("prometheus.io/path").unwrap_or("/metrics").to_owned();
+        let network = shared.kubelet.network().clone();
+        let name = text(pod, "name").to_owned();
+        let scrape: BoxFuture<'static, Option<(String, String)>> = Box::pin(async move {
+            let ask = Get { ip, port, path, headers: vec![], timeout, body_max: PAGE_MAX, agent: "squall-sandbox-metrics" };
+            match get(&network, ask).await {
+                Ok(answer) if answer.status == 200 => Some((name, answer.body)),
+                Ok(answer) => {
+                    tracing::debug!("metrics of pod {name}: status {}", answer.status);
+                    None
+                }
+                Err(error) => {
+                    tracing::debug!("metrics of pod {name}: {error}");
+                    None
+                }
+            }
+        });
+        Some(scrape)
+    });
+    let asks: Vec<_> = asks.collect();
+    futures::stream::iter(asks).buffer_unordered(SCRAPES_MAX).filter_map(std::future::ready).collect().await
+}
+
+/// The sum of a gauge's series on a page of Prometheus text; `None` when it has none.
+fn gauge(page: &str, name: &str) -> Option<f64> {
+    let values = page.lines().filter_map(|line| {
+        let rest = line.trim().strip_prefix(name)?;
+        let rest = match rest.chars().next()? {
+            '{' => &rest[end_of_labels(rest)?..],
+            ' ' | '\t' => rest,
+            // A longer name that begins the same way.
+            _ => return None,
+        };
+        rest.split_whitespace().next()?.parse::<f64>().ok().filter(|value| value.is_finite())
+    });
+    values.fold(None, |sum: Option<f64>, value| Some(sum.unwrap_or(0.0) + value))
+}
+
+/// Where a label set ends: after the first `}` outside of quotes.
+fn end_of_labels(text: &str) -> Option<usize> {
+    let (mut quoted, mut escaped) = (false, false);
+    for (i, c) in text.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            '}' if !quoted => return Some(i + 1),
+            _ => (),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gauge_is_the_sum_of_its_series_and_not_of_its_namesakes() {
+        let page = "# TYPE in_flight gauge\nin_flight{path=\"/a}b\",x=\"\\\"\"} 2\nin_flight{path=\"/c\"} 1.5 1700000000\n\
+                    in_flight_total 99\nother 7\n";
+        assert_eq!(gauge(page, "in_flight"), Some(3.5));
+        assert_eq!(gauge(page, "other"), Some(7.0));
+        assert_eq!(gauge(page, "missing"), None);
+        assert_eq!(gauge("in_flight NaN\n", "in_flight"), None);
+    }
+}

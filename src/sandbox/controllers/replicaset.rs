@@ -1,0 +1,193 @@
+//! Keeps as many pods as a ReplicaSet asks for: makes what is missing, and of what is too much takes first what would be missed least.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::{Queue, Shared, queue_own, queue_owners};
+use crate::sandbox::feed::Feed;
+use crate::sandbox::objects::{
+    Key, Updates, condition, controlled_by, has_ended, int, is_active, is_controlled_by, is_leaving, is_ready, key, millis,
+    qos_class, selects, set_condition,
+};
+use crate::sandbox::recorder::Recorder;
+use crate::sandbox::resource::{PODS, REPLICASETS};
+use crate::sandbox::store::{Preconditions, text};
+use crate::time::{monotonic_now, wall_now};
+
+pub async fn run(shared: Shared) {
+    let recorder = Recorder::new(&shared.store, "replicaset-controller", None);
+    let (mut sets, mut pods) = (Feed::new(&shared.store, &REPLICASETS), Feed::new(&shared.store, &PODS));
+    // Sets whose pods become available by the passing of time alone (minReadySeconds).
+    let mut due: BTreeMap<Key, Instant> = BTreeMap::new();
+    loop {
+        let mut queue = Queue::new();
+        let next = due.values().min().copied();
+        tokio::select! {
+            batch = sets.batch() => queue_own(&mut queue, batch),
+            batch = pods.batch() => queue_owners(&mut queue, batch, "ReplicaSet"),
+            () = until(next) => {
+                let now = monotonic_now();
+                queue.extend(due.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()));
+            }
+        }
+        for at in queue {
+            due.remove(&at);
+            if let Some(again) = sync(&shared, &recorder, &at) {
+                due.insert(at, monotonic_now() + again);
+            }
+        }
+    }
+}
+
+/// Waits for a moment, or for ever.
+pub async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// One step; and after how long to look again, when time alone will change something.
+fn sync(shared: &Shared, recorder: &Recorder, (ns, name): &Key) -> Option<Duration> {
+    let set = shared.store.get(&REPLICASETS, ns, name)?;
+    let pods = owned(shared, &set);
+    let active: Vec<&Arc<Value>> = pods.iter().filter(|pod| is_active(pod)).collect();
+    let wanted = int(&set["spec"]["replicas"], 1);
+    let missing = wanted - active.len() as i64;
+    let mut failure = None;
+    if !is_leaving(&set) {
+        for _ in 0..missing.max(0) {
+            match shared.store.create(&PODS, new_pod(&set)) {
+                Ok(pod) => recorder.normal(&set, "SuccessfulCreate", &format!("Created pod: {}", text(&pod, "name"))),
+                Err(error) => {
+                    recorder.warning(&set, "FailedCreate", &format!("Error creating: {error}"));
+                    failure = Some(("FailedCreate", error.to_string()));
+                    break;
+                }
+            }
+        }
+        for pod in victims(&active, -missing) {
+            let pod_name = text(pod, "name");
+            match shared.store.begin_delete(&PODS, ns, pod_name, None, &Preconditions::default()) {
+                Ok(_) => recorder.normal(&set, "SuccessfulDelete", &format!("Deleted pod: {pod_name}")),
+                Err(error) => failure = Some(("FailedDelete", error.to_string())),
+            }
+        }
+    }
+    write_status(shared, &set, failure)
+}
+
+fn owned(shared: &Shared, set: &Value) -> Vec<Arc<Value>> {
+    let pods = shared.store.list(&PODS, Some(text(set, "namespace"))).0;
+    pods.into_iter().filter(|pod| is_controlled_by(pod, set)).collect()
+}
+
+/// The `count` pods that would be missed least: unscheduled before scheduled, pending before running, not ready before ready, cheap
+/// before dear (`pod-deletion-cost`), briefly ready before long ready, often restarted before steady, young before old.
+fn victims<'a>(active: &[&'a Arc<Value>], count: i64) -> Vec<&'a Arc<Value>> {
+    let mut ranked = active.to_vec();
+    ranked.sort_by_cached_key(|pod| {
+        let cost = &pod["metadata"]["annotations"]["controller.kubernetes.io/pod-deletion-cost"];
+        let cost: i64 = cost.as_str().and_then(|c| c.parse().ok()).unwrap_or(0);
+        let ready = is_ready(pod);
+        let since = condition(pod, "Ready").filter(|_| ready).and_then(|c| millis(&c["lastTransitionTime"]));
+        let statuses = pod["status"]["containerStatuses"].as_array().into_iter().flatten();
+        let restarts = statuses.map(|c| int(&c["restartCount"], 0)).max();
+        (
+            pod["spec"]["nodeName"].as_str().is_some_and(|node| !node.is_empty()),
+            pod["status"]["phase"] != "Pending",
+            ready,
+            cost,
+            Reverse(since),
+            Reverse(restarts),
+            Reverse(millis(&pod["metadata"]["creationTimestamp"])),
+        )
+    });
+    ranked.truncate(count.max(0) as usize);
+    ranked
+}
+
+fn new_pod(set: &Value) -> Value {
+    let template = &set["spec"]["template"];
+    let mut metadata = json!({
+        "generateName": format!("{}-", text(set, "name")), "namespace": text(set, "namespace"),
+        "labels": template["metadata"]["labels"], "ownerReferences": [controlled_by(set)],
+    });
+    if template["metadata"]["annotations"].is_object() {
+        metadata["annotations"] = template["metadata"]["annotations"].clone();
+    }
+    let mut spec = template["spec"].clone();
+    for (field, value) in [
+        ("restartPolicy", json!("Always")),
+        ("terminationGracePeriodSeconds", json!(30)),
+        ("serviceAccountName", json!("default")),
+        ("serviceAccount", json!("default")),
+        ("schedulerName", json!("default-scheduler")),
+        ("enableServiceLinks", json!(true)),
+        ("priority", json!(0)),
+        ("preemptionPolicy", json!("PreemptLowerPriority")),
+    ] {
+        if spec[field].is_null() {
+            spec[field] = value;
+        }
+    }
+    let status = json!({"phase": "Pending", "qosClass": qos_class(&spec)});
+    json!({"metadata": metadata, "spec": spec, "status": status})
+}
+
+fn write_status(shared: &Shared, set: &Value, failure: Option<(&str, String)>) -> Option<Duration> {
+    let pods = owned(shared, set);
+    let active = || pods.iter().filter(|pod| is_active(pod));
+    let labels = &set["spec"]["template"]["metadata"]["labels"];
+    let labelled = active().filter(|pod| selects(labels, &pod["metadata"]["labels"])).count();
+    let ready: Vec<_> = active().filter(|pod| is_ready(pod)).collect();
+    let leaving = pods.iter().filter(|pod| is_leaving(pod) && !has_ended(pod)).count();
+
+    // Available is ready for long enough.
+    let enough_ms = int(&set["spec"]["minReadySeconds"], 0) * 1000;
+    let now_ms = wall_now().as_millisecond();
+    let left_ms = |pod: &Value| {
+        let since = condition(pod, "Ready").and_then(|c| millis(&c["lastTransitionTime"])).unwrap_or(now_ms);
+        if enough_ms == 0 { 0 } else { (since + enough_ms - now_ms).max(0) }
+    };
+    let waits: Vec<i64> = ready.iter().map(|pod| left_ms(pod)).filter(|left| *left > 0).collect();
+    let available = ready.len() - waits.len();
+
+    let (ns, name) = key(set);
+    // A set that went meanwhile has no status to write.
+    let _ = shared.store.update(&REPLICASETS, &ns, &name, |set| {
+        let conditions = set["status"]["conditions"].clone();
+        let mut status = json!({"replicas": active().count()});
+        let mut count = |field: &str, n: usize| {
+            if n > 0 {
+                status[field] = json!(n);
+            }
+        };
+        count("fullyLabeledReplicas", labelled);
+        count("readyReplicas", ready.len());
+        count("availableReplicas", available);
+        status["terminatingReplicas"] = json!(leaving);
+        status["observedGeneration"] = set["metadata"]["generation"].clone();
+        if conditions.is_array() {
+            status["conditions"] = conditions;
+        }
+        set["status"] = status;
+        match failure {
+            Some((reason, message)) => {
+                let failed = json!({"type": "ReplicaFailure", "status": "True", "reason": reason, "message": message});
+                set_condition(set, failed, Updates::No);
+            }
+            None => {
+                if let Some(status) = set["status"].as_object_mut() {
+                    status.remove("conditions");
+                }
+            }
+        }
+        Ok(())
+    });
+    waits.into_iter().min().map(|left| Duration::from_millis(left as u64 + 1))
+}

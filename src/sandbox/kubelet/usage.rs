@@ -1,0 +1,138 @@
+//! CPU and memory of containers, from what the kernel counts for their process groups. Sampled when somebody asks, never otherwise: an
+//! idle sandbox reads nothing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use crate::sandbox::objects::Key;
+use crate::time::{monotonic_now, wall_now};
+
+/// A pod's use of resources.
+#[derive(Clone, Debug)]
+pub struct Usage {
+    /// When it was read, ms of the epoch.
+    pub at_ms: i64,
+    /// Over how long the CPU use averages.
+    pub window_ms: i64,
+    pub containers: Vec<ContainerUsage>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ContainerUsage {
+    pub name: String,
+    /// Nanoseconds of CPU per second.
+    pub cpu_nanocores: u64,
+    pub memory_bytes: u64,
+}
+
+/// A container that runs.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    pub pod: Key,
+    pub container: String,
+    /// Its process group.
+    pub pid: u32,
+    pub since: Instant,
+}
+
+/// Two readings closer than this are one.
+const FRESH: Duration = Duration::from_millis(400);
+
+/// Remembers the last reading, to tell how much was used since.
+#[derive(Default)]
+pub struct Sampler {
+    last: HashMap<u32, (Instant, u64)>,
+    result: Option<(Instant, BTreeMap<Key, Usage>)>,
+}
+
+impl Sampler {
+    /// The use of resources since the last reading, or since the start of a container that was not there then.
+    pub fn sample(&mut self, watched: &[Watched]) -> BTreeMap<Key, Usage> {
+        let now = monotonic_now();
+        if let Some((at, result)) = &self.result
+            && now.duration_since(*at) < FRESH
+        {
+            return result.clone();
+        }
+        let groups = read_groups();
+        let at_ms = wall_now().as_millisecond();
+        let mut usage: BTreeMap<Key, Usage> = BTreeMap::new();
+        let mut next = HashMap::new();
+        for container in watched {
+            let group = groups.get(&container.pid).copied().unwrap_or_default();
+            let (since, before) = self.last.get(&container.pid).copied().unwrap_or((container.since, 0));
+            let window = now.duration_since(since).max(Duration::from_millis(1));
+            let used_ns = group.cpu_ns.saturating_sub(before);
+            next.insert(container.pid, (now, group.cpu_ns));
+            let window_ms = i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
+            let pod = usage.entry(container.pod.clone()).or_insert(Usage { at_ms, window_ms, containers: vec![] });
+            pod.window_ms = pod.window_ms.min(window_ms);
+            pod.containers.push(ContainerUsage {
+                name: container.container.clone(),
+                cpu_nanocores: (used_ns as f64 / window.as_secs_f64()) as u64,
+                memory_bytes: group.memory_bytes,
+            });
+        }
+        self.last = next;
+        self.result = Some((now, usage.clone()));
+        usage
+    }
+}
+
+#[derive(Clone, Copy, Default)]
+struct Group {
+    cpu_ns: u64,
+    memory_bytes: u64,
+}
+
+/// What each process group has used, from one pass over /proc.
+fn read_groups() -> HashMap<u32, Group> {
+    let tick_ns = 1_000_000_000 / rustix::param::clock_ticks_per_second().max(1);
+    let page = rustix::param::page_size() as u64;
+    let mut groups: HashMap<u32, Group> = HashMap::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if !name.as_encoded_bytes().first().is_some_and(u8::is_ascii_digit) {
+            continue;
+        }
+        // A process that ended meanwhile has nothing to add.
+        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
+        if let Some((pgrp, ticks, pages)) = parse(&stat) {
+            let group = groups.entry(pgrp).or_default();
+            group.cpu_ns += ticks * tick_ns;
+            group.memory_bytes += pages * page;
+        }
+    }
+    groups
+}
+
+/// Process group, ticks of CPU (its own and of children that it has reaped), resident pages: see proc_pid_stat(5).
+fn parse(stat: &str) -> Option<(u32, u64, u64)> {
+    // The name is in parentheses and may hold anything, parentheses included.
+    let fields: Vec<&str> = stat[stat.rfind(')')? + 1..].split_whitespace().collect();
+    let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
+    let ticks = number(14)? + number(15)? + number(16)? + number(17)?;
+    Some((u32::try_from(number(5)?).ok()?, ticks, number(24)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stat_line_is_read_past_any_name() {
+        let stat = "12 (a) b) S 1 77 77 0 -1 4194304 1 2 3 4 10 20 30 40 20 0 1 0 100 1000 5 18446744073709551615 0";
+        assert_eq!(parse(stat), Some((77, 100, 5)));
+    }
+
+    #[test]
+    fn a_busy_group_shows_its_cpu() {
+        // This test's own group has used some CPU since it began.
+        let pid = rustix::process::getpgrp().as_raw_nonzero().get() as u32;
+        let key = ("ns".to_owned(), "p".to_owned());
+        let watched = [Watched { pod: key.clone(), container: "c".into(), pid, since: monotonic_now() - Duration::from_secs(1) }];
+        let usage = Sampler::default().sample(&watched);
+        assert!(usage[&key].containers[0].memory_bytes > 0);
+        assert!(usage[&key].window_ms >= 1000);
+    }
+}

@@ -1,0 +1,450 @@
+//! Each kind of claim has a healthy recording that passes, a broken twin that fails for the named reason, and a starved or blinded one
+//! that is inconclusive: an assertion that never blocked anything is decoration.
+
+use squall::kinds::Kind;
+use squall::recording::History;
+use squall::recording::fact::{Ending, Outcome, RunEnded};
+use squall::verdict::{Claim, Finding, Over, Spec, Verdict, certificate, judge, overall};
+
+use crate::story::{Answer, Story, at, exponential_ms, name, not, object, ok};
+
+pub fn claim(over: Over, key: &str, spec: &str) -> Claim {
+    let spec: serde_json::Value = serde_json::from_str(spec).expect("a spec in JSON");
+    let spec = Spec::read(key, spec).expect("a kind").expect("a spec of that kind");
+    Claim { name: name("it"), over, spec, line: 1 }
+}
+
+fn during(phase: &str) -> Over {
+    Over::Phase(name(phase))
+}
+
+#[track_caller]
+fn findings(over: Over, key: &str, spec: &str, history: &History) -> Vec<Finding> {
+    let findings = judge(&[claim(over, key, spec)], history);
+    assert!(!findings.is_empty());
+    for finding in &findings {
+        let numbers = [finding.observed, finding.limit, finding.ci_low, finding.ci_high];
+        assert!(numbers.iter().flatten().all(|number| number.is_finite()), "{finding:#?}");
+        assert!(finding.evidence.len() <= 20 && finding.evidence.iter().all(|n| *n < history.events.len() as u64), "{finding:#?}");
+        assert!(!finding.reason.is_empty() && !finding.claim.is_empty(), "{finding:#?}");
+    }
+    findings
+}
+
+/// The check `it.check` ends in `verdict`, and its reason holds `because`.
+#[track_caller]
+fn expect(findings: &[Finding], check: &str, verdict: Verdict, because: &str) {
+    let finding = findings
+        .iter()
+        .find(|finding| finding.name == format!("it.{check}"))
+        .unwrap_or_else(|| panic!("no {check} in {findings:#?}"));
+    assert_eq!(finding.verdict, verdict, "{finding:#?}");
+    assert!(finding.reason.contains(because), "no {because:?} in {finding:#?}");
+}
+
+fn healthy(_: f64, i: u64) -> Answer {
+    ok(exponential_ms(i, 20.0))
+}
+
+fn steady(rate: u64, seconds: u64, answer: impl FnMut(f64, u64) -> Answer) -> Story {
+    let mut story = Story::of("steady", &[("steady", seconds)]);
+    story.traffic("steady", rate, answer);
+    story
+}
+
+// slo
+
+const SLO: &str = r#"{"available": "99%", "p99": "300ms", "p50": "100ms"}"#;
+
+#[test]
+fn slo_passes_a_healthy_service_and_fails_a_slow_or_failing_one() {
+    let found = findings(during("steady"), "slo", SLO, &steady(100, 20, healthy).history());
+    expect(&found, "available", Verdict::Pass, "0 of 2000");
+    expect(&found, "p99", Verdict::Pass, "1% allowed");
+    expect(&found, "p50", Verdict::Pass, "50% allowed");
+
+    // One request in twenty is lost or slow, evenly.
+    let broken = steady(100, 20, |_, i| match i % 40 {
+        0 => not(Outcome::Failed, 1.0),
+        1 => not(Outcome::TimedOut, 2000.0),
+        2 => ok(900.0),
+        _ => ok(exponential_ms(i, 20.0)),
+    });
+    let found = findings(during("steady"), "slo", SLO, &broken.history());
+    expect(&found, "available", Verdict::Fail, "100 of 2000 were not answered as asked (50 failed, 50 timed out");
+    expect(&found, "p99", Verdict::Fail, "100 of 1950 took longer than 300ms");
+    expect(&found, "p50", Verdict::Pass, "");
+}
+
+#[test]
+fn slo_without_enough_requests_is_inconclusive_and_says_how_many_are_needed() {
+    let found = findings(during("steady"), "slo", SLO, &steady(10, 20, healthy).history());
+    expect(&found, "available", Verdict::Inconclusive, "299 requests");
+    expect(&found, "p99", Verdict::Inconclusive, "299 requests");
+    expect(&found, "p50", Verdict::Pass, "");
+    let found = findings(during("steady"), "slo", SLO, &Story::of("idle", &[("steady", 5)]).history());
+    expect(&found, "available", Verdict::Inconclusive, "no request was due");
+    expect(&found, "p99", Verdict::Inconclusive, "no request was answered");
+}
+
+#[test]
+fn slo_counts_rejections_as_it_is_told() {
+    let story = steady(100, 20, |_, i| if i % 4 == 0 { not(Outcome::Rejected, 2.0) } else { ok(10.0) });
+    let found = findings(during("steady"), "slo", r#"{"available": "99%"}"#, &story.history());
+    expect(&found, "available", Verdict::Fail, "500 rejected");
+    let found = findings(during("steady"), "slo", r#"{"available": "99%", "rejected": "excluded"}"#, &story.history());
+    expect(&found, "available", Verdict::Pass, "left out");
+}
+
+// The generator's own error
+
+#[test]
+fn a_frozen_generator_is_inconclusive_wherever_its_backlog_reaches() {
+    // Stopped at second 10 for two seconds: what was due then goes out late.
+    let frozen = |t: f64, i: u64| {
+        let late_ms = if (10.0..12.0).contains(&t) { (12.0 - t) * 1e3 } else { 0.2 };
+        Answer { lateness_ms: late_ms, response_ms: late_ms + exponential_ms(i, 20.0), ..ok(0.0) }
+    };
+    let mut story = Story::of("frozen", &[("early", 8), ("middle", 8), ("late", 8), ("end", 8)]);
+    ["early", "middle", "late", "end"].iter().for_each(|phase| _ = story.traffic(phase, 100, frozen));
+    let history = story.history();
+    for (phase, verdict) in
+        [("early", Verdict::Pass), ("middle", Verdict::Inconclusive), ("late", Verdict::Inconclusive), ("end", Verdict::Pass)]
+    {
+        let found = findings(during(phase), "slo", r#"{"p99": "300ms"}"#, &history);
+        expect(&found, "p99", verdict, if verdict == Verdict::Pass { "" } else { "stood still" });
+    }
+    let claims = [claim(during("early"), "slo", r#"{"p99": "300ms"}"#)];
+    let certificate = certificate(&claims, &history);
+    assert!(!certificate.valid && certificate.lateness_ms.max >= 1999.0, "{certificate:?}");
+    assert_eq!(overall(&judge(&claims, &history), &certificate), Verdict::Inconclusive, "no run passes on such a certificate");
+}
+
+/// A machine that is in use makes one request in fifty 25 ms late and one in a thousand 200 ms: that is a scheduler, not a stop.
+#[test]
+fn ordinary_noise_of_a_busy_machine_passes() {
+    let noisy = |_: f64, i: u64| {
+        let lateness_ms = if i % 1000 == 7 {
+            200.0
+        } else if i % 50 == 3 {
+            25.0
+        } else {
+            0.3
+        };
+        Answer { lateness_ms, response_ms: lateness_ms + exponential_ms(i, 20.0), ..ok(0.0) }
+    };
+    let found = findings(during("steady"), "slo", r#"{"available": "99%", "p99": "300ms"}"#, &steady(100, 30, noisy).history());
+    expect(&found, "available", Verdict::Pass, "");
+    expect(&found, "p99", Verdict::Pass, "");
+}
+
+#[test]
+fn a_saturated_or_silent_generator_is_inconclusive() {
+    let unsent = steady(100, 20, |_, i| if i % 100 == 0 { not(Outcome::Unsent, 0.0) } else { ok(10.0) });
+    expect(&findings(during("steady"), "slo", SLO, &unsent.history()), "p99", Verdict::Inconclusive, "never sent because a limit");
+    let late = steady(100, 20, |_, i| Answer { lateness_ms: if i % 20 == 0 { 80.0 } else { 0.1 }, ..ok(90.0) });
+    expect(&findings(during("steady"), "slo", SLO, &late.history()), "p99", Verdict::Inconclusive, "late, 10ms is the most");
+    let mut lost = steady(100, 20, healthy);
+    lost.ends(Some(RunEnded { how: Ending::Completed, lost_events: 3 }));
+    expect(&findings(during("steady"), "slo", SLO, &lost.history()), "available", Verdict::Inconclusive, "3 events found no room");
+}
+
+#[test]
+fn a_run_that_was_killed_or_interrupted_decides_nothing_it_did_not_finish() {
+    let mut killed = Story::of("killed", &[("first", 10), ("second", 10)]);
+    killed.traffic("first", 100, healthy).traffic("second", 100, healthy).cut(14.0);
+    let found = findings(during("second"), "slo", SLO, &killed.history());
+    expect(&found, "available", Verdict::Inconclusive, "did not finish (the recording breaks off at 14s");
+    let found = findings(during("first"), "slo", SLO, &killed.history());
+    expect(&found, "available", Verdict::Inconclusive, "the run was killed");
+
+    killed.ends(Some(RunEnded { how: Ending::Interrupted { signal: "SIGINT".to_owned() }, lost_events: 0 }));
+    let found = findings(during("first"), "slo", SLO, &killed.history());
+    expect(&found, "available", Verdict::Pass, "");
+    let found = findings(during("second"), "slo", SLO, &killed.history());
+    expect(&found, "available", Verdict::Inconclusive, "interrupted by SIGINT");
+}
+
+// threshold
+
+#[test]
+fn threshold_judges_readings_and_what_the_client_saw() {
+    let mut story = steady(100, 20, healthy);
+    story.sizes(&[(-0.5, 3), (8.0, 2), (10.0, 3)]);
+    let history = story.history();
+    let of = |spec: &str| findings(during("steady"), "threshold", spec, &history);
+    let ready = r#""metric": "shop/deployment/checkout.ready_replicas""#;
+    expect(&of(&format!(r#"{{{ready}, "aggregate": "min", "at_least": 2}}"#)), "min", Verdict::Pass, "the min is 2");
+    expect(&of(&format!(r#"{{{ready}, "aggregate": "min", "at_least": 3}}"#)), "min", Verdict::Fail, "the min is 2");
+    expect(&of(&format!(r#"{{{ready}, "aggregate": "min", "at_least": 3, "tolerate": "15%"}}"#)), "min", Verdict::Pass, "15%");
+    expect(&of(&format!(r#"{{{ready}, "aggregate": "mean", "at_least": 2.9}}"#)), "mean", Verdict::Pass, "2.9");
+    expect(&of(r#"{"metric": "client.goodput", "aggregate": "min", "at_least": 100}"#), "min", Verdict::Pass, "the min is 100");
+    expect(&of(r#"{"metric": "client.in_flight", "aggregate": "max", "at_most": 3}"#), "max", Verdict::Fail, "the max is 4");
+    expect(&of(r#"{"metric": "client.lateness_ms", "aggregate": "p95", "at_most": 1}"#), "p95", Verdict::Pass, "");
+}
+
+#[test]
+fn threshold_that_was_not_seen_is_inconclusive_unless_what_was_seen_breaks_it() {
+    let mut story = steady(100, 20, healthy);
+    story.sizes(&[(-0.5, 3), (4.0, 2)]).gap("watch deployments in shop", 6.0, 12.0);
+    let history = story.history();
+    let of = |spec: &str| findings(during("steady"), "threshold", spec, &history);
+    let ready = r#""metric": "shop/deployment/checkout.ready_replicas", "aggregate": "min""#;
+    expect(&of(&format!(r#"{{{ready}, "at_least": 2}}"#)), "min", Verdict::Inconclusive, "blind for 6s of 20s");
+    expect(&of(&format!(r#"{{{ready}, "at_least": 3}}"#)), "min", Verdict::Fail, "the min is 2");
+    let never = of(r#"{"metric": "shop/deployment/checkout.redy_replicas", "aggregate": "min", "at_least": 2}"#);
+    expect(&never, "min", Verdict::Inconclusive, "there are ready_replicas, replicas");
+    let never = of(r#"{"metric": "client.speed", "aggregate": "min", "at_least": 2}"#);
+    expect(&never, "min", Verdict::Inconclusive, "not a metric of the client");
+}
+
+// autoscaling
+
+fn burst() -> Story {
+    let mut story = Story::of("burst", &[("calm", 10), ("burst", 30), ("after", 20)]);
+    story.traffic("calm", 20, healthy).traffic("burst", 100, healthy).traffic("after", 20, healthy);
+    story
+}
+
+const REACH: &str = r#"{"reach": 5, "within": "auto", "reversals": 0, "at_most": 6}"#;
+
+#[test]
+fn autoscaling_passes_one_that_scales_and_shows_its_arithmetic() {
+    let mut story = burst();
+    story.autoscaler().sizes(&[(-0.5, 1), (14.0, 3), (17.5, 5), (55.0, 1)]).pod("checkout-5d-b", 12.0, 2.0).pod(
+        "checkout-5d-c",
+        15.5,
+        2.0,
+    );
+    let found = findings(during("burst"), "autoscaling", REACH, &story.history());
+    expect(&found, "reach", Verdict::Pass, "came after 7.5s");
+    // One decision (1 to 5 pods are 4 more): metric 5 + sync 1 + actuation 2 + ready 2.
+    assert_eq!(found[0].limit, Some(10.0), "{found:#?}");
+    assert!(found[0].limit_source.contains("pod ready 2s (p95 of 2 pods of this run)"), "{found:#?}");
+    expect(&found, "reversals", Verdict::Pass, "0 reversals");
+    expect(&found, "at_most", Verdict::Pass, "at most 5");
+    // Up in the burst, down after it: the load explains the turn.
+    expect(&findings(Over::Run, "autoscaling", r#"{"reversals": 0}"#, &story.history()), "reversals", Verdict::Pass, "0 reversals");
+}
+
+#[test]
+fn autoscaling_fails_one_that_is_missing_late_or_nervous() {
+    let mut missing = burst();
+    missing.reading("shop/hpa/checkout", "exists", -0.5, 0.0).reading("shop/deployment/checkout", "ready_replicas", -0.5, 1.0);
+    let found = findings(during("burst"), "autoscaling", REACH, &missing.history());
+    expect(&found, "reach", Verdict::Fail, "there is no autoscaler shop/hpa/checkout");
+
+    let mut late = burst();
+    late.autoscaler().sizes(&[(-0.5, 1), (30.0, 3), (37.0, 5)]).pod("checkout-5d-b", 28.0, 2.0);
+    let found = findings(during("burst"), "autoscaling", REACH, &late.history());
+    expect(&found, "reach", Verdict::Fail, "came after 27s, later than 10s");
+
+    let mut nervous = burst();
+    nervous.autoscaler().sizes(&[(-0.5, 1), (14.0, 5), (20.0, 2), (26.0, 7)]);
+    let found = findings(during("burst"), "autoscaling", REACH, &nervous.history());
+    expect(&found, "reversals", Verdict::Fail, "2 reversals");
+    expect(&found, "at_most", Verdict::Fail, "at most 7 replicas");
+}
+
+#[test]
+fn autoscaling_that_was_not_seen_or_not_watched_long_enough_is_inconclusive() {
+    let mut unseen = burst();
+    unseen.sizes(&[(-0.5, 1), (14.0, 5)]);
+    expect(&findings(during("burst"), "autoscaling", REACH, &unseen.history()), "reach", Verdict::Inconclusive, "never observed");
+
+    let mut gap = burst();
+    gap.autoscaler().sizes(&[(-0.5, 1)]).gap("watch deployments in shop", 12.0, 35.0);
+    expect(&findings(during("burst"), "autoscaling", REACH, &gap.history()), "reach", Verdict::Inconclusive, "blind for");
+
+    let mut short = burst();
+    short.autoscaler().sizes(&[(-0.5, 1)]);
+    let found = findings(during("burst"), "autoscaling", r#"{"reach": 5, "within": "60s"}"#, &short.history());
+    expect(&found, "reach", Verdict::Inconclusive, "make the window at least 60s long");
+
+    let mut already = burst();
+    already.autoscaler().sizes(&[(-0.5, 6)]);
+    expect(
+        &findings(during("burst"), "autoscaling", REACH, &already.history()),
+        "reach",
+        Verdict::Inconclusive,
+        "before the window opened",
+    );
+}
+
+// resilience
+
+fn kill() -> Over {
+    Over::Fault(name("kill"))
+}
+
+/// 100/s for a minute; a pod killed at 20.3 s; from then on every request fails that `lost` names.
+fn killed(lost: impl Fn(f64, u64) -> bool) -> Story {
+    let mut story = steady(100, 60, |t, i| if t >= 20.3 && lost(t, i) { not(Outcome::Failed, 1.0) } else { healthy(t, i) });
+    story.fault("kill", "pod_kill", 20.3, None).pod("checkout-5d-x", 20.5, 3.0);
+    story
+}
+
+const RESILIENCE: &str = r#"{"failed": "2%", "recover_within": "10s"}"#;
+
+#[test]
+fn resilience_passes_a_service_that_loses_little_and_comes_back() {
+    let story = killed(|t, i| t < 22.0 && i % 5 == 0);
+    let found = findings(kill(), "resilience", r#"{"failed": "5%", "recover_within": "10s"}"#, &story.history());
+    expect(&found, "failed", Verdict::Pass, "of 1200 requests failed");
+    expect(&found, "recover_within", Verdict::Pass, "came after 1.7s");
+    let unhurt = killed(|_, _| false);
+    let found = findings(kill(), "resilience", RESILIENCE, &unhurt.history());
+    expect(&found, "recover_within", Verdict::Pass, "came after 0s");
+    let found = findings(kill(), "resilience", r#"{"recover_within": "auto"}"#, &unhurt.history());
+    assert_eq!(found[0].limit, Some(33.0), "30 s and the 3 s that its pod took: {found:#?}");
+}
+
+#[test]
+fn resilience_fails_a_service_that_loses_much_or_stays_away() {
+    let story = killed(|_, i| i % 5 == 0);
+    let found = findings(kill(), "resilience", RESILIENCE, &story.history());
+    expect(&found, "failed", Verdict::Fail, "requests failed");
+    expect(&found, "recover_within", Verdict::Fail, "did not come within 10s");
+    let slow = killed(|t, i| t < 40.0 && i % 5 == 0);
+    expect(&findings(kill(), "resilience", RESILIENCE, &slow.history()), "recover_within", Verdict::Fail, "came after 19.7s");
+}
+
+#[test]
+fn naive_retries_are_named_as_what_keeps_an_outage_alive() {
+    let mut story = killed(|t, _| t < 58.0);
+    for second in 0..60 {
+        let operations = f64::from(second) * 100.0;
+        // Three retries for each operation from the fault on.
+        let attempts = operations + f64::from((second - 20).max(0)) * 300.0;
+        story.reading("shop/pod/checkout-5d-a", "dependency_operations_total", f64::from(second), operations);
+        story.reading("shop/pod/checkout-5d-a", "dependency_attempts_total", f64::from(second), attempts);
+    }
+    let spec = r#"{"recover_within": "10s", "retry_amplification": 1.2}"#;
+    let found = findings(kill(), "resilience", spec, &story.history());
+    expect(&found, "retry_amplification", Verdict::Fail, "retries multiply the load by 3.7");
+    expect(&found, "recover_within", Verdict::Fail, "retries called the dependency 4 times for each operation");
+    let found = findings(kill(), "resilience", r#"{"retry_amplification": 5}"#, &story.history());
+    expect(&found, "retry_amplification", Verdict::Pass, "per operation");
+    let found = findings(kill(), "resilience", spec, &killed(|_, _| false).history());
+    expect(&found, "retry_amplification", Verdict::Inconclusive, "no pod exposed");
+}
+
+#[test]
+fn resilience_of_a_fault_that_did_nothing_or_of_a_restless_service_is_inconclusive() {
+    let mut idle = steady(100, 60, healthy);
+    idle.idle_fault("kill", "latency", 20.0, 10.0);
+    let found = findings(kill(), "resilience", RESILIENCE, &idle.history());
+    expect(&found, "failed", Verdict::Inconclusive, "never proven effective: answers take 4ms");
+    expect(&found, "recover_within", Verdict::Inconclusive, "never proven effective");
+
+    let mut restless =
+        steady(100, 60, |t, i| if (10.0..15.0).contains(&t) && i % 3 == 0 { not(Outcome::Failed, 1.0) } else { healthy(t, i) });
+    restless.fault("kill", "pod_kill", 20.3, None);
+    expect(
+        &findings(kill(), "resilience", RESILIENCE, &restless.history()),
+        "recover_within",
+        Verdict::Inconclusive,
+        "was not steady",
+    );
+
+    let mut soon = steady(100, 60, healthy);
+    soon.fault("kill", "pod_kill", 1.5, None);
+    expect(
+        &findings(kill(), "resilience", RESILIENCE, &soon.history()),
+        "recover_within",
+        Verdict::Inconclusive,
+        "start the fault later",
+    );
+
+    let mut starved = steady(3, 60, healthy);
+    starved.fault("kill", "pod_kill", 20.3, None);
+    let found = findings(kill(), "resilience", RESILIENCE, &starved.history());
+    expect(&found, "failed", Verdict::Inconclusive, "149 requests");
+    expect(&found, "recover_within", Verdict::Inconclusive, "too few to see");
+}
+
+#[test]
+fn a_lasting_fault_is_recovered_from_once_it_is_gone() {
+    // Slow while it lasts: 300 ms instead of 20, which no answer may take.
+    let mut story = steady(100, 60, |t, i| ok(if (20.0..30.0).contains(&t) { 300.0 } else { exponential_ms(i, 20.0) }));
+    story.fault("kill", "latency", 20.0, Some(10.0));
+    let spec = r#"{"recover_within": "5s", "answer_within": "200ms"}"#;
+    let found = findings(kill(), "resilience", spec, &story.history());
+    expect(&found, "recover_within", Verdict::Pass, "came after 0s");
+    assert_eq!(found[0].window_s, [30.0, 35.0]);
+}
+
+// overload
+
+/// Ten seconds at half of a capacity of 100/s, thirty at three times that, twenty at half again.
+fn rush(answer: impl FnMut(f64, u64) -> Answer) -> Story {
+    let mut story = Story::of("rush", &[("calm", 10), ("rush", 30), ("after", 20)]);
+    story.traffic("calm", 50, healthy).traffic("rush", 300, answer).traffic("after", 50, healthy);
+    story
+}
+
+const OVERLOAD: &str = r#"{"goodput": "90%", "capacity": "100/s", "accepted_p99": "1s", "rejected_p99": "50ms", "retry_after": "required", "recover_within": "10s"}"#;
+
+#[test]
+fn overload_passes_a_service_that_refuses_early() {
+    let shedding = rush(|_, i| if i % 3 == 0 { ok(100.0 + exponential_ms(i, 50.0)) } else { not(Outcome::Rejected, 2.0) });
+    let found = findings(during("rush"), "overload", OVERLOAD, &shedding.history());
+    for check in ["goodput", "queue", "abandoned", "accepted_p99", "rejected_p99", "retry_after", "recover_within"] {
+        expect(&found, check, Verdict::Pass, "");
+    }
+}
+
+/// The latency of arrival `t` of a queue without a bound at three times its capacity grows by two seconds a second; the client waits for
+/// `patience` seconds.
+fn unbounded(patience: f64) -> Story {
+    rush(move |t, _| {
+        let waits = (t - 10.0) * 2.0;
+        if waits < patience { ok(waits * 1e3 + 10.0) } else { not(Outcome::TimedOut, patience * 1e3) }
+    })
+}
+
+#[test]
+fn overload_fails_an_unbounded_queue_by_its_growing_wait() {
+    let found = findings(during("rush"), "overload", OVERLOAD, &unbounded(2.0).history());
+    expect(&found, "queue", Verdict::Fail, "waited until they timed out");
+    expect(&found, "abandoned", Verdict::Fail, "bound the queue and answer 503");
+    expect(&found, "accepted_p99", Verdict::Fail, "took longer than 1s");
+    expect(&found, "goodput", Verdict::Fail, "goodput collapses under overload");
+    expect(&found, "rejected_p99", Verdict::Inconclusive, "there were none in this window");
+    let found = findings(during("rush"), "overload", OVERLOAD, &unbounded(1e3).history());
+    expect(&found, "queue", Verdict::Fail, "it keeps growing");
+}
+
+#[test]
+fn overload_that_was_none_or_was_not_compared_is_inconclusive() {
+    let mut mild = Story::of("mild", &[("calm", 10), ("rush", 30)]);
+    mild.traffic("calm", 100, healthy).traffic("rush", 100, healthy);
+    let found = findings(during("rush"), "overload", r#"{"accepted_p99": "1s"}"#, &mild.history());
+    expect(&found, "goodput", Verdict::Inconclusive, "this was no overload");
+    let mut alone = Story::of("alone", &[("rush", 30)]);
+    alone.traffic("rush", 300, healthy);
+    let found = findings(during("rush"), "overload", r#"{"accepted_p99": "1s"}"#, &alone.history());
+    expect(&found, "goodput", Verdict::Inconclusive, "give `capacity`");
+}
+
+// Windows
+
+#[test]
+fn a_window_between_moments_is_judged_on_what_really_happened() {
+    let story = killed(|t, _| t < 22.0);
+    let between = |from: &str, to: &str| Over::Between(from.parse().expect("a moment"), to.parse().expect("a moment"));
+    let spec = r#"{"available": "99%"}"#;
+    let found = findings(between("kill.effective + 2s", "steady.end"), "slo", spec, &story.history());
+    expect(&found, "available", Verdict::Pass, "0 of 3800");
+    assert_eq!(found[0].window_s, [22.4, 60.0]);
+    assert!(found[0].notes.iter().any(|note| note.contains("whole seconds")), "{found:#?}");
+    expect(&findings(between("kill", "kill + 2s"), "slo", spec, &story.history()), "available", Verdict::Fail, "");
+    expect(
+        &findings(between("steady.end", "steady"), "slo", spec, &story.history()),
+        "available",
+        Verdict::Inconclusive,
+        "is empty",
+    );
+    assert_eq!(story.history().fault(&name("kill")).and_then(|fault| fault.injected).map(|(_, t)| t), Some(at(20.3)));
+    assert!(story.history().metrics_of(&object("shop/pod/none")).is_empty());
+}

@@ -1,0 +1,74 @@
+//! Goal: what the README shows is what is there. How: its plan is compared with the file that it names, its tables with the tables in
+//! the sources (SQUALL_UPDATE_GOLDEN=1 rewrites those), its report with the plan's assertions.
+
+use std::fs;
+use std::path::Path;
+
+use squall::catalog;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn readme() -> String {
+    fs::read_to_string(root().join("README.md")).expect("a README")
+}
+
+/// What stands between `<!-- KIND: NAME -->` and `<!-- end -->`, as a range of the text.
+fn block(text: &str, kind: &str, name: &str) -> std::ops::Range<usize> {
+    let start = format!("<!-- {kind}: {name} -->\n");
+    let from = text.find(&start).unwrap_or_else(|| panic!("README.md has no `{}`", start.trim())) + start.len();
+    from..from + text[from..].find("<!-- end -->").expect("a block of the README ends")
+}
+
+/// The text of a block without its fence.
+fn unfenced<'a>(text: &'a str, kind: &str, name: &str) -> &'a str {
+    let block = &text[block(text, kind, name)];
+    let (_, inner) = block.split_once('\n').expect("a fence");
+    inner.rsplit_once("```").expect("the fence's end").0
+}
+
+const QUICKSTART: &str = "plans/quickstart.yaml";
+
+#[test]
+fn the_plan_in_the_readme_means_what_the_shipped_one_means() {
+    let value = |text: &str| serde_yaml::from_str::<serde_json::Value>(text).unwrap_or_else(|error| panic!("{error}"));
+    let shipped = fs::read_to_string(root().join(QUICKSTART)).expect("the shipped plan");
+    assert_eq!(value(unfenced(&readme(), "plan", QUICKSTART)), value(&shipped));
+}
+
+/// The block is empty until a run has filled it; from then on it has to be that plan's report, with every one of its assertions.
+#[test]
+fn the_report_in_the_readme_is_of_that_plan() {
+    let readme = readme();
+    let report = unfenced(&readme, "report", QUICKSTART);
+    if report.is_empty() {
+        return;
+    }
+    let plan: serde_json::Value = serde_yaml::from_str(unfenced(&readme, "plan", QUICKSTART)).expect("a plan");
+    assert!(report.starts_with(&format!("PASS  {}: ", plan["plan"].as_str().expect("a name"))), "{report}");
+    for claim in plan["assert"].as_array().expect("assertions") {
+        let name = claim["name"].as_str().expect("a name");
+        let row = report.lines().any(|line| line.starts_with("PASS ") && line.contains(name));
+        assert!(row, "the report in the README has no row for {name}");
+    }
+    assert!(report.lines().all(|line| line.chars().count() <= 80));
+}
+
+#[test]
+fn the_tables_in_the_readme_are_those_of_the_sources() {
+    let then = readme();
+    let mut now = then.clone();
+    for section in catalog::sections() {
+        let place = block(&now, "table", section.name);
+        now.replace_range(place, &catalog::markdown(&section));
+    }
+    if std::env::var_os("SQUALL_UPDATE_GOLDEN").is_some_and(|value| value == "1") {
+        // Written only when it differs: the other tests read it at the same time.
+        if then != now {
+            fs::write(root().join("README.md"), &now).expect("the README can be written");
+        }
+    } else {
+        assert!(then == now, "the README's tables are behind the sources: SQUALL_UPDATE_GOLDEN=1 cargo test readme");
+    }
+}
