@@ -1,9 +1,9 @@
 //! The language as a JSON Schema, for editors: made from the types that read a plan and from the tables of kinds, so that it cannot
 //! say anything else than the reader. Draft 7, which is what editors understand.
 
+use schemars::Schema;
 use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, Transform};
-use schemars::Schema;
 use serde_json::{Value, json};
 
 use super::written::Written;

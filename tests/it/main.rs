@@ -10,4 +10,5 @@ mod load;
 mod plans;
 mod readme;
 mod reports;
+mod sandbox;
 mod story;
