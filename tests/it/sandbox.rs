@@ -19,6 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const SERVER: &str = "
 import http.server, os, socketserver
 class S(http.server.BaseHTTPRequestHandler):
+    protocol_version = 'HTTP/1.1'
     def do_GET(self):
         body = os.environ['POD_NAME'].encode()
         if self.path == '/metrics':
