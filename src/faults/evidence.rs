@@ -108,6 +108,8 @@ impl Evidence {
         let mut hearing = self.hearing.lock().expect("nobody panics while holding the evidence");
         match hearing.stage {
             Stage::Early if hearing.pending.len() < STATEMENTS_MAX => hearing.pending.push((witness, says, supports)),
+            // What speaks against the effect may be known only at the end; it explains, and proves nothing.
+            Stage::Closed if !supports => self.emit(FaultStep::Evidence { witness: witness.as_str().into(), says, supports }),
             Stage::Early | Stage::Closed => {}
             Stage::Open => {
                 if hearing.told < STATEMENTS_MAX {

@@ -205,7 +205,7 @@ impl Reader<'_> {
     }
 
     fn word(&mut self) -> String {
-        let length = self.rest().find(|c: char| c == ' ' || c == '\t').unwrap_or(self.rest().len());
+        let length = self.rest().find([' ', '\t']).unwrap_or(self.rest().len());
         let word = self.rest()[..length].to_owned();
         self.at += length;
         word

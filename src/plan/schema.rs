@@ -124,6 +124,32 @@ mod tests {
         }
     }
 
+    /// Goal: what `squall list` shows can be pasted into a plan. How: each example is put into a plan, which meets the schema and
+    /// whose entry is read; what the plan as a whole lacks is another matter.
+    #[test]
+    fn every_example_meets_the_schema_and_is_read() {
+        let validator = jsonschema::draft7::new(&schema()).unwrap_or_else(|error| panic!("{error}"));
+        let entry = |list: &str, common: &str, row: &Row| format!("{list}:\n- {{{common}, {}: {}}}\n", row.key, row.example);
+        let faults = faults::Spec::ALL.iter().map(|row| entry("faults", "name: f, at: a + 1s, for: 1s", row));
+        let claims = verdict::Spec::ALL.iter().map(|row| entry("assert", "name: c, during: a", row));
+        for part in faults.chain(claims) {
+            let text = format!(
+                "plan: p\nclaim: c\ncluster: current\ntarget: {{url: http://127.0.0.1/, workload: a/deployment/b, autoscaler: a/hpa/b}}\n\
+                 phases: [{{name: a, for: 10m}}]\nload: [{{name: l, rate: 100/s, request: {{get: /}}}}]\n{part}"
+            );
+            let value = crate::plan::manifest::read_one(&text, "the example").unwrap_or_else(|problems| panic!("{problems}"));
+            let errors: Vec<String> =
+                validator.iter_errors(&value).map(|error| format!("{}: {error}", error.instance_path())).collect();
+            assert!(errors.is_empty(), "{part}: {errors:?}");
+            if let Err(problems) = crate::plan::Plan::read_recorded(&text, &Default::default()) {
+                let known = ["leave out `for`", "speaks of no fault"];
+                let strange: Vec<_> =
+                    problems.list().iter().filter(|problem| !known.iter().any(|known| problem.message.contains(known))).collect();
+                assert!(strange.is_empty(), "{part}: {strange:?}");
+            }
+        }
+    }
+
     #[test]
     fn a_key_is_never_null_and_may_be_a_parameter() {
         #[derive(schemars::JsonSchema)]

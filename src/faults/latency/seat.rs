@@ -97,35 +97,39 @@ impl Seat {
         cluster.add_ephemeral_container(pod, self.container(spec)).await?;
         self.wait_running(cluster).await?;
         let mut line = cluster.attach(pod, &self.container).await?;
-        // The lease runs from the agent's start: the first heartbeat at once.
-        line.say("beat").await.map_err(|e| Error::Failed(format!("the agent in {} does not listen: {e}", self.label())))?;
-        let active = async {
-            while let Some(text) = line.hear().await {
-                match serde_json::from_str::<Line>(&text) {
-                    Ok(Line::Active { .. }) => return Ok(()),
-                    Ok(Line::Reverted { reason, .. }) => return Err(format!("it reverted at once: {reason}")),
+        let began = monotonic_now();
+        let mut beat = tokio::time::interval(lease::HEARTBEAT);
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                // The lease runs from the agent's start: the first heartbeat at once.
+                _ = beat.tick() => if let Err(error) = line.say("beat").await {
+                    return Err(self.failed(cluster, &format!("it does not listen: {error}")).await);
+                },
+                heard = line.hear() => match heard.map(|text| serde_json::from_str::<Line>(&text)) {
+                    // It counts only while it is active.
+                    Some(Ok(Line::Active { .. } | Line::Evidence(_))) => break,
+                    Some(Ok(Line::Reverted { reason, .. })) => {
+                        return Err(self.failed(cluster, &format!("it reverted at once: {reason}")).await);
+                    }
                     // Anything else, a torn line among it, is not what is waited for.
-                    Ok(_) | Err(_) => {}
-                }
+                    Some(_) => {}
+                    None => return Err(self.failed(cluster, "it ended").await),
+                },
+                // What was said before the line was there is only in the log.
+                _ = look.tick() => if self.said_active(cluster).await { break },
             }
-            Err("it ended".to_owned())
-        };
-        match tokio::time::timeout(ACTIVE_TIMEOUT, active).await {
-            Ok(Ok(())) => Ok(Taken { seat: self.clone(), line }),
-            // What was said before the line was there is in the log.
-            Ok(Err(_)) | Err(_) if self.is_active(cluster).await => Ok(Taken { seat: self.clone(), line }),
-            Ok(Err(why)) => Err(self.failed(cluster, &why).await),
-            Err(_) => Err(self.failed(cluster, &format!("it was not active within {}s", ACTIVE_TIMEOUT.as_secs())).await),
+            if began.elapsed() >= ACTIVE_TIMEOUT {
+                return Err(self.failed(cluster, &format!("it was not active within {}s", ACTIVE_TIMEOUT.as_secs())).await);
+            }
         }
+        Ok(Taken { seat: self.clone(), line })
     }
 
-    async fn is_active(&self, cluster: &Cluster) -> bool {
-        let running = cluster
-            .pod(&self.namespace, &self.pod)
-            .await
-            .is_ok_and(|pod| pod.ephemeral.iter().any(|e| e.name == self.container && e.state == EphemeralState::Running));
+    async fn said_active(&self, cluster: &Cluster) -> bool {
         let log = cluster.log(&self.namespace, &self.pod, &self.container, 20, LogOf::Current).await.unwrap_or_default();
-        running && log.lines().any(|line| matches!(serde_json::from_str(line), Ok(Line::Active { .. })))
+        log.lines().any(|line| matches!(serde_json::from_str(line), Ok(Line::Active { .. } | Line::Evidence(_))))
     }
 
     async fn wait_running(&self, cluster: &Cluster) -> Result<(), Error> {

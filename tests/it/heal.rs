@@ -1,0 +1,87 @@
+//! What a killed run leaves ends by itself, and healing from the journal alone proves it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::json;
+use squall::cluster::pod::EphemeralState;
+use squall::faults::heal::{Outcome, Sweep, heal};
+use squall::faults::journal::{ClusterLine, Entry};
+use squall::recording::fact::FaultStep;
+
+use crate::shop::{Listener, RUN, Shop, act, is_step, manifests};
+
+fn no_sandbox() -> Box<Sweep> {
+    Box::new(|line| Box::pin(async move { Err(format!("{} is not expected here", line.id)) }))
+}
+
+/// Copies a journal as a dead run would have left it: the copy is not locked.
+fn left_behind(journal: &Path) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::copy(journal, dir.path().join("journal.jsonl")).unwrap();
+    dir
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_dies_under_a_fault_is_healed_from_its_journal() {
+    // Goal: heartbeats that stop are enough. How: abort the conductor's tasks, which is all that a SIGKILL leaves of them here, and heal
+    // from a copy of the journal with a client of its own.
+    let shop = Shop::open(2).await;
+    let kubeconfig = shop.dir.path().join("kubeconfig");
+    std::fs::write(&kubeconfig, shop.sandbox.kubeconfig()).unwrap();
+    shop.journal.write(Entry::RunStarted { run: RUN.into(), pid: 1, seed: 7 }).await.unwrap();
+    let line =
+        ClusterLine { server: shop.cluster.server().to_owned(), context: None, kubeconfig: Some(kubeconfig.display().to_string()) };
+    shop.journal.write(Entry::Cluster(line)).await.unwrap();
+    let objects = shop.cluster.prepare(manifests(2), RUN).await.unwrap().objects();
+    shop.journal.write(Entry::Manifests { objects }).await.unwrap();
+
+    let mut listener = Listener::of(&shop);
+    let spec = json!({"on": "shop/deployment/payments", "add": "200ms"});
+    let (conducted, _stop) = shop.conduct(vec![act("slow", 0.0, None, "latency", spec)]);
+    listener.event("the effect", |fact| is_step(fact, "slow", &FaultStep::Effective)).await;
+    let pods = shop.cluster.pods("shop", "app=payments").await.unwrap();
+    assert!(pods.iter().all(|pod| pod.ephemeral.iter().any(|agent| agent.state == EphemeralState::Running)));
+    conducted.abort();
+
+    let dir = left_behind(shop.journal.path());
+    let [report] = &heal(dir.path(), &*no_sandbox()).await.unwrap()[..] else { panic!("one run") };
+    assert_eq!(report.outcome, Outcome::Healed, "{report:#?}");
+    assert!(report.said.iter().any(|said| said.contains("agents reverted: 2")), "{report:#?}");
+    let left = shop.cluster.pods("shop", "app=payments").await.unwrap();
+    assert!(left.is_empty(), "the manifests are removed too: {left:?}");
+    let [again] = &heal(dir.path(), &*no_sandbox()).await.unwrap()[..] else { panic!("one run") };
+    assert_eq!(again.outcome, Outcome::Nothing);
+    shop.sandbox.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_journal_from_any_moment_is_healed() {
+    // Goal: whatever line was the last, healing ends in proof. How: cut the journal of a whole run after each of its lines.
+    let shop = Shop::open(2).await;
+    let kubeconfig = shop.dir.path().join("kubeconfig");
+    std::fs::write(&kubeconfig, shop.sandbox.kubeconfig()).unwrap();
+    let line =
+        ClusterLine { server: shop.cluster.server().to_owned(), context: None, kubeconfig: Some(kubeconfig.display().to_string()) };
+    shop.journal.write(Entry::RunStarted { run: RUN.into(), pid: 1, seed: 7 }).await.unwrap();
+    shop.journal.write(Entry::Cluster(line)).await.unwrap();
+    let spec = json!({"on": "shop/deployment/payments", "add": "100ms"});
+    let (conducted, _stop) = shop.conduct(vec![
+        act("kill", 0.0, None, "pod_kill", json!({"pods": 1, "grace": "0s"})),
+        act("slow", 2.0, Some(2), "latency", spec),
+    ]);
+    let curtain = conducted.await.unwrap();
+    assert!(curtain.all_healed(), "{curtain:?}");
+    let whole = std::fs::read_to_string(shop.journal.path()).unwrap();
+    let lines: Vec<&str> = whole.split_inclusive('\n').collect();
+    assert!(lines.len() >= 8, "{whole}");
+    for count in 2..=lines.len() {
+        let dir = tempfile::tempdir().unwrap();
+        // A torn half of the next line behind it, as a crash leaves it.
+        let torn = lines.get(count).map_or("", |line| &line[..line.len() / 2]);
+        std::fs::write(dir.path().join("journal.jsonl"), lines[..count].concat() + torn).unwrap();
+        let reports = tokio::time::timeout(Duration::from_secs(60), heal(dir.path(), &*no_sandbox())).await.unwrap().unwrap();
+        assert_eq!(reports[0].outcome, Outcome::Healed, "cut after line {count}: {reports:#?}");
+    }
+    shop.sandbox.stop().await;
+}

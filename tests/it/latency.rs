@@ -1,0 +1,83 @@
+//! Latency is proven by its agents and by a victim, follows the autoscaler, survives the death of pods, and is gone after.
+
+use std::time::Duration;
+
+use serde_json::json;
+use squall::recording::fact::{Fact, FaultStep};
+use squall::sandbox::SandboxConfig;
+
+use crate::shop::{Listener, Shop, act, is_step, steps};
+
+/// The median time of GETs through the Service, each on a connection of its own.
+async fn through_service(shop: &Shop) -> Duration {
+    let address = shop.cluster.resolve("payments.shop", 8080).await.unwrap()[0];
+    let mut took = Vec::new();
+    for _ in 0..7 {
+        let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap();
+        let began = tokio::time::Instant::now();
+        client.get(format!("http://{address}/")).send().await.unwrap();
+        took.push(began.elapsed());
+    }
+    took.sort();
+    took[3]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delay_is_felt_proven_followed_and_gone() {
+    let shop = Shop::open(2).await;
+    let before = through_service(&shop).await;
+    assert!(before < Duration::from_millis(100), "{before:?}");
+    let mut listener = Listener::of(&shop);
+    let spec = json!({"on": "shop/deployment/payments", "add": "200ms", "jitter": "50ms"});
+    let (conducted, stop) = shop.conduct(vec![act("slow", 0.0, None, "latency", spec)]);
+    listener.event("the effect", |fact| is_step(fact, "slow", &FaultStep::Effective)).await;
+    let during = through_service(&shop).await;
+    assert!(during > before + Duration::from_millis(140), "{during:?}, {before:?} before");
+
+    // It follows the autoscaler: a pod that appears gets an agent of its own, journalled first.
+    shop.cluster.scale(&"shop/deployment/payments".parse().unwrap(), 3).await.unwrap();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        let pods = shop.cluster.pods("shop", "app=payments").await.unwrap();
+        if pods.iter().filter(|pod| pod.serves() && !pod.ephemeral.is_empty()).count() == 3 {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{pods:#?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(std::fs::read_to_string(shop.journal.path()).unwrap().contains("\"more\""));
+    // And a pod that dies under it is no obstacle to its healing.
+    let victim = shop.cluster.pods("shop", "app=payments").await.unwrap().remove(0);
+    shop.cluster.delete_pod(&victim, squall::cluster::pod::Grace::Seconds(0)).await.unwrap();
+
+    stop.send_replace(true);
+    let curtain = conducted.await.unwrap();
+    assert!(curtain.all_healed() && curtain.not_injected.is_empty(), "{curtain:?}");
+    let after = through_service(&shop).await;
+    assert!(after < Duration::from_millis(100), "{after:?}");
+    let facts = shop.close().await;
+    let steps = steps(&facts, "slow");
+    assert_eq!(steps[..3], ["targeted", "journalled", "injected"], "{steps:?}");
+    assert_eq!(steps[steps.len() - 2..], ["healing", "healed"], "{steps:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delay_that_has_no_effect_is_never_called_effective_and_still_heals() {
+    let shop = Shop::with(1, |config| SandboxConfig { interpose: false, ..config }).await;
+    let spec = json!({"on": "shop/deployment/payments", "add": "200ms"});
+    let (conducted, _stop) = shop.conduct(vec![act("slow", 0.0, Some(4), "latency", spec)]);
+    let curtain = conducted.await.unwrap();
+    assert!(curtain.all_healed(), "{curtain:?}");
+    let facts = shop.close().await;
+    let steps = steps(&facts, "slow");
+    assert!(!steps.contains(&"effective") && steps.contains(&"injected"), "{steps:?}");
+    assert_eq!(steps.last(), Some(&"healed"));
+    let said: Vec<&String> = facts
+        .iter()
+        .filter_map(|fact| match fact {
+            Fact::Fault { step: FaultStep::Evidence { says, supports: false, .. }, .. } => Some(says),
+            _ => None,
+        })
+        .collect();
+    assert!(said.iter().any(|says| says.contains("no traffic")), "why is said: {said:?}");
+}

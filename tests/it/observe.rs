@@ -1,0 +1,118 @@
+//! What the platform does becomes facts; what could not be seen becomes a gap.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use squall::observe::{self, Scrape, Watchlist};
+use squall::recording::Recording;
+use squall::recording::fact::{Ending, Event, Fact, Reading, RunEnded};
+use squall::recording::metric::{EXISTS, READY_REPLICAS};
+use squall::time::Clock;
+use tokio::sync::mpsc;
+
+use crate::scripted::{Reply, Scripted, list, not_scripted};
+use crate::shop::{Listener, Shop, started};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scaling_shows_in_every_probe() {
+    let shop = Shop::open(1).await;
+    let list = Watchlist {
+        workload: Some("shop/deploy/payments".parse().unwrap()),
+        autoscaler: Some("shop/hpa/payments".parse().unwrap()),
+        scrape: Some(Scrape { every: Duration::from_millis(200) }),
+        ..Watchlist::default()
+    };
+    let mut listener = Listener::of(&shop);
+    let mut observers = observe::start(shop.cluster.clone(), list, shop.sink.clone()).await.unwrap();
+    observers.synced(Duration::from_secs(5)).await.unwrap();
+    let reading = |object: &str, metric: &str, value: f64| {
+        Fact::Reading(Reading { object: object.parse().unwrap(), metric: metric.into(), value })
+    };
+    shop.cluster.scale(&"shop/deployment/payments".parse().unwrap(), 2).await.unwrap();
+    let two = reading("shop/deploy/payments", READY_REPLICAS, 2.0);
+    listener.event("two ready replicas, under the plan's own name", |fact| *fact == two).await;
+    listener
+        .event(
+            "a gauge of a pod",
+            |fact| matches!(fact, Fact::Reading(r) if r.object.kind == "pod" && r.metric == "http_requests_in_flight"),
+        )
+        .await;
+    let pods = shop.cluster.pods("shop", "app=payments").await.unwrap();
+    shop.cluster.delete_pod(&pods[0], squall::cluster::pod::Grace::Seconds(0)).await.unwrap();
+    let uid = pods[0].uid.clone();
+    listener.event("the deleted pod's last sight", |fact| matches!(fact, Fact::Pod(pod) if pod.uid == uid && pod.gone)).await;
+    observers.stop().await;
+    let facts = shop.close().await;
+    assert!(facts.contains(&reading("shop/hpa/payments", EXISTS, 0.0)), "an autoscaler that is not there is said not to be");
+    assert!(
+        facts
+            .iter()
+            .any(|fact| matches!(fact, Fact::Endpoints { service, ready, .. } if service.name == "payments" && ready.len() == 2))
+    );
+    assert!(
+        facts
+            .iter()
+            .any(|fact| matches!(fact, Fact::ClusterEvent { reason, .. } if reason == "Killing" || reason == "SuccessfulCreate"))
+    );
+    let gaps: Vec<&Fact> = facts.iter().filter(|fact| matches!(fact, Fact::Gap(_))).collect();
+    assert!(gaps.is_empty(), "{gaps:?}");
+}
+
+#[tokio::test]
+async fn probes_that_are_blind_when_the_run_ends_write_their_gap() {
+    let down = Arc::new(AtomicBool::new(false));
+    let broken = down.clone();
+    let server = Scripted::start(move |asked| {
+        if asked.path.contains("/namespaces/") && asked.watches() {
+            let (send, lines) = mpsc::channel::<String>(1);
+            let down = broken.clone();
+            // The stream ends when the server goes down.
+            tokio::spawn(async move {
+                while !down.load(Ordering::SeqCst) {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                drop(send);
+            });
+            return if broken.load(Ordering::SeqCst) { Reply::Text(503, "away".into()) } else { Reply::Stream(lines) };
+        }
+        if asked.path.contains("/namespaces/") { list("10", vec![]) } else { not_scripted() }
+    })
+    .await;
+    let cluster = server.connect().await;
+    let dir = tempfile::tempdir().unwrap();
+    let (sink, recording) = Recording::create(dir.path(), Clock::starting_in(Duration::ZERO), started()).unwrap();
+    let list = Watchlist { namespaces: ["shop".to_owned()].into(), ..Watchlist::default() };
+    let mut observers = observe::start(cluster, list, sink.clone()).await.unwrap();
+    observers.synced(Duration::from_secs(5)).await.unwrap();
+    down.store(true, Ordering::SeqCst);
+    // Longer than a watch may blink: each probe must have been blind for as long as that.
+    let from = sink.clock().now();
+    while sink.clock().now().since(from) < Duration::from_millis(900) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    observers.stop().await;
+    recording.close(RunEnded { how: Ending::Completed, lost_events: 0 }).unwrap();
+    let text = std::fs::read_to_string(dir.path().join("recording.jsonl")).unwrap();
+    let mut sources: Vec<String> = text
+        .lines()
+        .filter_map(|line| match serde_json::from_str::<Event>(line).unwrap().fact {
+            Fact::Gap(gap) => {
+                assert!(gap.to.since(gap.from) >= Duration::from_millis(500), "{gap:?}");
+                Some(gap.source)
+            }
+            _ => None,
+        })
+        .collect();
+    sources.sort();
+    assert_eq!(
+        sources,
+        [
+            "watch deployments in shop",
+            "watch endpointslices in shop",
+            "watch events in shop",
+            "watch horizontalpodautoscalers in shop",
+            "watch pods in shop"
+        ]
+    );
+}
