@@ -4,7 +4,6 @@ mod architecture;
 mod assertion_twins;
 mod bad_plans;
 mod cluster;
-mod command;
 mod fake_target;
 mod good_plans;
 mod heal;
