@@ -190,24 +190,17 @@ impl Lane {
     /// Sends the request of `ticket` over the connection at hand or a fresh one, and reads the answer.
     ///
     /// A connection kept alive can be closed by its peer at any moment. Found closed before the send, it is replaced; found
-    /// closed after it and before any byte of an answer, the request goes out once more over a fresh one if sending twice means
-    /// the same as sending once. That is what HTTP clients do (RFC 9110, section 9.2.2), and it is noted as `resent`.
+    /// closed after it, the request has failed. Many HTTP clients would quietly send it once more (RFC 9110, section 9.2.2
+    /// allows it), but then a pod that is killed with requests in its hands would seem to have cost nothing.
     async fn exchange(&self, held: &mut Option<Held>, ticket: &mut Ticket<'_>) -> Result<Answer, End> {
         if let Some(kept) = held {
             if self.wire.stands(&mut kept.link) {
-                match self.wire.exchange(&mut kept.link, &mut ticket.progress).await {
-                    Err(end) if end.is_stale_connection() && ticket.progress.bytes_in == 0 && self.wire.repeatable() => {
-                        ticket.resent = true;
-                    }
-                    done => return done,
-                }
+                return self.wire.exchange(&mut kept.link, &mut ticket.progress).await;
             }
             *held = None;
         }
         let fresh = held.insert(self.connect().await?);
-        if !ticket.resent {
-            ticket.ready = self.clock.now();
-        }
+        ticket.ready = self.clock.now();
         self.wire.exchange(&mut fresh.link, &mut ticket.progress).await
     }
 
@@ -247,7 +240,6 @@ impl Lane {
             identity: Identity::UNKNOWN,
             retry_after: false,
             waited: due.waited,
-            resent: false,
             bytes_in: 0,
             bytes_out: 0,
         });
@@ -261,13 +253,12 @@ struct Ticket<'a> {
     /// When there was a connection for it: waiting for one is not the generator's lateness.
     ready: Offset,
     progress: Progress,
-    resent: bool,
     settled: bool,
 }
 
 impl Ticket<'_> {
     fn new(lane: &Lane, due: Due, ready: Offset) -> Ticket<'_> {
-        Ticket { lane, due, ready, progress: Progress::default(), resent: false, settled: false }
+        Ticket { lane, due, ready, progress: Progress::default(), settled: false }
     }
 
     /// Writes down how it ended, and returns when.
@@ -300,7 +291,6 @@ impl Ticket<'_> {
             identity: answer.map_or(Identity::UNKNOWN, |answer| answer.identity),
             retry_after: answer.is_some_and(|answer| answer.retry_after),
             waited: self.due.waited,
-            resent: self.resent,
             bytes_in: self.progress.bytes_in,
             bytes_out: self.progress.bytes_out,
         });

@@ -31,8 +31,6 @@ pub(super) struct Ended {
     pub(super) retry_after: bool,
     /// All connections that its load may have were taken when it came due.
     pub(super) waited: bool,
-    /// A connection kept alive turned out to be closed, and the request went out again on a fresh one.
-    pub(super) resent: bool,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
 }

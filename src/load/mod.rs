@@ -36,7 +36,6 @@ mod tally;
 mod worker;
 
 use gauges::Gauges;
-pub use tally::RESENT;
 use tally::{Line, Tallying};
 use worker::{Share, Worker};
 

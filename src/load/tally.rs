@@ -28,10 +28,6 @@ use crate::time::{Offset, monotonic_now};
 /// How often the recording is written.
 const WRITE: Duration = Duration::from_millis(500);
 
-/// The note, among the causes, that a request went out twice because its first connection turned out to be closed. It stands beside
-/// the request's own cause, also where the request ended `ok`.
-pub const RESENT: &str = "resent on a fresh connection";
-
 /// What the tally needs to know of a load.
 pub(super) struct Line {
     name: Name,
@@ -99,7 +95,6 @@ struct Sums {
     ends: BTreeMap<End, u64>,
     /// Requests that had to wait for a connection.
     waited: u64,
-    resent: u64,
     served_by: BTreeMap<Identity, u64>,
     retry_after: u64,
     histograms: BTreeMap<(Outcome, Measure), Histogram<u64>>,
@@ -150,9 +145,6 @@ impl Tallying {
             }
             line.refused.cost += sums.ends.get(&End::InFlightBound).copied().unwrap_or(0);
             line.waited.cost += sums.waited;
-            if sums.resent > 0 {
-                causes.insert(RESENT.to_owned(), sums.resent);
-            }
             let mut served_by: BTreeMap<String, u64> = BTreeMap::new();
             for (identity, count) in &sums.served_by {
                 if let Some(name) = self.identities.name(*identity) {
@@ -225,7 +217,6 @@ impl Sums {
         self.counts.bytes_out += ended.bytes_out;
         *self.ends.entry(ended.end).or_default() += 1;
         self.waited += u64::from(ended.waited);
-        self.resent += u64::from(ended.resent);
         self.retry_after += u64::from(ended.retry_after && outcome == Outcome::Rejected);
         if ended.identity != Identity::UNKNOWN {
             *self.served_by.entry(ended.identity).or_default() += 1;

@@ -120,11 +120,6 @@ impl End {
         Some(Cow::Borrowed(cause))
     }
 
-    /// Whether this is how a connection ends that the peer had closed before it saw the request.
-    pub fn is_stale_connection(self) -> bool {
-        matches!(self, End::Reset | End::ClosedUnanswered)
-    }
-
     /// What an error of the operating system means for a request.
     pub(super) fn of_error(error: &io::Error) -> End {
         use rustix::io::Errno;

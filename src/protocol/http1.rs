@@ -34,7 +34,6 @@ const BODY_LIMIT: u64 = 256 * 1024 * 1024;
 pub struct Http1 {
     request: Vec<u8>,
     asked: Asked,
-    repeatable: bool,
     identity_header: String,
     identities: Arc<Identities>,
     encryption: Option<Encryption>,
@@ -72,7 +71,6 @@ impl Http1 {
         Ok(Http1 {
             request: request::write(destination, request)?,
             asked: if request.method == "HEAD" { Asked::Head } else { Asked::Other },
-            repeatable: matches!(request.method.as_str(), "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE"),
             identity_header: identity_header.to_owned(),
             identities,
             encryption,
@@ -119,10 +117,6 @@ impl Protocol for Http1 {
         let mut byte = [0];
         let mut into = ReadBuf::new(&mut byte);
         Pin::new(&mut link.stream).poll_read(&mut Context::from_waker(Waker::noop()), &mut into).is_pending()
-    }
-
-    fn repeatable(&self) -> bool {
-        self.repeatable
     }
 }
 

@@ -144,9 +144,6 @@ pub trait Protocol {
 
     /// Whether a link that carried a request before is still good, as far as this side can tell without asking.
     fn stands(&self, link: &mut Self::Link) -> bool;
-
-    /// Whether sending the request twice means the same as sending it once (RFC 9110, section 9.2.2).
-    fn repeatable(&self) -> bool;
 }
 
 /// The table of protocols: one variant each, here and in [`Link`], and a line in the four functions below.
@@ -187,12 +184,6 @@ impl Protocol for Wire {
     fn stands(&self, link: &mut Link) -> bool {
         match (self, link) {
             (Wire::Http1(http1), Link::Http1(link)) => http1.stands(link),
-        }
-    }
-
-    fn repeatable(&self) -> bool {
-        match self {
-            Wire::Http1(http1) => http1.repeatable(),
         }
     }
 }

@@ -1,3 +1,5 @@
+//! The decisions of the recorded controllers, and cases that they did not meet.
+
 use super::*;
 use crate::sandbox::controllers::autoscaler::replicas::{Phase, Requests};
 use crate::sandbox::quantity;
