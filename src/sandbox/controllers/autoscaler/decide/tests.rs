@@ -1,3 +1,5 @@
+//! Replays of recorded decisions of the real controller, and tables of the rules that no recording shows.
+
 use super::*;
 use crate::sandbox::controllers::autoscaler::replicas::{Phase, Requests};
 use crate::sandbox::quantity;
