@@ -139,19 +139,33 @@ fn ids_of_folders() -> impl Iterator<Item = String> {
     entries.filter_map(|e| Some(e.file_name().to_str()?.strip_prefix(PREFIX)?.to_owned()))
 }
 
-/// The process that holds a sandbox, if it lives and is the one that wrote the card.
+/// The process that holds a sandbox, if it lives: the one that wrote the card, or, where no card is to be seen, the one that the id
+/// names. The folder may lie where this process does not look (another TMPDIR), so its absence proves nothing: what is not known
+/// to be dead is alive, and is not touched.
 fn holder(id: &str, dir: &Path) -> Option<u32> {
     let card = fs::read_to_string(dir.join(CARD)).ok().and_then(|text| serde_json::from_str::<Card>(&text).ok());
     match card {
         Some(card) => (started(card.pid) == Some(card.started)).then_some(card.pid),
-        // A folder without a card is one that is being made or removed; the id says by whom.
-        None => holder_in(id).filter(|pid| dir.is_dir() && started(*pid).is_some()),
+        None => {
+            let (pid, made_ms) = holder_in(id)?;
+            // A process that started after the sandbox was made is a later one with the same pid; a second for the clocks' grain.
+            (started_ms(pid)? <= made_ms + 1_000).then_some(pid)
+        }
     }
 }
 
-/// Ids hold their holder's pid in hexadecimal between the block (two digits) and the time (eleven).
-fn holder_in(id: &str) -> Option<u32> {
-    u32::from_str_radix(id.get(2..id.len().checked_sub(11)?)?, 16).ok()
+/// Ids hold their holder's pid in hexadecimal between the block (two digits) and the time in milliseconds (eleven).
+fn holder_in(id: &str) -> Option<(u32, i64)> {
+    let time = id.len().checked_sub(11)?;
+    Some((u32::from_str_radix(id.get(2..time)?, 16).ok()?, i64::from_str_radix(id.get(time..)?, 16).ok()?))
+}
+
+/// When a process started, in milliseconds of wall time.
+fn started_ms(pid: u32) -> Option<i64> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    let boot_s: i64 = stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    let ticks = i64::try_from(started(pid)?).ok()?;
+    Some(boot_s * 1_000 + ticks * 1_000 / i64::try_from(rustix::param::clock_ticks_per_second()).ok()?)
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -224,5 +238,15 @@ mod tests {
         assert_eq!(found, vec![expected]);
         assert!(!dir.exists() && !orphan.wait().unwrap().success());
         assert_eq!(sweep(&one), vec![]);
+    }
+
+    #[test]
+    fn a_living_holder_is_known_by_the_id_alone_wherever_its_folder_is() {
+        let elsewhere = Path::new("/nonexistent");
+        let me = std::process::id();
+        let mine = format!("fd{me:x}{:x}", wall_now().as_millisecond());
+        assert_eq!(holder(&mine, elsewhere), Some(me));
+        let of_an_earlier_process_with_my_pid = format!("fd{me:x}{:x}", started_ms(me).unwrap() - 60_000);
+        assert_eq!(holder(&of_an_earlier_process_with_my_pid, elsewhere), None);
     }
 }
