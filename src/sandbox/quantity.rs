@@ -31,7 +31,8 @@ pub fn milli(text: &str) -> Option<i64> {
         None => (false, number.strip_prefix('+').unwrap_or(number)),
     };
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    if (whole.is_empty() && fraction.is_empty()) || fraction.len() > 12 {
+    let digits_only = whole.bytes().chain(fraction.bytes()).all(|c| c.is_ascii_digit());
+    if (whole.is_empty() && fraction.is_empty()) || fraction.len() > 12 || !digits_only {
         return None;
     }
     let whole: i128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };

@@ -1,4 +1,4 @@
-//! The decisions of the recorded controllers, and cases that they did not meet.
+//! Replays of recorded decisions of the real controller, and tables of the rules that no recording shows.
 
 use super::*;
 use crate::sandbox::controllers::autoscaler::replicas::{Phase, Requests};
