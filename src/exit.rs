@@ -109,7 +109,8 @@ impl fmt::Display for Exit {
     }
 }
 
-/// Why a command could not do what it was asked: a message for a person, and the code for the shell.
+/// Why a command could not do what it was asked: a message for a person (empty where it was said already), and the code for the
+/// shell.
 #[derive(Debug)]
 pub struct Failure {
     pub exit: Exit,
@@ -119,6 +120,11 @@ pub struct Failure {
 impl Failure {
     pub fn new(exit: Exit, message: impl Into<String>) -> Failure {
         Failure { exit, message: message.into() }
+    }
+
+    /// One that a person has been told of already.
+    pub fn said(exit: Exit) -> Failure {
+        Failure { exit, message: String::new() }
     }
 }
 

@@ -66,6 +66,7 @@
 //! - **lease**: how long a fault lives when nobody renews it; **journal**: how to undo what a run does, written before it does it.
 
 pub mod catalog;
+pub mod cli;
 pub mod cluster;
 pub mod exit;
 pub mod faults;
@@ -77,6 +78,7 @@ pub mod plan;
 pub mod protocol;
 pub mod recording;
 pub mod report;
+pub mod run;
 pub mod sandbox;
 pub mod schedule;
 pub mod time;

@@ -170,3 +170,57 @@ fn shifted(base: Offset, shift: Shift) -> Offset {
         Shift::Earlier(span) => base - span.duration(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn timeline(faults: &str) -> (Plan, Timeline) {
+        let text = format!(
+            "plan: t\nclaim: c\ncluster: current\ntarget: {{url: http://127.0.0.1/, workload: a/deployment/b}}\nphases:\n\
+             - {{name: calm, for: 10s}}\n- {{name: burst, for: 20s}}\n\
+             load:\n- {{name: users, rate: {{calm: 10/s, burst: 10/s -> 30/s}}, request: {{get: /}}}}\nfaults:\n{faults}"
+        );
+        let plan = Plan::read_recorded(&text, &BTreeMap::new()).unwrap_or_else(|problems| panic!("{problems}"));
+        let timeline = Timeline::of(&plan, 1);
+        (plan, timeline)
+    }
+
+    fn at(seconds: i64) -> Offset {
+        Offset::from_nanos(seconds * 1_000_000_000)
+    }
+
+    #[test]
+    fn phases_lie_end_to_end_and_rates_follow_them() {
+        let (_, timeline) = timeline("- {name: kill, at: burst.end - 5s, pod_kill: {pods: 1}}\n");
+        assert_eq!((timeline.phases[1].start, timeline.phases[1].end, timeline.end), (at(10), at(30), at(30)));
+        // 10 s at 10/s, then the area under 10/s to 30/s over 20 s: 400.
+        assert_eq!(timeline.requests_in(None, at(0), at(10)), 100);
+        assert_eq!(timeline.requests_in(None, at(10), at(30)), 400);
+        assert_eq!(timeline.faults[0].start, Start::At(at(25)));
+    }
+
+    #[test]
+    fn a_fault_that_waits_for_another_has_the_earliest_moment_that_can_be() {
+        let (plan, timeline) = timeline(
+            "- {name: slow, at: burst, for: 6s, latency: {on: a/deployment/c, add: 9ms}}\n\
+             - {name: kill, at: slow.effective + 2s, pod_kill: {pods: 1}}\n\
+             - {name: again, at: slow.healed + 1s, pod_kill: {pods: 1}}\n",
+        );
+        assert_eq!(timeline.nominal_start(&plan.faults[1].name), Some(at(12)));
+        assert_eq!(timeline.nominal_start(&plan.faults[2].name), Some(at(17)));
+        assert!(matches!(&timeline.faults[1].start, Start::After { moment: Moment::Effective, .. }));
+        assert_eq!(timeline.window(&Over::Fault(plan.faults[1].name.clone())), Some((at(12), at(30))));
+        let over = |from: &str, to: &str| Over::Between(from.parse().expect("a moment"), to.parse().expect("a moment"));
+        assert!(timeline.is_fixed(&over("burst + 1s", "slow")) && !timeline.is_fixed(&over("burst", "slow.healed")));
+        assert_eq!(timeline.window(&over("calm", "again")), Some((at(0), at(17))));
+    }
+
+    #[test]
+    fn the_same_plan_and_seed_are_the_same_timeline() {
+        let (plan, timeline) = timeline("- {name: kill, at: burst, pod_kill: {pods: 1}}\n");
+        assert_eq!(format!("{:?}", Timeline::of(&plan, 1)), format!("{timeline:?}"));
+    }
+}

@@ -289,7 +289,7 @@ mod tests {
     use serde_json::json;
 
     fn sandbox(id: &str) -> Entry {
-        Entry::Sandbox(SandboxLine { id: id.into(), pid: 1, pid_start: 2, dir: "/tmp/x".into(), block: "127.16.0.0/16".into() })
+        Entry::Sandbox(SandboxLine { id: id.into(), dir: "/tmp/x".into(), api: "https://127.16.0.1:6443".into() })
     }
 
     fn intent(fault: &str) -> Entry {

@@ -73,16 +73,13 @@ pub enum Entry {
     Closed,
 }
 
-/// Enough to find what is left of an embedded cluster.
+/// Enough to find what is left of an embedded cluster: whether its holder lives is written in its folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SandboxLine {
     pub id: String,
-    pub pid: u32,
-    /// When that process started, in clock ticks since boot (field 22 of /proc/pid/stat): a pid alone may be somebody else's by now.
-    pub pid_start: u64,
     pub dir: PathBuf,
-    /// `127.16.0.0/16`.
-    pub block: String,
+    /// Where its API listened.
+    pub api: String,
 }
 
 /// Enough to find a cluster again, without its credentials.

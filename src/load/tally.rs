@@ -36,9 +36,29 @@ pub const RESENT: &str = "resent on a fresh connection";
 pub(super) struct Line {
     name: Name,
     phases: Vec<Name>,
-    connections: u64,
-    in_flight: u64,
+    /// Requests refused since too many were in flight.
+    refused: Bound,
+    /// Requests that had to wait for a connection.
+    waited: Bound,
     end: Offset,
+}
+
+/// A bound of ours, and what it has cost that nobody has been told yet.
+struct Bound {
+    limit: u64,
+    cost: u64,
+    told: bool,
+}
+
+impl Bound {
+    fn at(limit: u32) -> Bound {
+        Bound { limit: u64::from(limit), cost: 0, told: false }
+    }
+
+    /// That it was hit is told at once, what it cost from then on at the end: a run that lives on its bound is no news every second.
+    fn is_news(&self) -> bool {
+        !self.told
+    }
 }
 
 impl Line {
@@ -46,9 +66,19 @@ impl Line {
         Line {
             name: load.name.clone(),
             phases: schedule.phases().to_vec(),
-            connections: u64::from(load.connections),
-            in_flight: u64::from(load.in_flight),
+            refused: Bound::at(load.in_flight),
+            waited: Bound::at(load.connections),
             end: schedule.end(),
+        }
+    }
+
+    fn say_bounds(&mut self, sink: &Sink, when: impl Fn(&Bound) -> bool) {
+        for (what, bound) in [("requests in flight", &mut self.refused), ("connections", &mut self.waited)] {
+            if bound.cost > 0 && when(bound) {
+                let lost = std::mem::take(&mut bound.cost);
+                bound.told = true;
+                sink.emit(Fact::Bound { what: format!("{what} of load {}", self.name), limit: bound.limit, lost });
+            }
         }
     }
 }
@@ -101,16 +131,16 @@ impl Tallying {
             watch.look(&self.sink, &self.gauges);
         }
         self.write(&mut windows, &mut summary);
+        let sink = &self.sink;
+        self.lines.iter_mut().for_each(|line| line.say_bounds(sink, |_| true));
         summary.broken = self.join();
         // Nobody may be waiting for it.
         let _ = done.send(summary);
     }
 
-    fn write(&self, windows: &mut BTreeMap<Window, Sums>, summary: &mut Summary) {
-        // Per load: refused by the bound on requests in flight, and made to wait by the bound on connections.
-        let mut bounded: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
+    fn write(&mut self, windows: &mut BTreeMap<Window, Sums>, summary: &mut Summary) {
         for (window, sums) in std::mem::take(windows) {
-            let line = &self.lines[window.load as usize];
+            let line = &mut self.lines[window.load as usize];
             let phase = &line.phases[window.phase as usize];
             let mut causes: BTreeMap<String, u64> = BTreeMap::new();
             for (end, count) in &sums.ends {
@@ -118,9 +148,8 @@ impl Tallying {
                     *causes.entry(cause.into_owned()).or_default() += count;
                 }
             }
-            let (refused, waited) = bounded.entry(window.load).or_default();
-            *refused += sums.ends.get(&End::InFlightBound).copied().unwrap_or(0);
-            *waited += sums.waited;
+            line.refused.cost += sums.ends.get(&End::InFlightBound).copied().unwrap_or(0);
+            line.waited.cost += sums.waited;
             if sums.resent > 0 {
                 causes.insert(RESENT.to_owned(), sums.resent);
             }
@@ -149,13 +178,8 @@ impl Tallying {
                 self.sink.record(Interval { series, second: window.second, histogram });
             }
         }
-        for (load, (refused, waited)) in bounded {
-            let line = &self.lines[load as usize];
-            let bounds = [("requests in flight", line.in_flight, refused), ("connections", line.connections, waited)];
-            for (what, limit, lost) in bounds.into_iter().filter(|(_, _, lost)| *lost > 0) {
-                self.sink.emit(Fact::Bound { what: format!("{what} of load {}", line.name), limit, lost });
-            }
-        }
+        let sink = &self.sink;
+        self.lines.iter_mut().for_each(|line| line.say_bounds(sink, Bound::is_news));
     }
 
     /// Waits for the threads, which have nothing left to do; a panic among them is a gap in what the load can say.

@@ -29,6 +29,15 @@ pub(super) struct Source<'s> {
     pub folder: Option<&'s Path>,
     pub sets: &'s [(String, String)],
     pub environment: Environment<'s>,
+    /// Where it will run, whatever the plan says: `--cluster`.
+    pub cluster: Option<ClusterChoice>,
+}
+
+impl Source<'_> {
+    /// Whether the plan is to be run, and not only to be judged by.
+    pub fn to_be_run(&self) -> bool {
+        self.folder.is_some()
+    }
 }
 
 /// Where the parts of a plan stand in its text, for the checks that come after.
@@ -241,11 +250,18 @@ fn assemble(desk: &mut Desk<'_>, root: Id, written: Written, params: BTreeMap<St
     }
     unique(desk, "assertion", claims.iter().map(|(name, _)| name));
 
+    let planned = cluster(desk, written.cluster);
+    let cluster = match (desk.source.cluster.clone(), planned) {
+        (None, planned) => planned,
+        // The options of the plan's sandbox hold for the sandbox that is asked for.
+        (Some(ClusterChoice::Sandbox(_)), ClusterChoice::Sandbox(options)) => ClusterChoice::Sandbox(options),
+        (Some(asked), _) => asked,
+    };
     let plan = Plan {
         name: written.plan.map_or_else(fallback, |name| name.value),
         claim: written.claim.map_or_else(String::new, |claim| claim.value.trim().to_owned()),
         params,
-        cluster: cluster(desk, written.cluster),
+        cluster,
         manifests,
         target: target(desk, written.target, &mut places),
         phases: phases.into_iter().map(|(name, length)| Phase { name: name.value, length }).collect(),

@@ -92,11 +92,9 @@ fn faults(desk: &mut Desk<'_>, plan: &Plan, places: &Places, timeline: &Timeline
             continue;
         }
         match timeline.nominal_start(&fault.name) {
-            // The name it hangs on exists, and yet it comes to no moment: a circle, or a fault that could not be read.
-            None if plan.faults.iter().any(|other| other.name == fault.at.of) => {
-                if circle(plan, fault) {
-                    desk.wrong(place.at, format!("`{}` waits for itself, by way of `{}`", fault.name, fault.at.of));
-                }
+            // The name it hangs on exists, and yet it comes to no moment: a circle, or it hangs on a fault that could not be read.
+            None if circle(plan, fault) => {
+                desk.wrong(place.at, format!("`{}` waits for itself, by way of `{}`", fault.name, fault.at.of));
             }
             None => {}
             Some(start) => within_run(desk, fault, place, start, timeline),
@@ -157,7 +155,8 @@ fn claims(desk: &mut Desk<'_>, plan: &Plan, places: &Places, timeline: &Timeline
             desk.wrong(place.over.unwrap_or(place.kind), message);
             continue;
         }
-        let known = Known { window: window.filter(|_| counted), fixed, load };
+        let clusterless = plan.cluster == ClusterChoice::None && desk.source.to_be_run();
+        let known = Known { window: window.filter(|_| counted), fixed, load, clusterless };
         for need in &needs {
             if let Some((message, help)) = unmet(plan, claim, need, timeline, &known) {
                 desk.wrong(place.kind, message).help = help;
@@ -174,6 +173,8 @@ struct Known<'a> {
     fixed: bool,
     /// The one load that it speaks of.
     load: Option<&'a Name>,
+    /// It is to be run where nobody watches pods.
+    clusterless: bool,
 }
 
 /// Why a claim can never be decided, and what to do.
@@ -217,7 +218,7 @@ fn unmet(plan: &Plan, claim: &Claim, need: &Need, timeline: &Timeline, known: &K
             format!("`{name}` can never be decided: the target names no workload"),
             Some("add it to `target`, as in `workload: shop/deployment/checkout`".into()),
         )),
-        Need::Autoscaler | Need::Workload if plan.cluster == ClusterChoice::None => Some((
+        Need::Autoscaler | Need::Workload if known.clusterless => Some((
             format!("`{name}` can never be decided: without a cluster nobody watches the pods"),
             Some("say where it runs, as in `cluster: sandbox`".into()),
         )),
@@ -269,7 +270,7 @@ pub(super) fn reason(error: &std::io::Error) -> String {
 
 /// What needs a cluster has one, and what is named in the sandbox is there: its objects all come from the manifests.
 fn objects(desk: &mut Desk<'_>, plan: &Plan, places: &Places, manifests: Option<&[Manifest]>) {
-    if plan.cluster == ClusterChoice::None && desk.problems_of_cluster_free(places) {
+    if plan.cluster == ClusterChoice::None && desk.source.to_be_run() && desk.problems_of_cluster_free(places) {
         let needs = plan.needs_cluster();
         if let Some((what, way)) = needs {
             let at = places.faults.first().map(|fault| fault.name).or(places.manifests.first().copied()).or(places.workload);
@@ -279,7 +280,7 @@ fn objects(desk: &mut Desk<'_>, plan: &Plan, places: &Places, manifests: Option<
         }
     }
     let sandbox = matches!(plan.cluster, ClusterChoice::Sandbox(_));
-    let known = manifests.filter(|_| sandbox && desk.source.folder.is_some());
+    let known = manifests.filter(|_| sandbox && desk.source.to_be_run());
     if let (Some(workload), Some(at)) = (&plan.target.workload, places.workload) {
         exists(desk, workload, at, known);
     }

@@ -18,7 +18,7 @@ impl Plan {
     pub fn read_claims(path: &Path, sets: &[(String, String)], run: &RunStarted) -> Result<Vec<Claim>, Problems> {
         let file = path.display().to_string();
         let text = read_text(path, &file)?;
-        let source = Source { file: &file, text: &text, folder: None, sets, environment: Environment::Recorded };
+        let source = Source { file: &file, text: &text, folder: None, sets, environment: Environment::Recorded, cluster: None };
         let plan = assemble::read(&source)?;
         let problems: Vec<Problem> = plan.claims.iter().flat_map(|claim| strangers(claim, run, &text)).collect();
         if problems.is_empty() { Ok(plan.claims) } else { Err(Problems::new(&file, &text, problems)) }
@@ -79,4 +79,68 @@ pub fn read_manifests(plan: &Plan) -> Result<Vec<super::manifest::Manifest>, Pro
         all.extend(super::manifest::read(&text, &file)?);
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::tests::SHOP;
+    use crate::recording::fact::{FaultLine, LoadLine, PhaseSpan, SCHEMA};
+    use crate::time::Offset;
+
+    /// A run of the design's plan, with phases of other lengths.
+    fn run() -> RunStarted {
+        let name = |name: &str| name.parse::<Name>().unwrap();
+        let phase = |n: i64, phase: &str| PhaseSpan {
+            name: name(phase),
+            start: Offset::from_nanos(n * 1_000_000_000),
+            end: Offset::from_nanos((n + 1) * 1_000_000_000),
+        };
+        RunStarted {
+            schema: SCHEMA.into(),
+            run_id: "r".into(),
+            squall: "0".into(),
+            plan: "p".into(),
+            claim: "c".into(),
+            seed: 1,
+            params: Default::default(),
+            zero: String::new(),
+            target: String::new(),
+            workload: None,
+            autoscaler: None,
+            phases: vec![phase(0, "baseline"), phase(1, "burst")],
+            loads: vec![LoadLine {
+                name: name("shoppers"),
+                method: "GET".into(),
+                path: "/".into(),
+                timeout_ns: 1,
+                intended: Default::default(),
+            }],
+            faults: vec![FaultLine { name: name("kill-one"), kind: "pod_kill".into(), at: None, duration_ns: None }],
+            environment: Default::default(),
+        }
+    }
+
+    fn read(assert: &str) -> Result<Vec<Claim>, Problems> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new.yaml");
+        let plan = SHOP.split("assert:").next().unwrap();
+        fs::write(&path, format!("{plan}assert:\n{assert}")).unwrap();
+        Plan::read_claims(&path, &[], &run())
+    }
+
+    #[test]
+    fn a_new_plan_judges_an_old_run_where_the_names_are_the_same() {
+        let claims = read("- {name: a, during: burst, slo: {p99: 1s}}\n- {name: b, fault: kill-one, resilience: {failed: 1%}}\n");
+        assert_eq!(claims.unwrap_or_else(|problems| panic!("{problems}")).len(), 2);
+    }
+
+    #[test]
+    fn what_the_recorded_run_did_not_have_is_named() {
+        let problems =
+            read("- {name: a, during: recovery, slo: {p99: 1s}}\n- {name: b, fault: slow-payments, resilience: {failed: 1%}}\n");
+        let lines = problems.unwrap_err().lines();
+        assert!(lines[0].contains("the recorded run has no phase `recovery`, which `a` speaks of"), "{lines:?}");
+        assert!(lines[1].contains("the recorded run has no fault `slow-payments`"), "{lines:?}");
+    }
 }

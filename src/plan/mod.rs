@@ -20,6 +20,7 @@ mod adhoc;
 mod assemble;
 mod check;
 mod claims;
+mod explain;
 mod located;
 pub mod manifest;
 mod params;
@@ -31,6 +32,7 @@ mod written;
 
 pub use adhoc::Adhoc;
 pub use claims::read_manifests;
+pub use explain::explain;
 pub use params::Secrets;
 pub use problem::{Colour, Problem, Problems};
 pub use schema::schema;
@@ -68,10 +70,21 @@ impl Plan {
     /// Reads and checks the plan at `path`, with `--set` assignments and the environment for `${NAME}`. Manifests are looked up
     /// next to the plan. The error holds every problem of the plan, in file order.
     pub fn read(path: &Path, sets: &[(String, String)], env: &dyn Fn(&str) -> Option<String>) -> Result<Plan, Problems> {
+        Plan::read_for(path, sets, env, None)
+    }
+
+    /// As [`Plan::read`], to be run in `cluster` whatever the plan says, where there is one: `--cluster`.
+    pub fn read_for(
+        path: &Path,
+        sets: &[(String, String)],
+        env: &dyn Fn(&str) -> Option<String>,
+        cluster: Option<ClusterChoice>,
+    ) -> Result<Plan, Problems> {
         let file = path.display().to_string();
         let text = read_text(path, &file)?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        Plan::read_text(&file, &text, folder, sets, env)
+        let environment = Environment::Variables(env);
+        assemble::read(&assemble::Source { file: &file, text: &text, folder: Some(folder), sets, environment, cluster })
     }
 
     /// As [`Plan::read`], for a text that is at hand. `file` is what problems call it.
@@ -82,14 +95,16 @@ impl Plan {
         sets: &[(String, String)],
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Plan, Problems> {
-        assemble::read(&assemble::Source { file, text, folder: Some(folder), sets, environment: Environment::Variables(env) })
+        let environment = Environment::Variables(env);
+        assemble::read(&assemble::Source { file, text, folder: Some(folder), sets, environment, cluster: None })
     }
 
     /// Reads a plan out of a run's folder, to judge by it: with the parameters of then, without the environment (secrets stay
     /// `${NAME}`) and without its manifests.
     pub fn read_recorded(text: &str, params: &BTreeMap<String, String>) -> Result<Plan, Problems> {
         let sets: Vec<(String, String)> = params.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-        let source = assemble::Source { file: "plan.yaml", text, folder: None, sets: &sets, environment: Environment::Recorded };
+        let environment = Environment::Recorded;
+        let source = assemble::Source { file: "plan.yaml", text, folder: None, sets: &sets, environment, cluster: None };
         assemble::read(&source)
     }
 
@@ -104,7 +119,10 @@ impl Plan {
         } else {
             return None;
         };
-        Some((what, "say where it runs: `cluster: sandbox`, `cluster: current`, or `cluster: {context: NAME}`".to_owned()))
+        Some((
+            what,
+            "say where it runs, as in `cluster: sandbox` or `cluster: {context: NAME}`, or run it with --cluster".to_owned(),
+        ))
     }
 
     /// The same plan in another cluster, as `--cluster` asks.
@@ -314,6 +332,26 @@ mod tests {
 
     /// The plan of the design, which everybody has in mind.
     pub(super) const SHOP: &str = include_str!("../../tests/plans/good/shop.yaml");
+
+    #[test]
+    fn another_cluster_is_held_against_the_plan_before_it_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p.yaml");
+        let text = "plan: p\nclaim: c\ntarget: {url: http://127.0.0.1/, workload: a/deployment/b}\nphases: [{name: a, for: 9s}]\n\
+                    load: [{name: l, rate: 9/s, request: {get: /}}]\nfaults: [{name: k, at: a, pod_kill: {pods: 1}}]\n";
+        fs::write(&path, text).unwrap();
+        let read = |cluster: Option<&str>| Plan::read_for(&path, &[], &|_| None, cluster.map(|c| c.parse().unwrap()));
+        assert!(read(None).unwrap_err().to_string().contains("needs pods to touch"));
+        assert_eq!(read(Some("staging")).unwrap().cluster, ClusterChoice::Context(Some("staging".into())));
+        let sandboxed = format!("cluster: {{sandbox: {{interpose: false}}}}\n{text}");
+        fs::write(&path, sandboxed).unwrap();
+        // The sandbox holds nothing but manifests, of which there are none.
+        assert!(read(Some("sandbox")).unwrap_err().to_string().contains("the sandbox has nothing else"));
+        assert_eq!(read(Some("current")).unwrap().cluster, ClusterChoice::Context(None));
+        assert!(read(Some("none")).is_err());
+        // What ran elsewhere by --cluster can be judged by what its folder holds.
+        assert!(Plan::read_recorded(text, &BTreeMap::new()).is_ok());
+    }
 
     #[test]
     fn the_plan_of_the_design_is_read() {

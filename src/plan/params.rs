@@ -129,6 +129,8 @@ pub(super) fn fill(
         }
         if whole {
             scalar.text = filled;
+            // A secret is text, even one that reads `null` or `123`.
+            scalar.plain &= !places.open.contains(&id);
         } else {
             left_out.leave_out(id);
         }

@@ -1,9 +1,9 @@
 //! The language as a JSON Schema, for editors: made from the types that read a plan and from the tables of kinds, so that it cannot
 //! say anything else than the reader. Draft 7, which is what editors understand.
 
+use schemars::Schema;
 use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, Transform};
-use schemars::Schema;
 use serde_json::{Value, json};
 
 use super::written::Written;
@@ -120,6 +120,32 @@ mod tests {
                 assert_eq!(property["description"], row.summary, "{property}");
                 assert_eq!(property["allOf"][0]["$ref"], format!("#/definitions/{}", row.key), "{property}");
                 assert_eq!(schema["definitions"][row.key]["type"], "object", "{}", row.key);
+            }
+        }
+    }
+
+    /// Goal: what `squall list` shows can be pasted into a plan. How: each example is put into a plan, which meets the schema and
+    /// whose entry is read; what the plan as a whole lacks is another matter.
+    #[test]
+    fn every_example_meets_the_schema_and_is_read() {
+        let validator = jsonschema::draft7::new(&schema()).unwrap_or_else(|error| panic!("{error}"));
+        let entry = |list: &str, common: &str, row: &Row| format!("{list}:\n- {{{common}, {}: {}}}\n", row.key, row.example);
+        let faults = faults::Spec::ALL.iter().map(|row| entry("faults", "name: f, at: a + 1s, for: 1s", row));
+        let claims = verdict::Spec::ALL.iter().map(|row| entry("assert", "name: c, during: a", row));
+        for part in faults.chain(claims) {
+            let text = format!(
+                "plan: p\nclaim: c\ncluster: current\ntarget: {{url: http://127.0.0.1/, workload: a/deployment/b, autoscaler: a/hpa/b}}\n\
+                 phases: [{{name: a, for: 10m}}]\nload: [{{name: l, rate: 100/s, request: {{get: /}}}}]\n{part}"
+            );
+            let value = crate::plan::manifest::read_one(&text, "the example").unwrap_or_else(|problems| panic!("{problems}"));
+            let errors: Vec<String> =
+                validator.iter_errors(&value).map(|error| format!("{}: {error}", error.instance_path())).collect();
+            assert!(errors.is_empty(), "{part}: {errors:?}");
+            if let Err(problems) = crate::plan::Plan::read_recorded(&text, &Default::default()) {
+                let known = ["leave out `for`", "speaks of no fault"];
+                let strange: Vec<_> =
+                    problems.list().iter().filter(|problem| !known.iter().any(|known| problem.message.contains(known))).collect();
+                assert!(strange.is_empty(), "{part}: {strange:?}");
             }
         }
     }

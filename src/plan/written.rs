@@ -95,6 +95,7 @@ pub(super) struct ClusterMap {
 
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Sandbox")]
 pub(super) struct WrittenSandbox {
     /// How often the autoscaler looks; 1s unless said otherwise (a real cluster: 15s).
     pub autoscaler_sync: Option<Located<Span>>,

@@ -285,6 +285,10 @@ impl Judge for Spec {
         needs
     }
 
+    fn objects(&self) -> Vec<ObjectRef> {
+        self.of.iter().cloned().collect()
+    }
+
     fn describe(&self) -> String {
         let of = self.of.as_ref().map_or("the autoscaler".to_owned(), ToString::to_string);
         let mut parts = Vec::new();

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::kinds::kinds;
-use crate::names::{Anchor, Name};
+use crate::names::{Anchor, Name, ObjectRef};
 use crate::recording::History;
 use crate::units::Span;
 
@@ -84,6 +84,11 @@ pub trait Judge {
     /// The tightest latency that the claim holds the service to, if it does: it decides how late the generator may be.
     fn latency_limit(&self) -> Option<Span> {
         None
+    }
+
+    /// Objects that the claim reads, beyond the target's own: they must be observed for it.
+    fn objects(&self) -> Vec<ObjectRef> {
+        Vec::new()
     }
 }
 

@@ -121,5 +121,5 @@ fn share(seconds: &[Second]) -> f64 {
 
 /// One stray request does not make a second bad: with few requests it would be more than five per cent.
 fn good((_, good, due): Second, normal: f64) -> bool {
-    good as f64 >= BACK * normal * due as f64 || due - good <= 1
+    good as f64 >= BACK * normal * due as f64 || due.saturating_sub(good) <= 1
 }

@@ -264,10 +264,13 @@ impl Judge for Spec {
             .filter(|other| other.stretch().is_some_and(|(from, to)| from < cost.to && to.is_none_or(|to| to > cost.from)))
             .map(|other| format!("fault {} was active in this window too: its cost is counted here", other.name))
             .collect();
+        let lingers = course.fault.healed.is_none().then(|| {
+            format!("fault {} was never proven healed{}: it may be active still", course.fault.name, course.fault.why_not())
+        });
         drafts
             .into_iter()
             .map(|(check, draft)| {
-                let draft = draft.notes(&others);
+                let draft = draft.notes(&others).notes(lingers.as_slice());
                 let finding = match check {
                     Check::Failed(budget) => self.failed(budget, draft, &course, history),
                     Check::Recover => self.recover(draft, &course, history),

@@ -65,7 +65,8 @@ pub fn bound(spec: &AutoscalerSpec, start: u32, reach: u32, ready: PodReady) -> 
         ),
     };
     Ok(Bound {
-        within: Duration::from_secs_f64(total),
+        // A recording may claim any sync period at all; one that no duration holds bounds nothing.
+        within: Duration::try_from_secs_f64(total).unwrap_or(Duration::MAX),
         source: format!(
             "auto, from the live autoscaler: metric {} (5 syncs of {}, {}) + sync {} + actuation {} + {}{further} + stabilization {} = {}",
             seconds(metric),

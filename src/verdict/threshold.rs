@@ -296,6 +296,13 @@ impl Judge for Spec {
         needs
     }
 
+    fn objects(&self) -> Vec<ObjectRef> {
+        match self.source() {
+            Ok(Source::Object(object, _)) => vec![object],
+            _ => Vec::new(),
+        }
+    }
+
     fn describe(&self) -> String {
         self.words()
     }

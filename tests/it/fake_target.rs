@@ -86,7 +86,8 @@ pub struct Seen {
     /// Request-seconds served, of requests that are done.
     pub busy: Duration,
     pub first: Option<Instant>,
-    pub last_departure: Option<Instant>,
+    /// When each reply was given, in order.
+    pub departures: Vec<Instant>,
     /// The first request, as text.
     pub request: String,
 }
@@ -249,7 +250,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, shared: &Shared
             seen.in_flight -= 1;
             let now = Instant::now();
             seen.busy += now - came;
-            seen.last_departure = Some(now);
+            seen.departures.push(now);
         }
         stream.write_all(&shared.dial.reply).await?;
         stream.flush().await?;

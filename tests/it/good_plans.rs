@@ -86,3 +86,34 @@ fn what_the_schema_refuses_the_reader_refuses_too() {
     }
     assert!(refused >= 10, "the schema refuses only {refused} of the broken plans");
 }
+
+#[test]
+fn every_shipped_plan_explains_itself_within_80_columns() {
+    for path in plans() {
+        let Ok(plan) = Plan::read(&path, &[], &environment) else { continue };
+        let text = squall::plan::explain(&plan, &squall::timeline::Timeline::of(&plan, 7));
+        for line in text.lines() {
+            // A word that is longer than a line, such as a URL, cannot be broken.
+            assert!(
+                line.chars().count() <= 80 || line.split_whitespace().any(|word| word.len() > 60),
+                "{}: {line}",
+                path.display()
+            );
+        }
+        for name in plan.phases.iter().map(|phase| phase.name.as_str()).chain(plan.claims.iter().map(|claim| claim.name.as_str())) {
+            assert!(text.contains(name), "{}: {name} is not explained", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_plan_of_the_design_is_explained_in_full() {
+    let plan =
+        Plan::read(Path::new("tests/plans/good/shop.yaml"), &[], &environment).unwrap_or_else(|problems| panic!("{problems}"));
+    let text = squall::plan::explain(&plan, &squall::timeline::Timeline::of(&plan, 7));
+    let golden = "tests/plans/good/shop.txt";
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(golden, &text).expect("the golden file is written");
+    }
+    assert_eq!(fs::read_to_string(golden).unwrap_or_default(), text, "run with BLESS=1 and review the difference");
+}

@@ -373,3 +373,25 @@ fn evidence_points_at_events_that_exist() {
         }
     }
 }
+
+/// Goal: no verdict rests on half a run, and no history, however strange, makes judging panic. Method: every stored recording, cut off
+/// after every seventh event, and again with every seventh event missing.
+#[test]
+fn what_is_left_of_a_recording_decides_nothing_and_breaks_nothing() {
+    for stored in &STORED {
+        let history = History::load(&stored.path()).expect("was read before");
+        let plan = Plan::read_recorded(&stored.plan_text(), &BTreeMap::new()).expect("was read before");
+        for cut in (1..history.events.len() - 1).step_by(7) {
+            let prefix = history.events[..cut].to_vec();
+            let prefix = History::assemble(prefix, stored.tell().intervals(), Vec::new(), Vec::new()).expect("it keeps its start");
+            for finding in judge(&plan.claims, &prefix) {
+                assert_eq!(finding.verdict, Verdict::Inconclusive, "{} cut after {cut} events: {finding:#?}", stored.folder);
+            }
+            let mut holed = history.events.clone();
+            holed.remove(cut);
+            let holed = History::assemble(holed, Vec::new(), Vec::new(), Vec::new()).expect("it keeps its start");
+            judge(&plan.claims, &holed);
+            certificate(&plan.claims, &holed);
+        }
+    }
+}

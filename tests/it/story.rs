@@ -306,7 +306,8 @@ impl Story {
         all.enumerate().map(|(n, (t_ns, fact))| Event { n: n as u64, t_ns, fact }).collect()
     }
 
-    fn intervals(&self) -> impl Iterator<Item = Interval> {
+    /// The histograms that the story's requests left.
+    pub fn intervals(&self) -> impl Iterator<Item = Interval> {
         let one = |((series, second), histogram): (&(Series, i64), &Histogram<u64>)| Interval {
             series: series.clone(),
             second: *second,

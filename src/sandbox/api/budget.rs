@@ -229,6 +229,6 @@ mod tests {
         store.create(&PODDISRUPTIONBUDGETS, budget(json!({"minAvailable": 1}))).unwrap();
         assert!(check(&store, &sick).is_ok());
         let failure = check(&store, &store.get(&PODS, "default", "a").unwrap()).unwrap_err();
-        assert_eq!((failure.code, failure.details["causes"][0]["reason"].as_str()), (429, Some("DisruptionBudget")));
+        assert_eq!((failure.code, &failure.status()["details"]["causes"][0]["reason"]), (429, &json!("DisruptionBudget")));
     }
 }

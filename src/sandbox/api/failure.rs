@@ -12,8 +12,8 @@ pub struct Failure {
     pub code: u16,
     pub reason: &'static str,
     pub message: String,
-    /// The `details` of the Status; null when there are none.
-    pub details: Value,
+    /// The `details` of the Status. Boxed, because every answer that goes well carries the size of this type, too.
+    pub details: Option<Box<Value>>,
     pub retry_after_s: Option<u64>,
 }
 
@@ -54,11 +54,11 @@ impl Cause {
 
 impl Failure {
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Failure {
-        Failure { code, reason, message: message.into(), details: Value::Null, retry_after_s: None }
+        Failure { code, reason, message: message.into(), details: None, retry_after_s: None }
     }
 
     pub fn with(mut self, details: Value) -> Failure {
-        self.details = details;
+        self.details = Some(Box::new(details));
         self
     }
 
@@ -105,8 +105,8 @@ impl Failure {
     pub fn status(&self) -> Value {
         let mut status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "reason": self.reason});
-        if !self.details.is_null() {
-            status["details"] = self.details.clone();
+        if let Some(details) = &self.details {
+            status["details"] = (**details).clone();
         }
         status["code"] = json!(self.code);
         status

@@ -169,7 +169,11 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, api: Arc<Api>) {
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut stop = api.stop.clone();
     loop {
-        let permit = connections.clone().acquire_owned().await.expect("this semaphore is never closed");
+        // subtle: a server that is full must still hear that it is to stop, so both waits listen for it.
+        let permit = tokio::select! {
+            permit = connections.clone().acquire_owned() => permit.expect("this semaphore is never closed"),
+            _ = stop.changed() => break,
+        };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             Some(_) = tasks.join_next() => continue,
@@ -415,7 +419,8 @@ fn review(target: &Target, request: &Request, allowed: bool) -> Result<Reply, Fa
 /// The object in a request's body. Protobuf is refused, and clients then speak JSON.
 fn body(request: &Request, kind: &str) -> Result<Value, Failure> {
     match request.header("content-type").split(';').next().unwrap_or_default().trim() {
-        "" | "application/json" | "application/yaml" | "application/apply-patch+yaml" => decode::json(&request.body, kind),
+        "" | "application/json" => decode::json(&request.body, kind),
+        "application/yaml" | "application/apply-patch+yaml" => decode::yaml(&request.body, kind),
         _ => {
             let message = "the body of the request was in an unknown format - accepted media types include: application/json, \
                 application/yaml";

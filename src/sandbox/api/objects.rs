@@ -263,7 +263,7 @@ impl Api {
         if kind == PatchKind::Apply {
             return self.apply(target, part, request);
         }
-        let patch = decode::json(&request.body, resource.kind)?;
+        let patch = decode::yaml(&request.body, resource.kind)?;
         let validation = request.field_validation()?;
         let manager = request.manager(target.subresource.as_deref().unwrap_or_default());
         let mut warnings = vec![];
@@ -425,7 +425,7 @@ impl Api {
         let kind = if is_patch { Some(PatchKind::of(request.header("content-type"))?) } else { None };
         let body = match kind {
             Some(PatchKind::Apply) | None => super::body(request, "Scale")?,
-            Some(_) => decode::json(&request.body, "Scale")?,
+            Some(_) => decode::yaml(&request.body, "Scale")?,
         };
         let manager = request.manager("scale");
         let validation = request.field_validation()?;

@@ -460,7 +460,7 @@ fn autoscaler(spec: &Value, causes: &mut Vec<Cause>) {
         not_negative(rules, &at, &["stabilizationWindowSeconds"], causes);
         for (i, policy) in rules["policies"].as_array().into_iter().flatten().enumerate() {
             for field in ["value", "periodSeconds"] {
-                if !policy[field].as_i64().is_some_and(|n| n > 0) {
+                if policy[field].as_i64().is_none_or(|n| n <= 0) {
                     causes.push(Cause::invalid(format!("{at}.policies[{i}].{field}"), &policy[field], "must be greater than zero"));
                 }
             }

@@ -1,0 +1,73 @@
+//! `squall load`: one URL under load, in one line. It builds a plan in memory and runs it.
+
+use crate::exit::{Exit, Failure};
+use crate::plan::{Adhoc, Arrivals, PhaseRate, Plan};
+use crate::units::{Rate, Ratio, Span};
+
+/// The request, the rate and the promises.
+#[derive(clap::Args)]
+pub struct Args {
+    /// What to call: `http://host/path` or `https://host/path`.
+    url: String,
+    /// Requests per second, with the unit: `1000/s`.
+    #[arg(long)]
+    rate: Rate,
+    /// For how long: `10s`.
+    #[arg(long = "for", value_name = "SPAN")]
+    length: Span,
+    /// How requests are spaced: `constant` or `poisson`.
+    #[arg(long, default_value = "constant", value_parser = arrivals)]
+    arrivals: Arrivals,
+    /// The HTTP method; POST when there is a body, else GET.
+    #[arg(long, short = 'X')]
+    method: Option<String>,
+    /// A header; may be given again.
+    #[arg(long = "header", short = 'H', value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+    /// The body.
+    #[arg(long = "data", short = 'd')]
+    body: Option<String>,
+    /// How long to wait for an answer, from the moment a request was due.
+    #[arg(long)]
+    timeout: Option<Span>,
+    /// Promise: 99 in 100 answers come within this.
+    #[arg(long, value_name = "SPAN")]
+    p99: Option<Span>,
+    /// Promise: so many requests are answered.
+    #[arg(long, value_name = "RATIO", default_value = "99%")]
+    available: Ratio,
+    /// Connections that may be open at once.
+    #[arg(long)]
+    connections: Option<u32>,
+    /// Accept any certificate.
+    #[arg(long)]
+    insecure: bool,
+    #[command(flatten)]
+    how: super::How,
+}
+
+pub fn main(args: Args) -> Result<Exit, Failure> {
+    let method = args.method.unwrap_or_else(|| if args.body.is_some() { "POST".into() } else { "GET".into() });
+    let adhoc = Adhoc {
+        method,
+        arrivals: args.arrivals,
+        headers: args.headers,
+        body: args.body,
+        timeout: args.timeout,
+        connections: args.connections,
+        p99: args.p99,
+        available: Some(args.available),
+        insecure: args.insecure,
+        ..Adhoc::new(&args.url, PhaseRate::Steady(args.rate), args.length)
+    };
+    let plan = Plan::adhoc(&adhoc, &|name| std::env::var(name).ok()).map_err(super::invalid)?;
+    super::run::perform(plan, None, false, super::run::AGENT_IMAGE.to_owned(), args.how)
+}
+
+fn arrivals(text: &str) -> Result<Arrivals, String> {
+    match text {
+        "constant" => Ok(Arrivals::Constant),
+        "poisson" => Ok(Arrivals::Poisson),
+        _ => Err(format!("`{text}` is no arrival process: use constant or poisson")),
+    }
+}

@@ -1,0 +1,118 @@
+//! `squall run`: a plan, to its verdict.
+
+use std::path::PathBuf;
+
+use crate::exit::{Exit, Failure};
+use crate::plan::{ClusterChoice, Plan};
+use crate::recording::Event;
+use crate::report::live::{Display, Live};
+use crate::run::{self, Audience, Folder, Interrupts, Order};
+use crate::time::Offset;
+
+/// What the container image of this version is called.
+pub const AGENT_IMAGE: &str = concat!("squall:", env!("CARGO_PKG_VERSION"));
+
+/// Which plan, and how.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The plan.
+    plan: PathBuf,
+    /// Set a parameter of the plan; may be given again.
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = super::assignment)]
+    sets: Vec<(String, String)>,
+    /// Run here instead of where the plan says: `sandbox`, `none`, or a context of the kubeconfig.
+    #[arg(long, value_name = "WHERE")]
+    cluster: Option<ClusterChoice>,
+    /// Let the plan break things in a cluster that is not the sandbox.
+    #[arg(long)]
+    allow_faults: bool,
+    /// The image that holds `squall`, for faults in pods that come from images.
+    #[arg(long, value_name = "IMAGE", default_value = AGENT_IMAGE)]
+    agent_image: String,
+    #[command(flatten)]
+    how: super::How,
+}
+
+pub fn main(args: Args) -> Result<Exit, Failure> {
+    let plan = super::read_plan(&args.plan, &args.sets, args.cluster)?;
+    perform(plan, Some(args.plan), args.allow_faults, args.agent_image, args.how)
+}
+
+/// Runs a plan, shows how it goes on stderr and the report on stdout.
+pub fn perform(
+    plan: Plan,
+    plan_file: Option<PathBuf>,
+    allow_faults: bool,
+    agent_image: String,
+    how: super::How,
+) -> Result<Exit, Failure> {
+    let seed = how.seed.or(plan.seed).unwrap_or_else(fresh_seed);
+    let folder = Folder::create(&plan.name, seed, how.out.as_deref())?;
+    let path = folder.path.clone();
+    let order = Order { plan, seed, plan_file, folder, allow_faults, agent_image };
+    let mut audience = Screen::new(how.quiet);
+    let runtime = super::runtime()?;
+    let ended = runtime.block_on(async {
+        // Two listeners: the run stops at the first signal, and this one leaves at the second, whatever the run is doing.
+        let (mut first, mut second) = (Interrupts::listen()?, Interrupts::listen()?);
+        tokio::select! {
+            judged = run::run(order, &mut first, &mut audience) => judged.map(Some),
+            signal = async { second.next().await; second.next().await } => {
+                anstream::eprintln!("{}: leaving at once; what was broken may still be: run `squall heal {}`", signal.name(), path.display());
+                Err(Failure::new(signal.exit(), "left without healing"))
+            }
+        }
+    });
+    // Whatever still runs in the background must not hold up the exit.
+    runtime.shutdown_background();
+    match ended? {
+        Some(judged) => {
+            super::print_report(&judged, how.quiet)?;
+            Ok(judged.exit)
+        }
+        None => Ok(Exit::Bug),
+    }
+}
+
+/// A seed that no other run has; printed, so that the run can be repeated.
+fn fresh_seed() -> u64 {
+    let nanos = crate::time::wall_now().as_nanosecond() as u64;
+    // Short enough to be typed again.
+    (nanos ^ (u64::from(std::process::id()) << 20)) % 1_000_000_000
+}
+
+/// How a run shows on stderr.
+struct Screen {
+    live: Live,
+    quiet: bool,
+}
+
+impl Screen {
+    fn new(quiet: bool) -> Screen {
+        Screen { live: Live::new(if quiet { Display::Quiet } else { Display::detect() }), quiet }
+    }
+}
+
+impl Audience for Screen {
+    fn stage(&mut self, words: &str) {
+        if !self.quiet {
+            anstream::eprintln!("{words}");
+        }
+    }
+
+    fn event(&mut self, event: &Event) {
+        self.live.event(event);
+    }
+
+    fn tick(&mut self, now: Offset) {
+        self.live.tick(now);
+    }
+
+    fn missed(&mut self, events: u64) {
+        self.live.missed(events);
+    }
+
+    fn end(&mut self) {
+        self.live.finish();
+    }
+}

@@ -1,0 +1,372 @@
+//! `squall check --explain`: the plan with nothing left implicit, before anything is sent or broken. Every default, the timeline, the
+//! number of requests, what Little's law makes of them, how far each fault reaches, and what Squall must be allowed to do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use serde_json::Value;
+
+use super::assemble::{DEFAULT_CONNECTIONS, default_in_flight};
+use super::manifest::Manifest;
+use super::{Arrivals, ClusterChoice, Load, PhaseRate, Plan};
+use crate::kinds::Kind;
+use crate::names::ObjectRef;
+use crate::time::Offset;
+use crate::timeline::{Start, Timeline};
+use crate::units::Span;
+use crate::verdict::Over;
+
+/// Columns that a line may take.
+const WIDTH: usize = 80;
+/// The latency that Little's law is tried with where no assertion names one.
+const ASSUMED_LATENCY: Span = Span::from_millis(100);
+
+/// The plan in full, for a person, at 80 columns. Secrets stand in it as `${NAME}`.
+pub fn explain(plan: &Plan, timeline: &Timeline) -> String {
+    let manifests = super::read_manifests(plan).unwrap_or_default();
+    let mut page = Page::default();
+    page.line(0, plan.name.as_str());
+    page.text(2, &plan.claim);
+    head(&mut page, plan, &manifests);
+    when(&mut page, plan, timeline);
+    for load in &plan.loads {
+        traffic(&mut page, plan, timeline, load);
+    }
+    faults(&mut page, plan, &manifests);
+    assertions(&mut page, plan, timeline);
+    permissions(&mut page, plan, &manifests);
+    page.0
+}
+
+/// Lines of at most [`WIDTH`] columns.
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn line(&mut self, indent: usize, text: &str) {
+        let _ = writeln!(self.0, "{:indent$}{text}", "");
+    }
+
+    fn title(&mut self, text: &str) {
+        self.0.push('\n');
+        self.line(0, text);
+    }
+
+    /// Words, wrapped.
+    fn text(&mut self, indent: usize, text: &str) {
+        self.item(indent, "", text);
+    }
+
+    /// Words after a label, wrapped under themselves.
+    fn item(&mut self, indent: usize, label: &str, text: &str) {
+        let hang = indent + label.len();
+        let mut line = format!("{:indent$}{label}", "");
+        let mut empty = true;
+        for word in text.split_whitespace() {
+            let long = line.chars().count() + word.chars().count() + usize::from(!empty) > WIDTH;
+            if long && !empty {
+                self.line(0, &line);
+                line = " ".repeat(hang);
+                empty = true;
+            }
+            if !empty {
+                line.push(' ');
+            }
+            line.push_str(word);
+            empty = false;
+        }
+        self.line(0, &line);
+    }
+}
+
+fn head(page: &mut Page, plan: &Plan, manifests: &[Manifest]) {
+    page.0.push('\n');
+    let place = match &plan.cluster {
+        ClusterChoice::None => "no cluster: a URL under load".to_owned(),
+        ClusterChoice::Context(None) => "the current context of the kubeconfig".to_owned(),
+        ClusterChoice::Context(Some(context)) => format!("the context `{context}` of the kubeconfig"),
+        ClusterChoice::Sandbox(options) => format!(
+            "the embedded sandbox; its autoscaler looks every {} (a real cluster: 15s), latency faults {}",
+            options.autoscaler_sync,
+            if options.interpose { "take effect" } else { "are accepted and take no effect" },
+        ),
+    };
+    page.item(0, "where       ", &place);
+    for path in &plan.manifests {
+        page.item(0, "manifests   ", &path.display().to_string());
+    }
+    if !manifests.is_empty() {
+        let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+        manifests.iter().for_each(|manifest| *kinds.entry(manifest.kind()).or_default() += 1);
+        let kinds: Vec<String> = kinds.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        page.item(0, "            ", &format!("{}: applied before the run, removed after it", kinds.join(", ")));
+    }
+    page.item(0, "target      ", &plan.target.url);
+    let tls = match (plan.target.url.starts_with("https"), plan.target.insecure) {
+        (false, _) => "",
+        (true, false) => "; its certificate is checked",
+        (true, true) => "; any certificate is accepted",
+    };
+    page.item(0, "            ", &format!("who answered is told by the header `{}`{tls}", plan.target.identity_header));
+    let named = |object: &Option<ObjectRef>| object.as_ref().map_or("none is named".to_owned(), ToString::to_string);
+    page.item(0, "workload    ", &named(&plan.target.workload));
+    page.item(0, "autoscaler  ", &named(&plan.target.autoscaler));
+    let seed = plan.seed.map_or("drawn when the run starts, and printed; --seed repeats a run".to_owned(), |seed| seed.to_string());
+    page.item(0, "seed        ", &seed);
+    for (name, value) in &plan.params {
+        page.item(0, "parameter   ", &format!("{name} = {value}"));
+    }
+    let secrets: Vec<&str> = plan.secrets.names().collect();
+    if !secrets.is_empty() {
+        page.item(0, "secrets     ", &format!("{} from the environment, shown nowhere", secrets.join(", ")));
+    }
+}
+
+fn when(page: &mut Page, plan: &Plan, timeline: &Timeline) {
+    page.title(&format!("timeline: {}", Span::from(timeline.end.since(Offset::ZERO))));
+    let mut marks: Vec<(Offset, String)> = Vec::new();
+    for phase in &timeline.phases {
+        marks.push((phase.start, format!("{} for {}", phase.name, Span::from(phase.end.since(phase.start)))));
+    }
+    for (slot, fault) in timeline.faults.iter().zip(&plan.faults) {
+        let Some(start) = timeline.nominal_start(&slot.fault) else { continue };
+        let about = match &slot.start {
+            Start::At(_) => String::new(),
+            Start::After { .. } => format!(" (or later: it waits for `{}`)", fault.at),
+        };
+        match slot.length {
+            None => marks.push((start, format!("! {}: {}{about}", slot.fault, fault.spec.key()))),
+            Some(length) => {
+                marks.push((start, format!("! {}: {} for {length}{about}", slot.fault, fault.spec.key())));
+                marks.push((start + length.duration(), format!("! {} is healed{about}", slot.fault)));
+            }
+        }
+    }
+    marks.push((timeline.end, "end".to_owned()));
+    marks.sort_by_key(|(at, _)| *at);
+    for (at, what) in marks {
+        page.item(2, &format!("{:>10}  ", at.to_string()), &what);
+    }
+}
+
+fn traffic(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &Load) {
+    let arrivals = serde_json::to_value(load.arrivals).ok();
+    let arrivals = arrivals.as_ref().and_then(Value::as_str).unwrap_or_default();
+    let request = &load.request;
+    page.title(&format!("load {}: {arrivals} arrivals", load.name));
+    page.item(2, "sends       ", &format!("{} {}{}", request.method, plan.target.url.trim_end_matches('/'), request.path));
+    for (name, value) in &request.headers {
+        page.item(2, "            ", &plan.secrets.redact(&format!("{name}: {value}")));
+    }
+    if !request.body.is_empty() {
+        page.item(2, "            ", &format!("with a body of {} bytes", request.body.len()));
+    }
+    page.item(2, "timeout     ", &format!("{} from the moment when the request is due", request.timeout));
+    let default = |yes: bool| if yes { " (default)" } else { "" };
+    page.item(2, "connections ", &format!("at most {}{}", load.connections, default(load.connections == DEFAULT_CONNECTIONS)));
+    let peak = load.rate.values().map(|rate| rate.peak().per_second()).fold(0.0, f64::max);
+    let bound = default_in_flight(peak, request.timeout);
+    page.item(
+        2,
+        "in flight   ",
+        &format!(
+            "at most {}{}; what comes on top is not sent, and counts against the generator",
+            load.in_flight,
+            if load.in_flight == bound { " (default: 1.5 x highest rate x timeout, from 1000 to 100000)" } else { "" },
+        ),
+    );
+    let asserted = plan.claims.iter().filter_map(|claim| claim.spec.latency_limit()).min();
+    let latency = asserted.unwrap_or(ASSUMED_LATENCY);
+    page.line(2, &format!("{:<16} {:>22} {:>10} {:>12} {:>12}", "phase", "rate", "requests", "in flight", "at worst"));
+    for phase in &timeline.phases {
+        let Some(rate) = load.rate.get(&phase.name) else { continue };
+        let shown = match rate {
+            PhaseRate::Steady(rate) => rate.to_string(),
+            PhaseRate::Ramp { from, to } => format!("{from} -> {to}"),
+        };
+        let requests = timeline.requests_in(Some(&load.name), phase.start, phase.end);
+        let busy = |latency: Span| format!("{:.0}", (rate.peak().per_second() * latency.seconds()).ceil());
+        page.line(
+            2,
+            &format!("{:<16} {shown:>22} {requests:>10} {:>12} {:>12}", phase.name.as_str(), busy(latency), busy(request.timeout)),
+        );
+    }
+    let worst = (peak * request.timeout.seconds()).ceil();
+    if worst > f64::from(load.connections) {
+        page.text(
+            2,
+            &format!(
+                "At worst {worst} requests are under way and {} connections may be open: some would wait for one here, which counts as \
+                 the generator's lateness. Raise `connections`, or shorten the timeout, if that is to be measured.",
+                load.connections
+            ),
+        );
+    }
+    let source = match asserted {
+        Some(_) => "the tightest latency that is asserted",
+        None => "assumed: no assertion names a latency",
+    };
+    let drawn = match (plan.seed, load.arrivals) {
+        (None, Arrivals::Poisson) => " Each seed draws its own arrivals.",
+        _ => "",
+    };
+    page.text(
+        2,
+        &format!(
+            "In flight by Little's law: highest rate x {latency} ({source}); at worst: x {}, when every request runs into its timeout.{drawn}",
+            request.timeout
+        ),
+    );
+}
+
+fn faults(page: &mut Page, plan: &Plan, manifests: &[Manifest]) {
+    if plan.faults.is_empty() {
+        return;
+    }
+    page.title("faults");
+    for fault in &plan.faults {
+        let length = fault.length.map_or("once".to_owned(), |length| format!("for {length}"));
+        page.item(2, "", &format!("{} at {}, {length}: {}", fault.name, fault.at, flow(&fault.spec)));
+        let Some(workload) = fault.spec.on().or(plan.target.workload.as_ref()) else { continue };
+        let reach = match pods(workload, manifests) {
+            None => format!("touches pods of {workload}; how many there are is known in the cluster only"),
+            Some(pods) => {
+                let reach = fault.spec.reach(pods);
+                let share = f64::from(reach) * 100.0 / f64::from(pods.max(1));
+                let last = if reach >= pods && fault.length.is_none() {
+                    ": it will be refused, since the last ready pod is never taken"
+                } else {
+                    ""
+                };
+                format!("blast radius: {reach} of {pods} pods of {workload} ({share:.0}%), as the manifests stand{last}")
+            }
+        };
+        page.item(4, "", &reach);
+    }
+}
+
+/// Pods of a workload before anything scales it: its replicas, or its autoscaler's least where that is more.
+fn pods(workload: &ObjectRef, manifests: &[Manifest]) -> Option<u32> {
+    let object = manifests.iter().find(|manifest| manifest.is(workload))?;
+    let replicas = object.value["spec"]["replicas"].as_u64().unwrap_or(1);
+    let least = manifests
+        .iter()
+        .filter(|manifest| manifest.kind() == "HorizontalPodAutoscaler" && manifest.namespace() == workload.namespace)
+        .filter(|manifest| manifest.value["spec"]["scaleTargetRef"]["name"] == workload.name)
+        .filter(|manifest| manifest.value["spec"]["scaleTargetRef"]["kind"] == object.kind())
+        .filter_map(|manifest| manifest.value["spec"]["minReplicas"].as_u64())
+        .max();
+    u32::try_from(replicas.max(least.unwrap_or(0))).ok()
+}
+
+fn assertions(page: &mut Page, plan: &Plan, timeline: &Timeline) {
+    page.title("assertions");
+    if plan.claims.is_empty() {
+        page.text(2, "none: the run ends without a verdict on the service");
+    }
+    for claim in &plan.claims {
+        let over = match &claim.over {
+            Over::Run => "the whole run".to_owned(),
+            Over::Phase(name) => name.to_string(),
+            Over::Between(from, to) => format!("{from} to {to}"),
+            Over::Fault(name) => format!("{name} and its aftermath"),
+        };
+        page.item(2, "", &format!("{} (line {}), over {over}: {}", claim.name, claim.line, claim.spec.describe()));
+        page.item(4, "", &flow(&claim.spec));
+        if let Some((from, to)) = timeline.window(&claim.over).filter(|(from, to)| from < to) {
+            let requests = timeline.requests_in(None, from, to);
+            let about = if timeline.is_fixed(&claim.over) { "" } else { "about " };
+            page.item(4, "", &format!("{about}{from} to {to}, {about}{requests} requests"));
+        }
+    }
+}
+
+/// What Squall's own watching needs in the target's namespace.
+const OBSERVING: [&str; 4] = [
+    "get,list,watch pods",
+    "get,list,watch events",
+    "get,list,watch endpointslices.discovery.k8s.io",
+    "get,list,watch deployments.apps,statefulsets.apps,replicasets.apps",
+];
+
+fn permissions(page: &mut Page, plan: &Plan, manifests: &[Manifest]) {
+    if plan.cluster == ClusterChoice::None {
+        return;
+    }
+    // By namespace, what for each line is needed.
+    let mut needed: BTreeMap<String, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
+    let mut need = |namespace: &str, what: &str, why: String| {
+        needed.entry(namespace.to_owned()).or_default().entry(what.to_owned()).or_default().insert(why);
+    };
+    for object in [&plan.target.workload, &plan.target.autoscaler].into_iter().flatten() {
+        OBSERVING.iter().for_each(|what| need(&object.namespace, what, "observation".into()));
+    }
+    if let Some(autoscaler) = &plan.target.autoscaler {
+        need(&autoscaler.namespace, "get,list,watch horizontalpodautoscalers.autoscaling", "observation".into());
+    }
+    for fault in &plan.faults {
+        if let Some(workload) = fault.spec.on().or(plan.target.workload.as_ref()) {
+            fault.spec.permissions().iter().for_each(|what| need(&workload.namespace, what, fault.name.to_string()));
+        }
+    }
+    for manifest in manifests {
+        let group = manifest.value["apiVersion"].as_str().and_then(|version| version.split_once('/')).map(|(group, _)| group);
+        let plural = format!("{}s", manifest.kind().to_lowercase());
+        let resource = group.map_or(plural.clone(), |group| format!("{plural}.{group}"));
+        let namespace = if manifest.kind() == "Namespace" { "(cluster)" } else { manifest.namespace() };
+        need(namespace, &format!("get,create,patch,delete {resource}"), "manifests".into());
+    }
+    page.title("permissions");
+    if let ClusterChoice::Sandbox(_) = plan.cluster {
+        page.text(2, "the sandbox grants them all; a real cluster would have to grant:");
+    }
+    for (namespace, lines) in needed {
+        page.line(2, &format!("in {namespace}"));
+        for (what, why) in lines {
+            page.item(4, "", &format!("{what} ({})", why.into_iter().collect::<Vec<_>>().join(", ")));
+        }
+    }
+}
+
+/// A spec as a plan would write it on one line, with its defaults.
+fn flow<S: serde::Serialize>(spec: &S) -> String {
+    fn write(value: &Value, out: &mut String) {
+        match value {
+            Value::Object(map) => {
+                out.push('{');
+                for (n, (key, value)) in map.iter().enumerate() {
+                    let _ = write!(out, "{}{key}: ", if n == 0 { "" } else { ", " });
+                    write(value, out);
+                }
+                out.push('}');
+            }
+            Value::Array(list) => {
+                out.push('[');
+                for (n, value) in list.iter().enumerate() {
+                    out.push_str(if n == 0 { "" } else { ", " });
+                    write(value, out);
+                }
+                out.push(']');
+            }
+            Value::String(text) => out.push_str(text),
+            other => {
+                let _ = write!(out, "{other}");
+            }
+        }
+    }
+    match serde_json::to_value(spec) {
+        // The outermost map has one key, the kind: as it stands in the plan, without braces.
+        Ok(Value::Object(map)) if map.len() == 1 => {
+            let (key, value) = map.iter().next().expect("it has one");
+            let mut out = format!("{key}: ");
+            write(value, &mut out);
+            out
+        }
+        Ok(value) => {
+            let mut out = String::new();
+            write(&value, &mut out);
+            out
+        }
+        Err(error) => error.to_string(),
+    }
+}

@@ -1,0 +1,229 @@
+//! The conductor: the only module that knows every stage. It reads like the map of the crate: a plan becomes a timeline, a world is
+//! set up, load, faults and observation run on one clock into one recording, the world is taken down, and the recording is judged.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{broadcast, watch};
+
+use crate::exit::{Exit, Failure};
+use crate::load::{self, Job};
+use crate::names::Name;
+use crate::plan::Plan;
+use crate::protocol::Destination;
+use crate::recording::Sink;
+use crate::recording::fact::{Ending, Event, Fact, FaultLine, LoadLine, RunEnded, RunStarted, SCHEMA};
+use crate::recording::writer::Recording;
+use crate::report::{self, Place};
+use crate::time::{Clock, Offset};
+use crate::timeline::{Start, Timeline};
+
+mod environment;
+mod folder;
+mod interrupt;
+mod judgement;
+mod world;
+
+pub use folder::Folder;
+pub use interrupt::{Interrupt, Interrupts};
+pub use judgement::{Judged, judge, open};
+
+use world::World;
+
+/// Between the start of the clock and the first phase: observers synchronise and workers start.
+const LEAD: Duration = Duration::from_millis(1_000);
+
+/// What to run.
+pub struct Order {
+    pub plan: Plan,
+    pub seed: u64,
+    /// The plan's file as the user named it, where there is one.
+    pub plan_file: Option<PathBuf>,
+    /// The run's own folder, fresh.
+    pub folder: Folder,
+    /// Whether faults may be injected outside of the sandbox.
+    pub allow_faults: bool,
+    /// The image that holds `squall`, for clusters whose pods come from images.
+    pub agent_image: String,
+}
+
+/// What a run tells while it goes: stages of the setup in words, and then every event.
+pub trait Audience: Send {
+    fn stage(&mut self, words: &str);
+    fn event(&mut self, event: &Event);
+    /// Called a few times a second.
+    fn tick(&mut self, now: Offset);
+    /// So many events could not be shown: the display lags, the recording does not.
+    fn missed(&mut self, events: u64);
+    fn end(&mut self);
+}
+
+/// Runs a plan to its verdict. The first signal stops it, heals, and still judges; leaving at once on the second is the caller's
+/// part, by dropping this future.
+pub async fn run(order: Order, interrupts: &mut Interrupts, audience: &mut dyn Audience) -> Result<Judged, Failure> {
+    let timeline = Timeline::of(&order.plan, order.seed);
+    order.folder.write(judgement::PLAN_FILE, &order.plan.source)?;
+    let mut world = World::new(&order)?;
+
+    let set_up = tokio::select! {
+        done = world.set_up(&order, audience) => done,
+        signal = interrupts.next() => Err(Failure::new(signal.exit(), format!("{} while getting ready: nothing was broken yet", signal.name()))),
+    };
+    if let Err(failure) = set_up {
+        return Err(world.abandon(failure).await);
+    }
+
+    let ended = perform(&order, &timeline, &mut world, interrupts, audience).await;
+    audience.end();
+    if let Err(failure) = ended {
+        return Err(world.abandon(failure).await);
+    }
+
+    let history = open(&order.folder.path)?;
+    let plan_file = order.plan_file.as_ref().map(|file| file.display().to_string());
+    let place = Place { plan_file, plan_source: Some(order.plan.source.clone()), folder: None };
+    let judged = judgement::judge_history(&order.folder.path, history, &order.plan.claims, place);
+    report::write(&judged.report, &order.folder.path, &report::FORMATS.iter().collect::<Vec<_>>())
+        .map_err(|error| Failure::new(Exit::Environment, error.to_string()))?;
+    Ok(judged)
+}
+
+/// From the first stamp of the clock to the last line of the recording.
+async fn perform(
+    order: &Order,
+    timeline: &Timeline,
+    world: &mut World,
+    interrupts: &mut Interrupts,
+    audience: &mut dyn Audience,
+) -> Result<(), Failure> {
+    let destination = world.destination(&order.plan).await?;
+    let clock = Clock::starting_in(LEAD);
+    let (sink, recording) = Recording::create(&order.folder.path, clock, started(order, timeline, clock))
+        .map_err(|error| Failure::new(Exit::Environment, format!("{error:#}")))?;
+    let mut live = sink.subscribe();
+
+    let observers = world.observe(&order.plan, &sink).await?;
+    let mut load = load::start(job(&order.plan, timeline, destination), sink.clone())
+        .map_err(|error| Failure::new(Exit::Environment, format!("failed to start the load: {error:#}")))?;
+    let (stop_faults, stopping) = watch::channel(false);
+    let faults = world.faults(order, timeline, &sink, stopping)?.map(tokio::spawn);
+
+    let ending = {
+        let mut play = std::pin::pin!(async {
+            mark_phases(timeline, &sink).await;
+            load.finished().await;
+        });
+        let mut ticks = tokio::time::interval(Duration::from_millis(100));
+        loop {
+            tokio::select! {
+                () = &mut play => break Ending::Completed,
+                signal = interrupts.next() => break Ending::Interrupted { signal: signal.name().to_owned() },
+                event = live.recv() => hear(event, audience),
+                _ = ticks.tick() => audience.tick(clock.now()),
+            }
+        }
+    };
+    if ending != Ending::Completed {
+        audience.stage("stopping: no more requests, healing what was broken");
+        load.stop();
+        load.finished().await;
+    }
+    stop_faults.send_replace(true);
+    if let Some(faults) = faults {
+        let curtain = faults.await.map_err(|error| Failure::new(Exit::Bug, format!("the faults' conductor failed: {error}")))?;
+        world.may_be_active = !curtain.all_healed();
+    }
+    if let Some(observers) = observers {
+        observers.stop().await;
+    }
+    world.take_down(&sink, audience).await;
+    while let Ok(event) = live.try_recv() {
+        audience.event(&event);
+    }
+    recording
+        .close(RunEnded { how: ending, lost_events: 0 })
+        .map_err(|error| Failure::new(Exit::Environment, format!("the recording is incomplete: {error:#}")))
+}
+
+/// The plan's load, ready to start.
+fn job(plan: &Plan, timeline: &Timeline, destination: Destination) -> Job {
+    let schedules = timeline.schedules.iter().map(|(_, schedule)| schedule.clone());
+    Job {
+        destination,
+        identity_header: plan.target.identity_header.clone(),
+        loads: plan.loads.iter().cloned().zip(schedules).collect(),
+        workers: None,
+        connection_age: Some(load::CONNECTION_AGE),
+    }
+}
+
+/// The first line of the recording.
+fn started(order: &Order, timeline: &Timeline, clock: Clock) -> RunStarted {
+    let plan = &order.plan;
+    RunStarted {
+        schema: SCHEMA.to_owned(),
+        run_id: order.folder.run_id.clone(),
+        squall: env!("CARGO_PKG_VERSION").to_owned(),
+        plan: plan.name.to_string(),
+        claim: plan.claim.clone(),
+        seed: order.seed,
+        params: plan.params.clone(),
+        zero: format!("{:.3}", clock.wall(Offset::ZERO)),
+        target: plan.target.url.clone(),
+        workload: plan.target.workload.clone(),
+        autoscaler: plan.target.autoscaler.clone(),
+        phases: timeline.phases.clone(),
+        loads: plan
+            .loads
+            .iter()
+            .zip(&timeline.schedules)
+            .map(|(load, (_, schedule))| load_line(load, schedule, timeline))
+            .collect(),
+        faults: plan
+            .faults
+            .iter()
+            .zip(&timeline.faults)
+            .map(|(fault, slot)| FaultLine {
+                name: fault.name.clone(),
+                kind: crate::kinds::Kind::key(&fault.spec).to_owned(),
+                at: match slot.start {
+                    Start::At(offset) => Some(offset),
+                    Start::After { .. } => None,
+                },
+                duration_ns: fault.length.map(|length| length.duration().as_nanos() as u64),
+            })
+            .collect(),
+        environment: environment::fingerprint(),
+    }
+}
+
+fn load_line(load: &crate::plan::Load, schedule: &crate::schedule::Schedule, timeline: &Timeline) -> LoadLine {
+    let intended = timeline.phases.iter().map(|phase| (phase.name.clone(), schedule.count_in(phase.start, phase.end)));
+    LoadLine {
+        name: load.name.clone(),
+        method: load.request.method.clone(),
+        path: load.request.path.clone(),
+        timeout_ns: load.request.timeout.duration().as_nanos() as u64,
+        intended: intended.collect::<std::collections::BTreeMap<Name, u64>>(),
+    }
+}
+
+/// Says when each phase starts and ends; done when the last one has ended.
+async fn mark_phases(timeline: &Timeline, sink: &Sink) {
+    let clock = sink.clock();
+    for phase in &timeline.phases {
+        tokio::time::sleep_until(clock.instant(phase.start).into()).await;
+        sink.emit_at(phase.start, Fact::PhaseStarted { phase: phase.name.clone() });
+        tokio::time::sleep_until(clock.instant(phase.end).into()).await;
+        sink.emit_at(phase.end, Fact::PhaseEnded { phase: phase.name.clone() });
+    }
+}
+
+fn hear(event: Result<Arc<Event>, broadcast::error::RecvError>, audience: &mut dyn Audience) {
+    match event {
+        Ok(event) => audience.event(&event),
+        Err(broadcast::error::RecvError::Lagged(events)) => audience.missed(events),
+        Err(broadcast::error::RecvError::Closed) => {}
+    }
+}

@@ -1,0 +1,77 @@
+//! From a recorded run to its verdict: findings, exit code and report, all derived from the recording and from nothing else, so
+//! that judging again gives the same.
+
+use std::fs;
+use std::path::Path;
+
+use crate::exit::{Exit, Failure};
+use crate::plan::{Plan, Problems};
+use crate::recording::History;
+use crate::recording::fact::{Ending, Fact};
+use crate::report::{ExitInfo, Place, Report};
+use crate::verdict::{self, Certificate, Claim, Finding};
+
+/// The plan as it was run, beside its recording.
+pub const PLAN_FILE: &str = "plan.yaml";
+
+/// A run with its verdict.
+pub struct Judged {
+    pub history: History,
+    pub findings: Vec<Finding>,
+    pub exit: Exit,
+    pub report: Report,
+}
+
+/// Judges the run in `run` by its own plan, or by the assertions of `plan`.
+pub fn judge(run: &Path, plan: Option<&Path>, sets: &[(String, String)]) -> Result<Judged, Failure> {
+    let history = open(run)?;
+    let invalid = |problems: Problems| Failure::new(Exit::Usage, problems.to_string());
+    let file = plan.map_or_else(|| run.join(PLAN_FILE), Path::to_owned);
+    let source = fs::read_to_string(&file).map_err(|error| {
+        Failure::new(Exit::Usage, format!("failed to read `{}`: {error}; name the plan with --plan", file.display()))
+    })?;
+    let claims = match plan {
+        None => Plan::read_recorded(&source, &history.started.params).map_err(invalid)?.claims,
+        Some(plan) => Plan::read_claims(plan, sets, &history.started).map_err(invalid)?,
+    };
+    Ok(judge_history(
+        run,
+        history,
+        &claims,
+        Place { plan_file: Some(file.display().to_string()), plan_source: Some(source), folder: None },
+    ))
+}
+
+/// Reads a recording back.
+pub fn open(run: &Path) -> Result<History, Failure> {
+    History::load(run).map_err(|error| Failure::new(Exit::Usage, format!("{error:#}")))
+}
+
+/// Judges what was recorded in `run`. `place` says where the plan's text is, for a reader.
+pub fn judge_history(run: &Path, history: History, claims: &[Claim], place: Place) -> Judged {
+    let findings = verdict::judge(claims, &history);
+    let certificate = verdict::certificate(claims, &history);
+    let exit = exit_of(&history, &findings, &certificate);
+    let report = Report::of(&history, &findings, certificate.clone(), ExitInfo::of(exit, &findings, &certificate))
+        .at(Place { folder: Some(run.display().to_string()), ..place });
+    Judged { history, findings, exit, report }
+}
+
+/// The exit code that a recording comes to. Precedence is [`Exit::or_worse`].
+fn exit_of(history: &History, findings: &[Finding], certificate: &Certificate) -> Exit {
+    let mut exit = Exit::of(verdict::overall(findings, certificate));
+    let (from, to) = history.whole();
+    if history.counts(None, from, to).sent == 0 {
+        exit = exit.or_worse(Exit::NothingRan);
+    }
+    exit = match history.ended.as_ref().map(|ended| &ended.how) {
+        Some(Ending::Completed) => exit,
+        Some(Ending::Interrupted { signal }) if signal == "SIGTERM" => exit.or_worse(Exit::Terminated),
+        Some(Ending::Interrupted { .. }) => exit.or_worse(Exit::Interrupted),
+        Some(Ending::Broken { .. }) => exit.or_worse(Exit::Environment),
+        None => exit.or_worse(Exit::Inconclusive),
+    };
+    let unhealed = history.faults().iter().any(|fault| fault.journalled.is_some() && fault.healed.is_none());
+    let left = history.events.iter().any(|event| matches!(event.fact, Fact::LeftBehind { .. }));
+    if unhealed || left { exit.or_worse(Exit::CleanupNotProven) } else { exit }
+}
