@@ -18,9 +18,8 @@ pub struct Args {
 
 pub fn main(args: Args) -> Result<Exit, Failure> {
     let place = args.run.unwrap_or_else(|| PathBuf::from("reports"));
-    let sweep = |sandbox: SandboxLine| -> BoxFuture<'static, Result<String, String>> {
-        Box::pin(async move { swept(&Scope::One(sandbox.id)) })
-    };
+    let sweep =
+        |sandbox: SandboxLine| -> BoxFuture<'static, Result<String, String>> { Box::pin(cleanup::finish(sandbox.id, sandbox.dir)) };
     let healed = super::runtime()?
         .block_on(heal::heal(&place, &sweep))
         .map_err(|error| Failure::new(Exit::Environment, error.to_string()))?;
