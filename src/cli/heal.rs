@@ -27,12 +27,8 @@ pub fn main(args: Args) -> Result<Exit, Failure> {
             format!("there is no run in `{}`: name the folder of a run, or none to heal all under {ROOT}/", place.display());
         return Err(Failure::new(Exit::Usage, message));
     }
-    let sweep = |sandbox: SandboxLine| -> BoxFuture<'static, Result<String, String>> {
-        Box::pin(async move {
-            let swept = swept(&Scope::One(sandbox.id))?;
-            Ok(format!("the sandbox is gone{}", swept.map(|swept| format!(" ({swept})")).unwrap_or_default()))
-        })
-    };
+    let sweep =
+        |sandbox: SandboxLine| -> BoxFuture<'static, Result<String, String>> { Box::pin(cleanup::finish(sandbox.id, sandbox.dir)) };
     // A machine on which nothing has run yet has no folder of runs, and nothing in it to heal.
     let healed = if place.exists() {
         let healing = heal::heal(&place, &sweep);
@@ -58,7 +54,7 @@ pub fn main(args: Args) -> Result<Exit, Failure> {
         }
     }
     // A sandbox that died before its run could write its name down is found by its marks.
-    match swept(&Scope::All) {
+    match swept() {
         Ok(None) => Ok(exit),
         Ok(Some(swept)) => super::print(&format!("elsewhere: {swept}\n")).map(|()| exit),
         Err(left) => Err(Failure::new(Exit::CleanupNotProven, left)),
@@ -66,8 +62,8 @@ pub fn main(args: Args) -> Result<Exit, Failure> {
 }
 
 /// Ends and removes what dead sandboxes left, and says what that was, if there was anything; the error is what would not go.
-fn swept(scope: &Scope) -> Result<Option<String>, String> {
-    let remains = cleanup::sweep(scope);
+fn swept() -> Result<Option<String>, String> {
+    let remains = cleanup::sweep(&Scope::All);
     let left: Vec<String> =
         remains.iter().flat_map(|dead| dead.left.iter().map(|pid| format!("process {pid} of sandbox {}", dead.id))).collect();
     if !left.is_empty() {

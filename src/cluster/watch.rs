@@ -65,6 +65,8 @@ const STREAM_SECONDS: u64 = 45;
 const SILENCE: Duration = Duration::from_secs(STREAM_SECONDS + 10);
 /// How long the head of an answer may take.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// A stream shorter than this ended before it was of use.
+const STREAM_LEAST: Duration = Duration::from_secs(1);
 /// Between attempts: doubling from the first to the second.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
 /// An interruption shorter than this, after which nothing was lost, is how watches work and not a gap.
@@ -145,14 +147,15 @@ impl Watch {
                         End::Relist
                     }
                 },
-                Some(from) => match self.stream(&from).await {
-                    // Contact was made and kept: the next attempt starts afresh.
-                    (end, true) => {
-                        pause = BACKOFF.0;
-                        end
+                Some(from) => {
+                    let began = monotonic_now();
+                    let (end, contact) = self.stream(&from).await;
+                    // A stream that lived and ended is taken up at once; one that ends as soon as it begins must not be a busy loop.
+                    if contact {
+                        pause = if began.elapsed() >= STREAM_LEAST { Duration::ZERO } else { BACKOFF.0 };
                     }
-                    (end, false) => end,
-                },
+                    end
+                }
             };
             match end {
                 End::Unread => return,
@@ -164,7 +167,7 @@ impl Watch {
                     () = tokio::time::sleep(pause) => {}
                     () = self.out.closed() => return,
                 }
-                pause = (pause * 2).min(BACKOFF.1);
+                pause = (pause * 2).clamp(BACKOFF.0, BACKOFF.1);
             }
         }
     }

@@ -98,7 +98,10 @@ async fn heal_run(dir: &Path, sweep: &Sweep) -> Result<Report, journal::Error> {
 struct Left {
     run: String,
     cluster: Option<ClusterLine>,
+    /// Those that were not stopped.
     sandboxes: Vec<SandboxLine>,
+    /// Whether there ever was one: then what was in it went with it.
+    sandboxed: bool,
     faults: BTreeMap<Name, Open>,
     /// In the order in which they were injected.
     order: Vec<Name>,
@@ -120,7 +123,10 @@ impl Left {
             left.closed = false;
             match line.entry.clone() {
                 Entry::RunStarted { run, .. } => left.run = run,
-                Entry::Sandbox(sandbox) => left.sandboxes.push(sandbox),
+                Entry::Sandbox(sandbox) => {
+                    left.sandboxed = true;
+                    left.sandboxes.push(sandbox);
+                }
                 Entry::SandboxStopped { id } => left.sandboxes.retain(|sandbox| sandbox.id != id),
                 Entry::Cluster(cluster) => left.cluster = Some(cluster),
                 Entry::Manifests { objects } => left.manifests.extend(objects),
@@ -153,7 +159,6 @@ struct Healing {
 
 impl Healing {
     async fn all(&mut self, left: Left, sweep: &Sweep) {
-        let had_sandbox = !left.sandboxes.is_empty();
         for sandbox in left.sandboxes {
             let id = sandbox.id.clone();
             match sweep(sandbox).await {
@@ -168,7 +173,7 @@ impl Healing {
             return;
         }
         // What was in a sandbox has gone with it; the journal of such a run names no other cluster.
-        if had_sandbox && left.cluster.is_none() {
+        if left.sandboxed && left.cluster.is_none() {
             if self.proven {
                 for fault in left.faults.into_keys() {
                     self.said.push(format!("fault {fault}: gone with its sandbox"));
@@ -311,6 +316,13 @@ mod tests {
         assert!(report.said.iter().any(|said| said.contains("fault kill: gone with its sandbox")), "{report:?}");
         let [again] = &heal(dir.path(), &*sweeps()).await.unwrap()[..] else { panic!("one run") };
         assert_eq!(again.outcome, Outcome::Nothing);
+    }
+
+    #[tokio::test]
+    async fn a_run_that_died_between_its_sandbox_s_end_and_its_own_is_healed() {
+        let dir = written(&[sandbox("stuck"), intent("kill"), Entry::SandboxStopped { id: "stuck".into() }]);
+        let [report] = &heal(dir.path(), &*sweeps()).await.unwrap()[..] else { panic!("one run") };
+        assert_eq!(report.outcome, Outcome::Healed, "{report:?}");
     }
 
     #[tokio::test]

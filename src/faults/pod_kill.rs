@@ -185,7 +185,8 @@ async fn recovery(cluster: &Cluster, killed: &Killed, uids: &BTreeSet<&str>) -> 
         Err(error) => return Err(error),
     };
     let pods = cluster.pods_of(&workload).await?;
-    let left = pods.iter().filter(|pod| uids.contains(pod.uid.as_str())).count();
+    // One that is there and not going was never deleted: the run died, or was refused, before it could.
+    let left = pods.iter().filter(|pod| pod.terminating && uids.contains(pod.uid.as_str())).count();
     if left > 0 {
         return Ok(Recovery::Lacks(format!("{left} of the killed pods still terminate")));
     }
@@ -193,7 +194,7 @@ async fn recovery(cluster: &Cluster, killed: &Killed, uids: &BTreeSet<&str>) -> 
     let wanted = workload.wanted.min(killed.ready) as usize;
     let ready = pods.iter().filter(|pod| pod.serves()).count();
     Ok(if ready >= wanted {
-        Recovery::Done(format!("{} has {ready} ready pods, none of them a killed one", killed.workload))
+        Recovery::Done(format!("{} has {ready} ready pods, and no killed one is left", killed.workload))
     } else {
         Recovery::Lacks(format!("{ready} of {wanted} pods are ready"))
     })

@@ -101,6 +101,12 @@ impl Block {
     }
 }
 
+impl std::fmt::Display for Block {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "127.{}.0.0/16", self.x)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,7 @@
 //! What a sandbox leaves behind when it is killed, and how that is found and removed: processes by the mark in their environment, folders
 //! by the holder they name. Only what belongs to a sandbox whose holder is dead is ever touched.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
@@ -26,9 +26,10 @@ const DEATH_MAX: Duration = Duration::from_secs(5);
 /// Which sandboxes to look at.
 #[derive(Clone, Debug)]
 pub enum Scope {
+    /// All that left a mark on a process, or a folder in this process's temporary folder.
     All,
-    /// The one of that id.
-    One(String),
+    /// The one of that id, with its folder.
+    One { id: String, dir: PathBuf },
 }
 
 /// What was found of one dead sandbox.
@@ -55,22 +56,20 @@ struct Card {
 
 /// Ends and removes what dead sandboxes left. Sandboxes whose holder lives are not touched and not reported.
 pub fn sweep(scope: &Scope) -> Vec<Remains> {
-    let mut ids: BTreeSet<String> = BTreeSet::new();
     let marked = marked_processes();
+    let mut places: BTreeMap<String, PathBuf> = BTreeMap::new();
     match scope {
-        Scope::One(id) => drop(ids.insert(id.clone())),
+        Scope::One { id, dir } => drop(places.insert(id.clone(), dir.clone())),
         Scope::All => {
-            ids.extend(marked.iter().map(|(id, _)| id.clone()));
-            let entries = fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
-            ids.extend(entries.filter_map(|e| Some(e.file_name().to_str()?.strip_prefix(PREFIX)?.to_owned())));
+            let ids = marked.iter().map(|(id, _)| id.clone()).chain(ids_of_folders());
+            places.extend(ids.map(|id| (id.clone(), folder(&id))));
         }
     }
-    let dead = ids.into_iter().filter(|id| !is_held(id));
-    let remains = dead.map(|id| {
+    let dead = places.into_iter().filter(|(id, dir)| holder(id, dir).is_none());
+    let remains = dead.map(|(id, dir)| {
         let own = marked.iter().filter(|(of, _)| *of == id).map(|(_, process)| *process);
         let (killed, left): (Vec<_>, Vec<_>) = own.map(|process| (process.pid, end(process, &id))).partition(|(_, gone)| *gone);
         let pids = |list: Vec<(u32, bool)>| list.into_iter().map(|(pid, _)| pid).collect();
-        let dir = folder(&id);
         let was_there = dir.is_dir();
         if was_there {
             remove_dir(&dir);
@@ -80,11 +79,28 @@ pub fn sweep(scope: &Scope) -> Vec<Remains> {
     remains.filter(|r| !r.killed.is_empty() || !r.left.is_empty() || r.folder.is_some()).collect()
 }
 
+/// Finishes one dead sandbox: what was done, in words, or why it is not proven to be gone.
+pub async fn finish(id: String, dir: PathBuf) -> Result<String, String> {
+    let work = move || {
+        if let Some(pid) = holder(&id, &dir) {
+            return Err(format!("sandbox {id} is held by process {pid}, which lives: end that first"));
+        }
+        let found = sweep(&Scope::One { id: id.clone(), dir: dir.clone() });
+        let Some(remains) = found.first() else { return Ok(format!("nothing was left of sandbox {id}")) };
+        if !remains.left.is_empty() {
+            return Err(format!("processes {:?} of sandbox {id} would not end: kill them by hand", remains.left));
+        }
+        if dir.exists() {
+            return Err(format!("the folder {} of sandbox {id} could not be removed: remove it by hand", dir.display()));
+        }
+        Ok(format!("sandbox {id}: {} processes ended, its folder is gone", remains.killed.len()))
+    };
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(format!("the sweep broke off: {error}")))
+}
+
 /// The ids of sandboxes whose holder lives, with the holder's pid.
 pub fn living() -> Vec<(String, u32)> {
-    let entries = fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
-    let ids = entries.filter_map(|e| Some(e.file_name().to_str()?.strip_prefix(PREFIX)?.to_owned()));
-    ids.filter_map(|id| card(&id).filter(holds).map(|card| (id, card.pid))).collect()
+    ids_of_folders().filter_map(|id| holder(&id, &folder(&id)).map(|pid| (id, pid))).collect()
 }
 
 /// A new sandbox's id: its block, its holder and the time, so that none comes twice.
@@ -100,7 +116,7 @@ pub(super) fn make_dir(id: &str, name: &str) -> anyhow::Result<PathBuf> {
         .create(&dir)
         .with_context(|| format!("failed to make the sandbox's folder {}", dir.display()))?;
     let pid = std::process::id();
-    let card = Card { id: id.into(), name: name.into(), pid, started: start_of(pid).unwrap_or_default() };
+    let card = Card { id: id.into(), name: name.into(), pid, started: started(pid).unwrap_or_default() };
     let text = serde_json::to_string(&card).context("failed to describe the sandbox")?;
     fs::write(dir.join(CARD), text).with_context(|| format!("failed to write {}", dir.join(CARD).display()))?;
     Ok(dir)
@@ -118,27 +134,38 @@ fn folder(id: &str) -> PathBuf {
     std::env::temp_dir().join(format!("{PREFIX}{id}"))
 }
 
-fn card(id: &str) -> Option<Card> {
-    serde_json::from_str(&fs::read_to_string(folder(id).join(CARD)).ok()?).ok()
+fn ids_of_folders() -> impl Iterator<Item = String> {
+    let entries = fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
+    entries.filter_map(|e| Some(e.file_name().to_str()?.strip_prefix(PREFIX)?.to_owned()))
 }
 
-fn is_held(id: &str) -> bool {
-    match card(id) {
-        Some(card) => holds(&card),
-        // A folder without a card is one that is being made or removed; the id says by whom.
-        None => folder(id).is_dir() && living_pid_in(id),
+/// The process that holds a sandbox, if it lives: the one that wrote the card, or, where no card is to be seen, the one that the id
+/// names. The folder may lie where this process does not look (another TMPDIR), so its absence proves nothing: what is not known
+/// to be dead is alive, and is not touched.
+fn holder(id: &str, dir: &Path) -> Option<u32> {
+    let card = fs::read_to_string(dir.join(CARD)).ok().and_then(|text| serde_json::from_str::<Card>(&text).ok());
+    match card {
+        Some(card) => (started(card.pid) == Some(card.started)).then_some(card.pid),
+        None => {
+            let (pid, made_ms) = holder_in(id)?;
+            // A process that started after the sandbox was made is a later one with the same pid; a second for the clocks' grain.
+            (started_ms(pid)? <= made_ms + 1_000).then_some(pid)
+        }
     }
 }
 
-/// Whether the process that a card names lives and is the one that wrote it.
-fn holds(card: &Card) -> bool {
-    start_of(card.pid) == Some(card.started)
+/// Ids hold their holder's pid in hexadecimal between the block (two digits) and the time in milliseconds (eleven).
+fn holder_in(id: &str) -> Option<(u32, i64)> {
+    let time = id.len().checked_sub(11)?;
+    Some((u32::from_str_radix(id.get(2..time)?, 16).ok()?, i64::from_str_radix(id.get(time..)?, 16).ok()?))
 }
 
-/// Ids hold their holder's pid in hexadecimal between the block (two digits) and the time (eleven).
-fn living_pid_in(id: &str) -> bool {
-    let pid = id.get(2..id.len().saturating_sub(11)).and_then(|pid| u32::from_str_radix(pid, 16).ok());
-    pid.is_some_and(|pid| start_of(pid).is_some())
+/// When a process started, in milliseconds of wall time.
+fn started_ms(pid: u32) -> Option<i64> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    let boot_s: i64 = stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    let ticks = i64::try_from(started(pid)?).ok()?;
+    Some(boot_s * 1_000 + ticks * 1_000 / i64::try_from(rustix::param::clock_ticks_per_second()).ok()?)
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -152,7 +179,7 @@ fn marked_processes() -> Vec<(String, Found)> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
     pids.filter(|pid| *pid != std::process::id())
-        .filter_map(|pid| Some((mark_of(pid)?, Found { pid, started: start_of(pid)? })))
+        .filter_map(|pid| Some((mark_of(pid)?, Found { pid, started: started(pid)? })))
         .collect()
 }
 
@@ -164,7 +191,7 @@ fn mark_of(pid: u32) -> Option<String> {
 }
 
 /// When a process started, in ticks since boot; `None` when there is none, or only its remains.
-fn start_of(pid: u32) -> Option<u64> {
+pub fn started(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = stat[stat.rfind(')')? + 1..].split_whitespace();
     // Fields 3 and 22 of proc_pid_stat(5).
@@ -178,15 +205,15 @@ fn end(process: Found, id: &str) -> bool {
     let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) else { return false };
     let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else { return true };
     // subtle: checked after the handle was taken. The handle is of whoever has the id now, and this says that it is still the same.
-    if start_of(process.pid) != Some(process.started) || mark_of(process.pid).as_deref() != Some(id) {
+    if started(process.pid) != Some(process.started) || mark_of(process.pid).as_deref() != Some(id) {
         return true;
     }
     if pidfd_send_signal(&handle, Signal::KILL).is_err() {
-        return start_of(process.pid) != Some(process.started);
+        return started(process.pid) != Some(process.started);
     }
     let limit = Timespec { tv_sec: DEATH_MAX.as_secs() as i64, tv_nsec: 0 };
     let gone = poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&limit));
-    matches!(gone, Ok(1..)) || start_of(process.pid) != Some(process.started)
+    matches!(gone, Ok(1..)) || started(process.pid) != Some(process.started)
 }
 
 #[cfg(test)]
@@ -199,16 +226,27 @@ mod tests {
         // A holder that cannot be: this process's id with another start.
         let id = format!("fe{:x}{:x}", std::process::id(), wall_now().as_millisecond());
         let dir = make_dir(&id, "test").unwrap();
+        let one = Scope::One { id: id.clone(), dir: dir.clone() };
         let mut orphan = Command::new("sleep").arg("600").env(MARK, &id).spawn().unwrap();
-        assert_eq!(sweep(&Scope::One(id.clone())), vec![], "its holder lives");
+        assert_eq!(sweep(&one), vec![], "its holder lives");
         assert!(living().contains(&(id.clone(), std::process::id())));
 
         let dead = Card { id: id.clone(), name: "test".into(), pid: std::process::id(), started: 1 };
         fs::write(dir.join(CARD), serde_json::to_string(&dead).unwrap()).unwrap();
-        let found = sweep(&Scope::One(id.clone()));
+        let found = sweep(&one);
         let expected = Remains { id: id.clone(), killed: vec![orphan.id()], left: vec![], folder: Some(dir.clone()) };
         assert_eq!(found, vec![expected]);
         assert!(!dir.exists() && !orphan.wait().unwrap().success());
-        assert_eq!(sweep(&Scope::One(id)), vec![]);
+        assert_eq!(sweep(&one), vec![]);
+    }
+
+    #[test]
+    fn a_living_holder_is_known_by_the_id_alone_wherever_its_folder_is() {
+        let elsewhere = Path::new("/nonexistent");
+        let me = std::process::id();
+        let mine = format!("fd{me:x}{:x}", wall_now().as_millisecond());
+        assert_eq!(holder(&mine, elsewhere), Some(me));
+        let of_an_earlier_process_with_my_pid = format!("fd{me:x}{:x}", started_ms(me).unwrap() - 60_000);
+        assert_eq!(holder(&of_an_earlier_process_with_my_pid, elsewhere), None);
     }
 }

@@ -81,6 +81,7 @@ pub struct Sandbox {
     kubelet_task: JoinHandle<()>,
     tasks: JoinSet<()>,
     store: Arc<Store>,
+    block: Arc<Block>,
     stop_grace: Duration,
 }
 
@@ -130,7 +131,7 @@ impl Sandbox {
         let mut tasks = JoinSet::new();
         let shared = Shared {
             store: store.clone(),
-            block,
+            block: block.clone(),
             kubelet: kubelet.clone(),
             pods_max: config.pods_max,
             autoscaling: Autoscaling::with_sync(config.autoscaler_sync),
@@ -147,6 +148,7 @@ impl Sandbox {
             kubelet_task,
             tasks,
             store,
+            block,
             stop_grace: config.stop_grace,
         })
     }
@@ -171,6 +173,11 @@ impl Sandbox {
         &self.dir
     }
 
+    /// Its addresses, as `127.16.0.0/16`.
+    pub fn block(&self) -> String {
+        self.block.to_string()
+    }
+
     /// Where its API listens, as `https://127.16.0.1:6443`.
     pub fn api_url(&self) -> String {
         self.server.as_ref().map(|server| format!("https://{}", server.address())).unwrap_or_default()
@@ -179,6 +186,11 @@ impl Sandbox {
     /// Its objects, for tests that look past the API.
     pub fn store(&self) -> &Arc<Store> {
         &self.store
+    }
+
+    /// Logs and streams of its pods, for tests that look past the API.
+    pub fn pods(&self) -> &dyn api::access::PodAccess {
+        &self.kubelet
     }
 
     /// How many processes of pods are alive.

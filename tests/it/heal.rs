@@ -83,5 +83,13 @@ async fn a_journal_from_any_moment_is_healed() {
         let reports = tokio::time::timeout(Duration::from_secs(60), heal(dir.path(), &*no_sandbox())).await.unwrap().unwrap();
         assert_eq!(reports[0].outcome, Outcome::Healed, "cut after line {count}: {reports:#?}");
     }
+    // And one that died before its first deletion: the pod is there, and nothing is waited for.
+    let alive = shop.cluster.pods("shop", "app=payments").await.unwrap().remove(0);
+    let intent = json!({"at": "2026-01-01T00:00:00Z", "entry": {"intent": {"fault": "kill", "kind": "pod_kill", "spec": {"pods": 1},
+        "undos": [{"says": "wait", "detail": {"workload": "shop/deployment/payments", "pod": alive.name, "uid": alive.uid, "ready": 2}}]}}});
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("journal.jsonl"), format!("{}{}{intent}\n", lines[0], lines[1])).unwrap();
+    let reports = tokio::time::timeout(Duration::from_secs(10), heal(dir.path(), &*no_sandbox())).await.unwrap().unwrap();
+    assert_eq!(reports[0].outcome, Outcome::Healed, "{reports:#?}");
     shop.sandbox.stop().await;
 }

@@ -234,10 +234,13 @@ fn mismatch((dial, outcome, cause): Case) -> Option<String> {
 /// server answers in 1 ms for ten seconds, then holds everything for ten more and releases it together; 100 requests a second. For
 /// q > 1/2 the truth is 10.001 s - (1 - q) 20 s; a client that waits for replies would report 1 ms up to p99.9.
 ///
-/// Why p49 stands for p50: the thousandth of two thousand is the very slowest of the fast half, the one that a busy machine delays.
+/// Why p49 stands for p50: the thousandth of two thousand is the very slowest of the fast half, the one that a busy machine delays
+/// most; one per cent lower, at least twenty would have to be delayed.
 /// Why 20 ms: a request due every 10 ms moves a quantile by 10 ms, which leaves 10 ms for timers. On top of that comes what the
 /// server itself saw: over one connection a thousand requests leave one after the other, 25 us each on a quiet machine and more on
-/// a busy one. So from the moment of release, a request may be as late as the server's own clock says that it left.
+/// a busy one. So from the moment of release, a request may be as late as the server's own clock says that it left. And where this
+/// machine starves the generator, its error is what its own certificate admits: the p99 of lateness, once for sending and once for
+/// reading, which the same thread does. None of this loosens the lower bound, below which a stall would be hidden.
 #[test]
 fn a_stall_is_seen_in_full_with_one_connection_and_with_many() {
     let seconds = 20.0;
@@ -259,6 +262,8 @@ fn a_stall_is_seen_in_full_with_one_connection_and_with_many() {
     for (connections, ran, seen) in runs {
         assert_eq!(ran.counts.ok, 2000, "{connections} connections: {:?}", ran.causes);
         assert!(seen.connections <= u64::from(connections), "{} connections opened of {connections}", seen.connections);
+        // The wait for a connection that the server holds is the server's doing: the certificate must not blame the generator.
+        let lateness = ran.quantile_ms(Measure::Lateness, 0.99);
         let released: Vec<f64> =
             seen.departures.iter().filter(|at| **at >= opens).map(|at| (*at - opens).as_secs_f64() * 1e3).collect();
         assert!(released.len() >= 1000 && released[999] <= 1_000.0, "the release took {:?} ms", released.last());
@@ -267,13 +272,12 @@ fn a_stall_is_seen_in_full_with_one_connection_and_with_many() {
             // The longer a request waited, the earlier it left: (1 - q) 2,000 of them left before it.
             let left = if quantile > 0.5 { released[((1.0 - quantile) * 2_000.0) as usize] } else { 0.0 };
             assert!(
-                (truth_ms - 20.0..=truth_ms + 20.0 + left).contains(&got),
-                "p{} with {connections} connections: {got} ms, truth {truth_ms} ms, left {left} ms after the release",
+                (truth_ms - 20.0..=truth_ms + 20.0 + left + 2.0 * lateness).contains(&got),
+                "p{} with {connections} connections: {got} ms, truth {truth_ms} ms; left {left} ms after the release, lateness p99 \
+                 {lateness} ms",
                 quantile * 100.0
             );
         }
-        // The wait for a connection that the server holds is the server's doing: the certificate must not blame the generator.
-        let lateness = ran.quantile_ms(Measure::Lateness, 0.99);
         assert!(lateness < 1_000.0, "{connections} connections: lateness p99 {lateness} ms");
     }
 }

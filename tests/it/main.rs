@@ -18,6 +18,7 @@ mod pod_kill;
 mod readme;
 mod recorded_exchanges;
 mod reports;
+mod sandbox;
 mod sandbox_api;
 mod scripted;
 mod shop;

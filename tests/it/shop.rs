@@ -75,11 +75,6 @@ impl Shop {
         (tokio::spawn(conduct(self.stage(), acts, stopped)), stop)
     }
 
-    /// Waits for an event that is like this.
-    pub async fn event(&self, what: &str, like: impl Fn(&Fact) -> bool) -> Event {
-        Listener::of(self).event(what, like).await
-    }
-
     /// Ends the recording and reads it back.
     pub async fn close(self) -> Vec<Fact> {
         let Shop { sandbox, recording, dir, .. } = self;

@@ -110,10 +110,10 @@ fn referred(store: &Store, pod: &Value, container: &Value, from: &Value) -> Resu
 
 fn field(pod: &Value, path: &str) -> Result<String, String> {
     let string = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    if let Some((map, key)) = path.strip_suffix("']").and_then(|p| p.split_once("['")) {
-        if let "metadata.labels" | "metadata.annotations" = map {
-            return Ok(string(&pod["metadata"][&map["metadata.".len()..]][key]));
-        }
+    if let Some((map, key)) = path.strip_suffix("']").and_then(|p| p.split_once("['"))
+        && let "metadata.labels" | "metadata.annotations" = map
+    {
+        return Ok(string(&pod["metadata"][&map["metadata.".len()..]][key]));
     }
     match path {
         "metadata.name" | "metadata.namespace" | "metadata.uid" => Ok(text(pod, &path["metadata.".len()..]).to_owned()),
