@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::sync::{broadcast, watch};
 
 use crate::exit::{Exit, Failure};
@@ -68,7 +69,7 @@ pub async fn run(order: Order, interrupts: &mut Interrupts, audience: &mut dyn A
 
     let set_up = tokio::select! {
         done = world.set_up(&order, audience) => done,
-        signal = interrupts.next() => Err(Failure::new(signal.exit(), format!("{} while getting ready: nothing was broken yet", signal.name()))),
+        signal = interrupts.next() => Err(Failure::new(signal.exit(), format!("{} while getting ready: no request was sent and nothing was broken", signal.name()))),
     };
     if let Err(failure) = set_up {
         return Err(world.abandon(failure).await);
@@ -109,7 +110,7 @@ async fn perform(
     let (stop_faults, stopping) = watch::channel(false);
     let faults = world.faults(order, timeline, &sink, stopping)?.map(tokio::spawn);
 
-    let ending = {
+    let mut ending = {
         let mut play = std::pin::pin!(async {
             mark_phases(timeline, &sink).await;
             load.finished().await;
@@ -120,7 +121,13 @@ async fn perform(
                 () = &mut play => break Ending::Completed,
                 signal = interrupts.next() => break Ending::Interrupted { signal: signal.name().to_owned() },
                 event = live.recv() => hear(event, audience),
-                _ = ticks.tick() => audience.tick(clock.now()),
+                _ = ticks.tick() => {
+                    audience.tick(clock.now());
+                    // What is not recorded cannot be judged: breaking on would be for nothing.
+                    if let Some(reason) = recording.broken() {
+                        break Ending::Broken { reason };
+                    }
+                }
             }
         }
     };
@@ -138,6 +145,10 @@ async fn perform(
         observers.stop().await;
     }
     world.take_down(&sink, audience).await;
+    // A signal that came after the last request found nothing to stop, but whoever sent it is told.
+    if let (Ending::Completed, Some(signal)) = (&ending, interrupts.next().now_or_never()) {
+        ending = Ending::Interrupted { signal: signal.name().to_owned() };
+    }
     while let Ok(event) = live.try_recv() {
         audience.event(&event);
     }

@@ -9,6 +9,9 @@ use crate::faults::heal;
 use crate::faults::journal::SandboxLine;
 use crate::sandbox::cleanup::{self, Scope};
 
+/// Where runs go when nobody says otherwise.
+const ROOT: &str = "reports";
+
 /// Which run.
 #[derive(clap::Args)]
 pub struct Args {
@@ -17,12 +20,25 @@ pub struct Args {
 }
 
 pub fn main(args: Args) -> Result<Exit, Failure> {
-    let place = args.run.unwrap_or_else(|| PathBuf::from("reports"));
+    let named = args.run.is_some();
+    let place = args.run.unwrap_or_else(|| PathBuf::from(ROOT));
+    if named && !place.is_dir() {
+        let message =
+            format!("there is no run in `{}`: name the folder of a run, or none to heal all under {ROOT}/", place.display());
+        return Err(Failure::new(Exit::Usage, message));
+    }
     let sweep =
         |sandbox: SandboxLine| -> BoxFuture<'static, Result<String, String>> { Box::pin(cleanup::finish(sandbox.id, sandbox.dir)) };
-    let healed = super::runtime()?
-        .block_on(heal::heal(&place, &sweep))
-        .map_err(|error| Failure::new(Exit::Environment, error.to_string()))?;
+    // A machine on which nothing has run yet has no folder of runs, and nothing in it to heal.
+    let healed = if place.exists() {
+        let healing = heal::heal(&place, &sweep);
+        super::runtime()?.block_on(healing).map_err(|error| Failure::new(Exit::Environment, error.to_string()))?
+    } else {
+        Vec::new()
+    };
+    if healed.is_empty() {
+        super::print(&format!("no runs under {}/: nothing to heal\n", place.display()))?;
+    }
     let mut exit = Exit::Pass;
     for run in healed {
         let outcome = match run.outcome {
@@ -38,15 +54,16 @@ pub fn main(args: Args) -> Result<Exit, Failure> {
         }
     }
     // A sandbox that died before its run could write its name down is found by its marks.
-    match swept(&Scope::All) {
-        Ok(_) => Ok(exit),
+    match swept() {
+        Ok(None) => Ok(exit),
+        Ok(Some(swept)) => super::print(&format!("elsewhere: {swept}\n")).map(|()| exit),
         Err(left) => Err(Failure::new(Exit::CleanupNotProven, left)),
     }
 }
 
-/// Ends and removes what dead sandboxes left; the error is what would not go.
-fn swept(scope: &Scope) -> Result<String, String> {
-    let remains = cleanup::sweep(scope);
+/// Ends and removes what dead sandboxes left, and says what that was, if there was anything; the error is what would not go.
+fn swept() -> Result<Option<String>, String> {
+    let remains = cleanup::sweep(&Scope::All);
     let left: Vec<String> =
         remains.iter().flat_map(|dead| dead.left.iter().map(|pid| format!("process {pid} of sandbox {}", dead.id))).collect();
     if !left.is_empty() {
@@ -54,5 +71,6 @@ fn swept(scope: &Scope) -> Result<String, String> {
     }
     let ended: usize = remains.iter().map(|dead| dead.killed.len()).sum();
     let folders = remains.iter().filter(|dead| dead.folder.is_some()).count();
-    Ok(format!("the sandbox is gone ({ended} stray processes ended, {folders} folders removed)"))
+    let gone = format!("{ended} stray processes ended, {folders} temporary folders removed");
+    Ok((!remains.is_empty()).then_some(gone))
 }

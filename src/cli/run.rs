@@ -1,12 +1,12 @@
 //! `squall run`: a plan, to its verdict.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::exit::{Exit, Failure};
 use crate::plan::{ClusterChoice, Plan};
 use crate::recording::Event;
 use crate::report::live::{Display, Live};
-use crate::run::{self, Audience, Folder, Interrupts, Order};
+use crate::run::{self, Audience, Folder, Interrupt, Interrupts, Order};
 use crate::time::Offset;
 
 /// What the container image of this version is called.
@@ -57,7 +57,7 @@ pub fn perform(
         let (mut first, mut second) = (Interrupts::listen()?, Interrupts::listen()?);
         tokio::select! {
             judged = run::run(order, &mut first, &mut audience) => judged.map(Some),
-            signal = async { second.next().await; second.next().await } => {
+            signal = async { stopping(second.next().await, &path); second.next().await } => {
                 anstream::eprintln!("{}: leaving at once; what was broken may still be: run `squall heal {}`", signal.name(), path.display());
                 Err(Failure::new(signal.exit(), "left without healing"))
             }
@@ -72,6 +72,12 @@ pub fn perform(
         }
         None => Ok(Exit::Bug),
     }
+}
+
+/// What a person is told at the first signal.
+fn stopping(signal: Interrupt, folder: &Path) {
+    let (signal, folder) = (signal.name(), folder.display());
+    anstream::eprintln!("{signal}: stopping in good order; a second signal leaves at once, and needs `squall heal {folder}` then");
 }
 
 /// A seed that no other run has; printed, so that the run can be repeated.

@@ -25,7 +25,10 @@ pub enum Error {
     #[error("{what} does not exist{}", if found.is_empty() { String::new() } else { format!("; found: {}", found.join(", ")) })]
     NotFound { what: String, found: Vec<String> },
     /// A kind that discovery does not know.
-    #[error("the cluster serves no kind `{word}`; it serves: {}", found.join(", "))]
+    #[error(
+        "the cluster serves no kind `{word}`; {}",
+        if found.is_empty() { "check its apiVersion, or install what brings it".to_owned() } else { format!("it serves: {}", found.join(", ")) }
+    )]
     UnknownKind { word: String, found: Vec<String> },
     /// 409: a precondition did not hold, or a field belongs to somebody else.
     #[error("{what} is in conflict: {why}")]

@@ -161,15 +161,13 @@ fn trouble_of(status: &Value) -> Option<Trouble> {
         let reason = text(waiting, "/reason").unwrap_or_default();
         // Every container waits like this before it first starts.
         if !reason.is_empty() && reason != "ContainerCreating" && reason != "PodInitializing" {
-            // In back-off, why it ended is in the last state.
-            let last = status.pointer("/lastState/terminated");
-            let ended =
-                last.map(|t| format!(" (last ended with {}, exit code {})", text(t, "/reason").unwrap_or("?"), t["exitCode"]));
-            return Some(Trouble {
-                container,
-                reason: reason.to_owned(),
-                message: format!("{}{}", message(waiting), ended.unwrap_or_default()),
+            // In back-off, why it ended is in the last state, and the message only tells of the back-off.
+            let ended = status.pointer("/lastState/terminated").map(|last| {
+                let says = Some(message(last)).filter(|says| !says.is_empty()).map(|says| format!(": {says}"));
+                let reason = text(last, "/reason").unwrap_or("?");
+                format!("it ended with {reason}, exit code {}{}", last["exitCode"], says.unwrap_or_default())
             });
+            return Some(Trouble { container, reason: reason.to_owned(), message: ended.unwrap_or_else(|| message(waiting)) });
         }
     }
     let ended = status.pointer("/state/terminated")?;

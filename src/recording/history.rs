@@ -12,6 +12,7 @@ use crate::names::{Anchor, Moment, Name, ObjectRef, Shift};
 use crate::recording::fact::{
     AutoscalerSpec, Counts, Event, Fact, FaultLine, FaultStep, Gap, GeneratorSample, Outcome, RunEnded, RunStarted, SCHEMA, Tally,
 };
+use crate::recording::plain::plain;
 use crate::recording::sink::{Interval, Measure, Series};
 use crate::recording::{EVENTS_FILE, HISTOGRAMS_FILE, hlog};
 use crate::time::Offset;
@@ -311,13 +312,13 @@ impl History {
                 FaultStep::Journalled => _ = seen.journalled.get_or_insert(at),
                 FaultStep::Injected => _ = seen.injected.get_or_insert(at),
                 FaultStep::Evidence { witness, says, supports } => {
-                    seen.evidence.push(EvidenceSeen { seen: at, witness: witness.clone(), says: says.clone(), supports: *supports })
+                    seen.evidence.push(EvidenceSeen { seen: at, witness: witness.clone(), says: plain(says), supports: *supports })
                 }
                 FaultStep::Effective => _ = seen.effective.get_or_insert(at),
                 FaultStep::Healing => _ = seen.healing.get_or_insert(at),
                 FaultStep::Healed => seen.healed = Some(at),
                 FaultStep::Failed { during, reason } => {
-                    seen.failures.push(FailureSeen { seen: at, during: during.clone(), reason: reason.clone() });
+                    seen.failures.push(FailureSeen { seen: at, during: during.clone(), reason: plain(reason) });
                 }
             }
         }

@@ -5,6 +5,7 @@ pub mod fact;
 pub mod history;
 pub mod hlog;
 pub mod metric;
+pub mod plain;
 pub mod sink;
 pub mod writer;
 

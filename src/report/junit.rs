@@ -1,6 +1,7 @@
 //! `junit.xml`: one test case per check, in the dialect that Jenkins, GitLab and nextest share. Names hold no numbers and do not
 //! repeat, so that a CI system can follow a check from run to run; numbers are properties. What is wrong with the measurement
-//! itself is an error and not a failure: the generator's certificate, the cleanup and the run's own ending are three cases more.
+//! itself is an error and not a failure: the generator's certificate, the proof of the faults, the cleanup and the run's own ending are
+//! four cases more.
 
 use std::time::Duration;
 
@@ -97,13 +98,14 @@ fn case(report: &Report, finding: &Finding, class: &str) -> TestCase {
     case
 }
 
-/// The cases about the run itself: always the same three, so that their absence never reads as success.
+/// The cases about the run itself: always the same four, so that their absence never reads as success.
 fn own_cases(report: &Report, class: &str) -> Vec<TestCase> {
     let certificate = &report.certificate;
     let cleanup = report.exit_code == Exit::CleanupNotProven.code();
     let broke = (!report.completed).then(|| format!("the run {}", report.ended));
     [
         ("squall.certificate", (!certificate.valid).then(|| certificate.reasons.join("; "))),
+        ("squall.faults", (!report.unproven.is_empty()).then(|| report.unproven.join("; "))),
         ("squall.cleanup", cleanup.then(|| report.exit.reason.clone())),
         ("squall.ending", broke),
     ]

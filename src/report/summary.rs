@@ -51,6 +51,8 @@ pub struct Report {
     /// The same over all loads.
     pub totals: Vec<LoadRow>,
     pub faults: Vec<FaultRow>,
+    /// Faults that were never injected or never proven effective, and why not, in words: with one of these no run passes.
+    pub unproven: Vec<String>,
     pub findings: Vec<Finding>,
     /// The events that the findings point at, in words.
     pub evidence: Vec<EvidenceRow>,
@@ -130,7 +132,7 @@ impl Report {
     /// Sums up a run. `certificate` is that of the whole run.
     pub fn of(history: &History, findings: &[Finding], certificate: Certificate, exit: ExitInfo) -> Report {
         let started = &history.started;
-        let overall = verdict::overall(findings, &certificate);
+        let overall = verdict::overall(findings, &certificate, history);
         let (completed, ended) = match &history.ended {
             Some(end) => (end.how == crate::recording::fact::Ending::Completed, words::ending(&end.how)),
             None => (false, "ended without a word: it was killed, or its disk was full".to_owned()),
@@ -157,6 +159,7 @@ impl Report {
             load: load::rows(history),
             totals: load::totals(history),
             faults: fault::rows(history),
+            unproven: verdict::unproven(history).iter().map(|why| words::clean(why)).collect(),
             findings: findings.to_vec(),
             evidence: evidence(history, findings),
             certificate,
@@ -210,8 +213,8 @@ impl Report {
 }
 
 impl ExitInfo {
-    /// Ends with `exit`, and says why as far as findings and certificate are the reason.
-    pub fn of(exit: Exit, findings: &[Finding], certificate: &Certificate) -> ExitInfo {
+    /// Ends with `exit`, and says why as far as findings, certificate and unproven faults are the reason.
+    pub fn of(exit: Exit, findings: &[Finding], certificate: &Certificate, history: &History) -> ExitInfo {
         let named = |verdict: Verdict| -> Vec<&str> {
             findings.iter().filter(|finding| finding.verdict == verdict).map(|finding| finding.name.as_str()).collect()
         };
@@ -226,10 +229,13 @@ impl ExitInfo {
             (n, m) => format!("{n} of {all} failed: {}; {m} could not be decided", list(&failed)),
         };
         let worst = Verdict::worst(findings.iter().map(|finding| finding.verdict));
+        let unproven = verdict::unproven(history);
         let reason = if exit == Exit::of(worst) {
             reason
         } else if let (Exit::Inconclusive, Some(first)) = (exit, certificate.reasons.first()) {
             format!("{reason}, but the generator's certificate is not valid: {first}")
+        } else if let (Exit::Inconclusive, false) = (exit, unproven.is_empty()) {
+            format!("{reason}, but {}", unproven.join("; "))
         } else {
             format!("{}; {reason}", exit.meaning())
         };

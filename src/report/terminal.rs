@@ -104,7 +104,7 @@ fn checks(page: &mut Page, report: &Report) {
     }
     page.gap();
     let mut limits = Vec::new();
-    let rows = report
+    let mut rows: Vec<Vec<String>> = report
         .findings
         .iter()
         .map(|finding| {
@@ -118,14 +118,22 @@ fn checks(page: &mut Page, report: &Report) {
             }
             vec![
                 finding.verdict.to_string(),
-                breakable(&finding.name),
+                finding.name.clone(),
                 format!("{observed}{interval}"),
                 limit,
                 numbers::count(finding.n),
             ]
         })
         .collect();
-    page.table(&["verdict", "check", "observed [interval]", "limit", "n"], rows, &[4]);
+    let header = ["verdict", "check", "observed [interval]", "limit", "n"];
+    // Where it is too wide, it breaks where a reader would, and no more often than it must.
+    let breaks: [(usize, fn(&str) -> String); 3] = [(1, at_dot), (2, at_interval), (1, at_hyphen)];
+    for (column, broken) in breaks {
+        let room = page.room(&header, &rows, column);
+        let wide = rows.iter_mut().map(|row| &mut row[column]).filter(|cell| page::width(cell) > room);
+        wide.for_each(|cell| *cell = broken(cell));
+    }
+    page.table(&header, rows, &[4]);
     if !limits.is_empty() {
         page.gap();
         for (name, source) in limits {
@@ -327,10 +335,22 @@ fn heal(report: &Report) -> String {
     format!("squall heal {}", report.place.folder.as_deref().unwrap_or(&report.run_id))
 }
 
-/// A long check name breaks before its dot rather than anywhere.
-fn breakable(name: &str) -> String {
-    match name.split_once('.') {
-        Some((assertion, check)) if name.len() > 28 => format!("{assertion}\n.{check}"),
-        _ => name.to_owned(),
+/// A check's name in two lines, broken before its dot.
+fn at_dot(name: &str) -> String {
+    name.replacen('.', "\n.", 1)
+}
+
+/// A value and its interval, one below the other.
+fn at_interval(value: &str) -> String {
+    value.replacen(" [", "\n[", 1)
+}
+
+/// A name that is still too long, broken once more, after the hyphen nearest to the middle of its first line.
+fn at_hyphen(name: &str) -> String {
+    let first = name.split('\n').next().unwrap_or_default();
+    let hyphens = first.match_indices('-').map(|(at, _)| at + 1);
+    match hyphens.min_by_key(|at| at.abs_diff(first.len() / 2)) {
+        Some(at) => format!("{}\n{}", &name[..at], &name[at..]),
+        None => name.to_owned(),
     }
 }

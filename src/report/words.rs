@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::recording::fact::{Ending, Fact, FaultStep};
+use crate::recording::plain::plain;
 use crate::report::numbers;
 
 /// What `fact` says, in one line.
@@ -104,7 +105,7 @@ pub fn ending(how: &Ending) -> String {
 /// Which witness said what about a fault, and on which side it stands.
 pub fn witness(witness: &str, says: &str, supports: bool) -> String {
     let against = if supports { "" } else { " (against)" };
-    clean(&format!("{witness}{against}: {says}"))
+    clean(&format!("{witness}{against}: {}", plain(says)))
 }
 
 /// `status 503 x12, reset x3`, the most frequent first, at most four.
@@ -147,7 +148,7 @@ fn step_words(step: &FaultStep) -> String {
         FaultStep::Effective => "is proven effective".to_owned(),
         FaultStep::Healing => "is being healed".to_owned(),
         FaultStep::Healed => "is proven healed".to_owned(),
-        FaultStep::Failed { during, reason } => format!("failed during {during}: {reason}"),
+        FaultStep::Failed { during, reason } => format!("failed during {during}: {}", plain(reason)),
     }
 }
 

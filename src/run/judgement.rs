@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::exit::{Exit, Failure};
 use crate::plan::{Plan, Problems};
-use crate::recording::History;
 use crate::recording::fact::{Ending, Fact};
+use crate::recording::{History, history};
 use crate::report::{ExitInfo, Place, Report};
 use crate::verdict::{self, Certificate, Claim, Finding};
 
@@ -44,7 +44,20 @@ pub fn judge(run: &Path, plan: Option<&Path>, sets: &[(String, String)]) -> Resu
 
 /// Reads a recording back.
 pub fn open(run: &Path) -> Result<History, Failure> {
-    History::load(run).map_err(|error| Failure::new(Exit::Usage, format!("{error:#}")))
+    History::load(run).map_err(|error| {
+        let ended_early = matches!(error, history::Error::Missing(_)) && run.join(PLAN_FILE).is_file();
+        let message = if ended_early {
+            format!(
+                "the run in `{}` ended while it was getting ready, before its first request: nothing was recorded, so nothing can be \
+                 judged; run it again (and `squall heal {}` if it was killed)",
+                run.display(),
+                run.display()
+            )
+        } else {
+            format!("{error:#}")
+        };
+        Failure::new(Exit::Usage, message)
+    })
 }
 
 /// Judges what was recorded in `run`. `place` says where the plan's text is, for a reader.
@@ -52,14 +65,14 @@ pub fn judge_history(run: &Path, history: History, claims: &[Claim], place: Plac
     let findings = verdict::judge(claims, &history);
     let certificate = verdict::certificate(claims, &history);
     let exit = exit_of(&history, &findings, &certificate);
-    let report = Report::of(&history, &findings, certificate.clone(), ExitInfo::of(exit, &findings, &certificate))
+    let report = Report::of(&history, &findings, certificate.clone(), ExitInfo::of(exit, &findings, &certificate, &history))
         .at(Place { folder: Some(run.display().to_string()), ..place });
     Judged { history, findings, exit, report }
 }
 
 /// The exit code that a recording comes to. Precedence is [`Exit::or_worse`].
 fn exit_of(history: &History, findings: &[Finding], certificate: &Certificate) -> Exit {
-    let mut exit = Exit::of(verdict::overall(findings, certificate));
+    let mut exit = Exit::of(verdict::overall(findings, certificate, history));
     let (from, to) = history.whole();
     if history.counts(None, from, to).sent == 0 {
         exit = exit.or_worse(Exit::NothingRan);

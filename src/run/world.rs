@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::{Audience, Order};
 use crate::cluster::{Access, Applied, Cluster};
 use crate::exit::{Exit, Failure};
 use crate::faults::blast::Permission;
@@ -18,7 +19,6 @@ use crate::plan::{self, ClusterChoice, Plan};
 use crate::protocol::{Destination, Trust};
 use crate::recording::Sink;
 use crate::recording::fact::Fact;
-use crate::run::{Audience, Order};
 use crate::sandbox::{Sandbox, SandboxConfig};
 use crate::timeline::Timeline;
 

@@ -180,9 +180,17 @@ pub fn certificate(claims: &[Claim], history: &History) -> Certificate {
     Certificate::of_run(history, claims.iter().filter_map(|claim| claim.spec.latency_limit()).min().map(Span::duration))
 }
 
-/// The verdict of a run: the worst of its findings, and never PASS on a certificate that is not valid.
-pub fn overall(findings: &[Finding], certificate: &Certificate) -> Verdict {
-    let of_generator = if certificate.valid { Verdict::Pass } else { Verdict::Inconclusive };
+/// The verdict of a run: the worst of its findings, and never PASS on a certificate that is not valid, nor when a fault of the plan
+/// was not proven effective: the plan was not carried out then, whether or not an assertion names the fault.
+pub fn overall(findings: &[Finding], certificate: &Certificate, history: &History) -> Verdict {
+    let sound = certificate.valid && unproven(history).is_empty();
+    let of_run = if sound { Verdict::Pass } else { Verdict::Inconclusive };
     let of_claims = Verdict::worst(findings.iter().map(|finding| finding.verdict));
-    of_claims.max(of_generator)
+    of_claims.max(of_run)
+}
+
+/// The plan's faults that were never injected or never proven effective, and why not: one sentence each, in the order of the plan.
+pub fn unproven(history: &History) -> Vec<String> {
+    let faults = history.faults().into_iter().filter(|fault| fault.effective.is_none());
+    faults.map(|fault| window::why_not_effective(&fault)).collect()
 }

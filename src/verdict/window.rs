@@ -5,6 +5,7 @@ use super::words::seconds;
 use crate::names::{Anchor, Name};
 use crate::recording::History;
 use crate::recording::fact::Ending;
+use crate::recording::history::FaultSeen;
 use crate::time::Offset;
 
 /// A stretch of a run that can be judged.
@@ -75,7 +76,7 @@ impl Window {
 }
 
 /// The fault `name`, when it was proven effective. Otherwise nothing that depends on it can be decided.
-pub fn effective(name: &Name, history: &History) -> Result<crate::recording::history::FaultSeen, Blind> {
+pub fn effective(name: &Name, history: &History) -> Result<FaultSeen, Blind> {
     let Some(fault) = history.fault(name) else {
         return Err(blind(format!("the run had no fault {name}")));
     };
@@ -85,8 +86,14 @@ pub fn effective(name: &Name, history: &History) -> Result<crate::recording::his
     let mut evidence: Vec<u64> = fault.failures.iter().map(|failure| failure.seen.0).collect();
     evidence.extend(fault.evidence.iter().map(|witness| witness.seen.0));
     evidence.extend(fault.injected.map(|(n, _)| n));
+    Err(Blind { why: format!("{}; what happened without it says nothing about it", why_not_effective(&fault)), evidence })
+}
+
+/// Why a fault that was not proven effective was not.
+pub fn why_not_effective(fault: &FaultSeen) -> String {
+    let name = &fault.name;
     let against: Vec<&str> = fault.evidence.iter().filter(|e| !e.supports).map(|e| e.says.as_str()).collect();
-    let why = if fault.injected.is_none() {
+    if fault.injected.is_none() {
         format!("fault {name} was never injected{}", fault.why_not())
     } else if let Some(failure) = fault.failures.first() {
         format!("fault {name} was never proven effective: during {}, {}", failure.during, failure.reason)
@@ -94,8 +101,7 @@ pub fn effective(name: &Name, history: &History) -> Result<crate::recording::his
         format!("fault {name} was never proven effective: {} of 2 witnesses", fault.evidence.len())
     } else {
         format!("fault {name} was never proven effective: {}", against.join("; "))
-    };
-    Err(Blind { why: format!("{why}; what happened without it says nothing about it"), evidence })
+    }
 }
 
 fn finished(name: &Name, history: &History) -> Result<Window, Blind> {

@@ -117,7 +117,11 @@ fn a_frozen_generator_is_inconclusive_wherever_its_backlog_reaches() {
     let claims = [claim(during("early"), "slo", r#"{"p99": "300ms"}"#)];
     let certificate = certificate(&claims, &history);
     assert!(!certificate.valid && certificate.lateness_ms.max >= 1999.0, "{certificate:?}");
-    assert_eq!(overall(&judge(&claims, &history), &certificate), Verdict::Inconclusive, "no run passes on such a certificate");
+    assert_eq!(
+        overall(&judge(&claims, &history), &certificate, &history),
+        Verdict::Inconclusive,
+        "no run passes on such a certificate"
+    );
 }
 
 /// A machine that is in use makes one request in fifty 25 ms late and one in a thousand 200 ms: that is a scheduler, not a stop.

@@ -29,7 +29,7 @@ fn help_and_version_are_answers() {
 fn a_target_that_refuses_is_4() {
     let squall = Squall::new();
     // Port 1 of a loopback address that nothing else uses: refused at once.
-    squall.run(&["load", "http://127.9.9.9:1/", "--rate", "50/s", "--for", "1s"]).expect(4).saying("127.9.9.9:1");
+    squall.run(&["load", "http://127.9.9.9:1/", "--rate", "400/s", "--for", "1s"]).expect(4).saying("127.9.9.9:1");
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn a_run_folder_that_cannot_be_written_is_4() {
     let squall = Squall::new();
     squall.file("file", "");
     let target = healthy();
-    squall.run(&["load", &url(&target), "--rate", "50/s", "--for", "1s", "--out", "file/run"]).expect(4).saying("--out");
+    squall.run(&["load", &url(&target), "--rate", "400/s", "--for", "1s", "--out", "file/run"]).expect(4).saying("--out");
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn a_run_folder_in_use_is_never_overwritten() {
     std::fs::create_dir(squall.path("old")).expect("a folder can be made");
     squall.file("old/recording.jsonl", "precious");
     let target = healthy();
-    squall.run(&["load", &url(&target), "--rate", "50/s", "--for", "1s", "--out", "old"]).expect(2).saying("never overwritten");
+    squall.run(&["load", &url(&target), "--rate", "400/s", "--for", "1s", "--out", "old"]).expect(2).saying("never overwritten");
     assert!(file_says(&squall.path("old/recording.jsonl"), "precious"));
 }
 

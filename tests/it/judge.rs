@@ -306,7 +306,7 @@ fn judged(folder: &Path) -> (String, Vec<Finding>) {
         Plan::read_recorded(&text, &history.started.params).unwrap_or_else(|problems| panic!("{}: {problems:?}", folder.display()));
     let findings = judge(&plan.claims, &history);
     let certificate = certificate(&plan.claims, &history);
-    let expected = Expected { verdict: overall(&findings, &certificate), findings: findings.clone(), certificate };
+    let expected = Expected { verdict: overall(&findings, &certificate, &history), findings: findings.clone(), certificate };
     (serde_json::to_string_pretty(&expected).expect("findings serialise") + "\n", findings)
 }
 

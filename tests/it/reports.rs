@@ -375,7 +375,7 @@ fn certificate() -> Certificate {
 fn sample_report() -> Report {
     let history = sample();
     let findings = findings(&history);
-    Report::of(&history, &findings, certificate(), ExitInfo::of(Exit::Fail, &findings, &certificate())).at(Place {
+    Report::of(&history, &findings, certificate(), ExitInfo::of(Exit::Fail, &findings, &certificate(), &history)).at(Place {
         plan_file: Some("plans/burst-scales-out.yaml".into()),
         plan_source: Some(PLAN.into()),
         folder: Some("reports/sample".into()),
@@ -537,7 +537,7 @@ fn junit_names_are_unique_stable_and_free_of_numbers() {
     let cases: Vec<_> = xml.test_suites.iter().flat_map(|suite| &suite.test_cases).collect();
     let names: BTreeSet<_> = cases.iter().map(|case| case.name.as_str()).collect();
     assert_eq!(names.len(), cases.len());
-    assert_eq!(cases.len(), 7 + 3);
+    assert_eq!(cases.len(), 7 + 4);
     let failed = cases.iter().find(|case| case.name.as_str() == "steady.p99").expect("the case");
     assert_eq!(failed.classname.as_ref().map(|c| c.as_str()), Some("burst-scales-out.steady.baseline"));
     assert_eq!(failed.extra.get("file").map(|f| f.as_str()), Some("plans/burst-scales-out.yaml"));
@@ -549,7 +549,7 @@ fn junit_names_are_unique_stable_and_free_of_numbers() {
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!((xml.tests, xml.failures, xml.skipped, xml.errors), (10, 1, 2, 0));
+    assert_eq!((xml.tests, xml.failures, xml.skipped, xml.errors), (11, 1, 2, 1));
 }
 
 /// What a hostile or careless world can put into texts: every format must survive it.
@@ -581,11 +581,13 @@ fn hostile() -> Report {
         finding.notes = vec![nasty.into()];
         finding.line = 999_999;
     }
-    Report::of(&history, &findings, certificate(), ExitInfo::of(Exit::CleanupNotProven, &findings, &certificate())).at(Place {
-        plan_file: Some("plans/it's a plan.yaml".into()),
-        plan_source: Some(nasty.into()),
-        folder: Some(format!("reports/{long}")),
-    })
+    Report::of(&history, &findings, certificate(), ExitInfo::of(Exit::CleanupNotProven, &findings, &certificate(), &history)).at(
+        Place {
+            plan_file: Some("plans/it's a plan.yaml".into()),
+            plan_source: Some(nasty.into()),
+            folder: Some(format!("reports/{long}")),
+        },
+    )
 }
 
 #[test]
@@ -632,7 +634,7 @@ fn a_finding_and_the_table_give_the_same_percentile_and_interval() {
     for phase in ["baseline", "burst", "recovery"] {
         let claim = Claim { name: name("x"), over: Over::Phase(name(phase)), spec: slo.clone(), line: 1 };
         let findings = squall::verdict::judge(&[claim], &history);
-        let report = Report::of(&history, &findings, certificate(), ExitInfo::of(Exit::Fail, &findings, &certificate()));
+        let report = Report::of(&history, &findings, certificate(), ExitInfo::of(Exit::Fail, &findings, &certificate(), &history));
         let row = report.load.iter().find(|row| row.phase == phase).expect("a row per phase");
         let p99 = findings.iter().find(|finding| finding.name == "x.p99").expect("the check");
         assert_eq!((p99.observed, p99.ci_low, p99.ci_high), (row.latency_ms.p99, row.p99_ci_low_ms, row.p99_ci_high_ms), "{phase}");
@@ -647,7 +649,7 @@ fn an_invalid_certificate_is_the_reason_of_the_verdict_and_an_error_in_junit() {
     let mut findings = findings(&sample());
     findings.retain(|finding| finding.verdict == Verdict::Pass);
     let bad = Certificate { valid: false, reasons: vec!["the generator stood still".into()], ..certificate() };
-    let report = Report::of(&sample(), &findings, bad.clone(), ExitInfo::of(Exit::Inconclusive, &findings, &bad));
+    let report = Report::of(&proven(), &findings, bad.clone(), ExitInfo::of(Exit::Inconclusive, &findings, &bad, &proven()));
     assert_eq!(report.verdict, Verdict::Inconclusive);
     let terminal = text(&report, "terminal").replace("\n      ", " ");
     assert!(terminal.contains("certificate is not valid: the generator stood still"), "{terminal}");
@@ -661,7 +663,8 @@ fn a_run_in_which_nothing_happened_renders_and_never_passes() {
     for phases in [started().phases, Vec::new()] {
         let mut run = Sample::default();
         run.fact(-1.0, Fact::RunStarted(Box::new(RunStarted { phases, loads: Vec::new(), faults: Vec::new(), ..started() })));
-        let report = Report::of(&run.history(), &[], certificate(), ExitInfo::of(Exit::NothingRan, &[], &certificate()));
+        let history = run.history();
+        let report = Report::of(&history, &[], certificate(), ExitInfo::of(Exit::NothingRan, &[], &certificate(), &history));
         for format in FORMATS {
             assert!(!bytes(&report, format).is_empty(), "{}", format.name);
         }
@@ -673,10 +676,53 @@ fn a_run_in_which_nothing_happened_renders_and_never_passes() {
 }
 
 #[test]
+fn a_name_that_does_not_fit_breaks_where_a_reader_would() {
+    let mut findings = findings(&sample());
+    for finding in &mut findings {
+        (finding.observed, finding.ci_low, finding.ci_high) = (Some(123_456.7), Some(123_402.9), Some(123_455.7));
+        (finding.limit_source, finding.n) = ("the plan".into(), 123_456);
+    }
+    let exit = |findings: &[Finding]| ExitInfo::of(Exit::Fail, findings, &certificate(), &sample());
+    let page = text(&Report::of(&sample(), &findings, certificate(), exit(&findings)), "terminal");
+    assert!(page.contains(" kill-is-absorbed ") && page.contains("\n              .recover_within"), "{page}");
+    findings[5].name = "what-a-very-long-name-somebody-chose-for-this.recover_within".into();
+    let page = text(&Report::of(&sample(), &findings, certificate(), exit(&findings)), "terminal");
+    assert!(page.contains("what-a-very-long-name- ") && page.contains("\n              somebody-chose-for-this "), "{page}");
+    assert!(page.lines().all(|line| line.chars().count() <= 80), "{page}");
+}
+
+/// The sample, with `slow-payments` proven after all.
+fn proven() -> History {
+    let mut history = sample();
+    let seen = event(&history, |fact| matches!(fact, Fact::Fault { step: FaultStep::Evidence { supports: false, .. }, .. }));
+    let effective = Fact::Fault { fault: name("slow-payments"), step: FaultStep::Effective };
+    history.events.iter_mut().filter(|event| event.n == seen).for_each(|event| event.fact = effective.clone());
+    history
+}
+
+#[test]
+fn a_fault_that_was_never_proven_is_no_pass_even_when_no_assertion_names_it() {
+    let mut findings = findings(&sample());
+    findings.retain(|finding| finding.verdict == Verdict::Pass);
+    assert_eq!(squall::verdict::overall(&findings, &certificate(), &proven()), Verdict::Pass);
+    assert_eq!(squall::verdict::overall(&findings, &certificate(), &sample()), Verdict::Inconclusive);
+    let exit = ExitInfo::of(Exit::Inconclusive, &findings, &certificate(), &sample());
+    let report = Report::of(&sample(), &findings, certificate(), exit);
+    let why = "fault slow-payments was never proven effective: a probe next to it took 0.4ms, as before";
+    assert_eq!(report.exit.reason, format!("all 4 checks passed, but {why}"));
+    assert!(text(&report, "terminal").starts_with("INCONCLUSIVE  burst-scales-out: all 4 checks passed, but fault slow-payments"));
+    let xml = quick_junit::Report::deserialize_from_str(&text(&report, "junit")).expect("JUnit");
+    assert_eq!((xml.errors, xml.failures), (1, 0), "a CI system that reads only this file sees it too");
+    let json: Value = serde_json::from_str(&text(&report, "json")).expect("JSON");
+    assert_eq!((&json["verdict"], &json["unproven"]), (&"inconclusive".into(), &serde_json::json!([why])));
+}
+
+#[test]
 fn an_interrupted_run_is_no_pass_even_when_every_check_passed() {
     let mut findings = findings(&sample());
     findings.retain(|finding| finding.verdict == Verdict::Pass);
-    let verdict = |exit| Report::of(&sample(), &findings, certificate(), ExitInfo::of(exit, &findings, &certificate())).verdict;
+    let of = |exit| ExitInfo::of(exit, &findings, &certificate(), &proven());
+    let verdict = |exit| Report::of(&proven(), &findings, certificate(), of(exit)).verdict;
     assert_eq!(verdict(Exit::Pass), Verdict::Pass);
     assert_eq!(verdict(Exit::Interrupted), Verdict::Inconclusive);
     assert_eq!(verdict(Exit::CleanupNotProven), Verdict::Inconclusive);

@@ -82,6 +82,15 @@ impl Page {
         }
     }
 
+    /// How wide `column` of a table may be for all of it to fit the page, when no other column is wrapped.
+    pub fn room(&self, header: &[&str], rows: &[Vec<String>], column: usize) -> usize {
+        let cells = |at: usize| rows.iter().filter_map(move |row| row.get(at)).map(|cell| width(cell)).max().unwrap_or(0);
+        let others = header.iter().enumerate().filter(|(at, _)| *at != column);
+        // A space of padding after every cell, and one between two.
+        let taken: usize = others.map(|(at, name)| cells(at).max(width(name)) + 2).sum();
+        self.width.saturating_sub(taken + 1)
+    }
+
     /// A table. `right` names the columns of numbers. Columns that do not fit are wrapped, the widest first.
     pub fn table(&mut self, header: &[&str], rows: Vec<Vec<String>>, right: &[usize]) {
         let mut builder = Builder::default();
@@ -127,6 +136,11 @@ fn style(verdict: Verdict) -> Style {
         Verdict::Fail => AnsiColor::Red,
     };
     Style::new().bold().fg_color(Some(colour.into()))
+}
+
+/// Columns of the widest line of a cell.
+pub fn width(cell: &str) -> usize {
+    cell.lines().map(get_string_width).max().unwrap_or(0)
 }
 
 /// `text` in lines of at most `width` columns, broken between words where that is possible. Never empty.
