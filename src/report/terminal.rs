@@ -127,8 +127,8 @@ fn checks(page: &mut Page, report: &Report) {
         .collect();
     let header = ["verdict", "check", "observed [interval]", "limit", "n"];
     // Where it is too wide, it breaks where a reader would, and no more often than it must.
-    let breaks: [(usize, fn(&str) -> String); 3] = [(1, at_dot), (2, at_interval), (1, at_hyphen)];
-    for (column, broken) in breaks {
+    type Break = fn(&str) -> String;
+    for (column, broken) in [(1, at_dot as Break), (2, at_interval), (1, at_hyphen)] {
         let room = page.room(&header, &rows, column);
         let wide = rows.iter_mut().map(|row| &mut row[column]).filter(|cell| page::width(cell) > room);
         wide.for_each(|cell| *cell = broken(cell));

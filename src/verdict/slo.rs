@@ -111,15 +111,13 @@ impl Spec {
             return draft.inconclusive("no request was due in this window: give it load, or judge another");
         }
         let draft = draft.observed((1.0 - bad.point) * 100.0).interval((1.0 - bad.high) * 100.0, (1.0 - bad.low) * 100.0);
-        let draft = match causes(history, self.load.as_ref(), window) {
-            Some(causes) if bad.bad > 0 => draft.note(format!("why: {causes}")),
-            _ => draft,
-        };
+        let why =
+            causes(history, self.load.as_ref(), window).filter(|_| bad.bad > 0).map(|why| format!(", {why}")).unwrap_or_default();
         if let Some(blame) = blame {
             return draft.inconclusive(blame);
         }
         let said = format!(
-            "{} of {} were not answered as asked ({} failed, {} timed out, {} rejected{}): {}",
+            "{} of {} were not answered as asked ({} failed, {} timed out, {} rejected{}{why}): {}",
             bad.bad,
             bad.n,
             counts.failed,
