@@ -50,7 +50,7 @@ async fn keep(up: Up) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Environment, message));
     }
     anstream::eprintln!("sandbox {} is up; Ctrl-C ends it and every pod in it", sandbox.id());
-    super::print(&format!("export KUBECONFIG={}\n", kubeconfig.display()))?;
+    super::print(&format!("export KUBECONFIG={}\n", std::path::absolute(&kubeconfig).unwrap_or(kubeconfig.clone()).display()))?;
     let interrupt = interrupts.next().await;
     anstream::eprintln!("{}: ending the sandbox", interrupt.name());
     tokio::select! {
