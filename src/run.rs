@@ -81,12 +81,15 @@ pub async fn run(order: Order, interrupts: &mut Interrupts, audience: &mut dyn A
         return Err(world.abandon(failure).await);
     }
 
-    let history = open(&order.folder.path)?;
+    let history = open(&order.folder.path).map_err(|failure| {
+        let message = format!("{failure}; this run wrote it there: leave a run's folder alone until the run has ended");
+        Failure::new(Exit::Environment, message)
+    })?;
     let plan_file = order.plan_file.as_ref().map(|file| file.display().to_string());
     let place = Place { plan_file, plan_source: Some(order.plan.source.clone()), folder: None };
-    let judged = judgement::judge_history(&order.folder.path, history, &order.plan.claims, place);
-    report::write(&judged.report, &order.folder.path, &report::FORMATS.iter().collect::<Vec<_>>())
-        .map_err(|error| Failure::new(Exit::Environment, error.to_string()))?;
+    let mut judged = judgement::judge_history(&order.folder.path, history, &order.plan.claims, place);
+    let written = report::write(&judged.report, &order.folder.path, &report::FORMATS.iter().collect::<Vec<_>>());
+    judged.unsaved = written.err().map(|error| error.to_string());
     Ok(judged)
 }
 

@@ -25,7 +25,7 @@ pub fn main(args: Args) -> Result<Exit, Failure> {
         let timeline = Timeline::of(&plan, plan.seed.unwrap_or(0));
         super::print(&plan::explain(&plan, &timeline))?;
     } else {
-        anstream::eprintln!("{}: no problems", args.plan.display());
+        super::tell(&format!("{}: no problems", args.plan.display()));
     }
     Ok(Exit::Pass)
 }

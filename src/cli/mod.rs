@@ -79,14 +79,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
         Ok(Ok(exit)) => exit,
         Ok(Err(failure)) => {
             if !failure.message.is_empty() {
-                anstream::eprintln!("error: {failure}");
+                tell(&format!("error: {failure}"));
             }
             failure.exit
         }
         Err(_) => {
-            anstream::eprintln!(
-                "error: this is a bug in Squall, not in your plan or your service; please report it with the lines above"
-            );
+            tell("error: this is a bug in Squall, not in your plan or your service; please report it with the lines above");
             Exit::Bug
         }
     }
@@ -147,6 +145,16 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// A line of talk to stderr. A stderr that takes nothing is nobody's failure, and no reason to leave a run half done.
+fn tell(line: &str) {
+    talk(&format!("{line}\n"));
+}
+
+fn talk(text: &str) {
+    use std::io::Write;
+    let _ = anstream::stderr().write_all(text.as_bytes());
+}
+
 /// `NAME=VALUE`, as `--set` takes it.
 fn assignment(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
@@ -180,7 +188,7 @@ fn invalid(problems: Problems) -> Failure {
         anstream::ColorChoice::Never => Colour::Plain,
         _ => Colour::Ansi,
     };
-    anstream::eprint!("{}", problems.render(colour));
+    talk(&problems.render(colour));
     Failure::said(Exit::Usage)
 }
 

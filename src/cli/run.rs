@@ -58,7 +58,7 @@ pub fn perform(
         tokio::select! {
             judged = run::run(order, &mut first, &mut audience) => judged.map(Some),
             signal = async { stopping(second.next().await, &path); second.next().await } => {
-                anstream::eprintln!("{}: leaving at once; what was broken may still be: run `squall heal {}`", signal.name(), path.display());
+                super::tell(&format!("{}: leaving at once; what was broken may still be: run `squall heal {}`", signal.name(), path.display()));
                 Err(Failure::new(signal.exit(), "left without healing"))
             }
         }
@@ -68,7 +68,10 @@ pub fn perform(
     match ended? {
         Some(judged) => {
             super::print_report(&judged, how.quiet)?;
-            Ok(judged.exit)
+            match judged.unsaved {
+                Some(why) => Err(Failure::new(judged.exit.or_worse(Exit::Environment), why)),
+                None => Ok(judged.exit),
+            }
         }
         None => Ok(Exit::Bug),
     }
@@ -77,7 +80,9 @@ pub fn perform(
 /// What a person is told at the first signal.
 fn stopping(signal: Interrupt, folder: &Path) {
     let (signal, folder) = (signal.name(), folder.display());
-    anstream::eprintln!("{signal}: stopping in good order; a second signal leaves at once, and needs `squall heal {folder}` then");
+    super::tell(&format!(
+        "{signal}: stopping in good order; a second signal leaves at once, and needs `squall heal {folder}` then"
+    ));
 }
 
 /// A seed that no other run has; printed, so that the run can be repeated.
@@ -102,7 +107,7 @@ impl Screen {
 impl Audience for Screen {
     fn stage(&mut self, words: &str) {
         if !self.quiet {
-            anstream::eprintln!("{words}");
+            super::tell(words);
         }
     }
 

@@ -49,10 +49,11 @@ async fn keep(up: Up) -> Result<Exit, Failure> {
             format!("failed to write the kubeconfig `{}`: {error}; name a writable file with --kubeconfig", kubeconfig.display());
         return Err(Failure::new(Exit::Environment, message));
     }
-    anstream::eprintln!("sandbox {} is up; Ctrl-C ends it and every pod in it", sandbox.id());
-    super::print(&format!("export KUBECONFIG={}\n", std::path::absolute(&kubeconfig).unwrap_or(kubeconfig.clone()).display()))?;
+    super::tell(&format!("sandbox {} is up; Ctrl-C ends it and every pod in it", sandbox.id()));
+    let place = std::path::absolute(&kubeconfig).unwrap_or_else(|_| kubeconfig.clone());
+    super::print(&format!("export KUBECONFIG={}\n", place.display()))?;
     let interrupt = interrupts.next().await;
-    anstream::eprintln!("{}: ending the sandbox", interrupt.name());
+    super::tell(&format!("{}: ending the sandbox", interrupt.name()));
     tokio::select! {
         () = sandbox.stop() => {}
         _ = interrupts.next() => {}

@@ -20,6 +20,9 @@ pub use end::End;
 pub use identity::{Identities, Identity};
 pub use trust::Trust;
 
+use stream::Stream;
+use trust::Encryption;
+
 /// Where requests go.
 #[derive(Clone, Debug)]
 pub struct Destination {
@@ -86,6 +89,30 @@ impl Destination {
         addresses.dedup();
         ensure!(!addresses.is_empty(), "`{}` resolves to no address: check the target's URL", self.host);
         Ok(self.at(addresses))
+    }
+
+    /// Opens a connection to one of its addresses as requests do, certificates and all, and closes it again.
+    ///
+    /// # Errors
+    /// Why not, in words; with a way out where the certificate is what is wrong.
+    pub async fn knock(&self, address: SocketAddr) -> Result<(), String> {
+        let encryption = match self.scheme {
+            Scheme::Http => None,
+            Scheme::Https => Some(Encryption::new(&self.host, &self.tls, &[]).map_err(|error| format!("{error:#}"))?),
+        };
+        let end = match Stream::open(address, encryption.as_ref()).await {
+            Ok(_) => return Ok(()),
+            Err(end) => end,
+        };
+        let way_out = match end {
+            End::CertificateNotTrusted => "; name its authority in SSL_CERT_FILE, or accept any certificate (`insecure`)",
+            End::CertificateForAnotherName | End::CertificateExpired => {
+                "; give it one for this name and day, or accept any certificate (`insecure`)"
+            }
+            End::TlsFailed => "; does it speak https on this port?",
+            _ => "",
+        };
+        Err(format!("{}{way_out}", end.cause().unwrap_or_default()))
     }
 
     /// Host and port as the `Host` header writes them: without the port that the scheme implies.

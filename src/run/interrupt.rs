@@ -1,4 +1,7 @@
-//! Signals: the first asks a run to stop and heal, the second to leave at once.
+//! Signals: the first asks a run to stop and heal, the second to leave at once. A terminal that goes away asks too, and a file that
+//! may not grow any further is an error of the write, not the end of the process: what was broken must be healed first.
+
+use std::sync::OnceLock;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -8,6 +11,10 @@ use crate::exit::{Exit, Failure};
 pub struct Interrupts {
     interrupt: Signal,
     terminate: Signal,
+    /// Absent where it is ignored, as under `nohup`.
+    hangup: Option<Signal>,
+    /// Only held: while it is caught, a write beyond the limit on file sizes fails and kills nobody.
+    _too_large: Signal,
 }
 
 /// A signal that asks to stop.
@@ -16,6 +23,8 @@ pub enum Interrupt {
     /// Ctrl-C.
     Sigint,
     Sigterm,
+    /// The terminal went away.
+    Sighup,
 }
 
 impl Interrupts {
@@ -23,7 +32,12 @@ impl Interrupts {
     pub fn listen() -> Result<Interrupts, Failure> {
         let catch =
             |kind| signal(kind).map_err(|error| Failure::new(Exit::Environment, format!("failed to catch signals: {error}")));
-        Ok(Interrupts { interrupt: catch(SignalKind::interrupt())?, terminate: catch(SignalKind::terminate())? })
+        Ok(Interrupts {
+            interrupt: catch(SignalKind::interrupt())?,
+            terminate: catch(SignalKind::terminate())?,
+            hangup: if hangups_are_ignored() { None } else { Some(catch(SignalKind::hangup())?) },
+            _too_large: catch(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
+        })
     }
 
     /// The next one. Cancelling this loses none.
@@ -31,6 +45,12 @@ impl Interrupts {
         tokio::select! {
             _ = self.interrupt.recv() => Interrupt::Sigint,
             _ = self.terminate.recv() => Interrupt::Sigterm,
+            _ = async {
+                match &mut self.hangup {
+                    Some(hangup) => hangup.recv().await,
+                    None => std::future::pending().await,
+                }
+            } => Interrupt::Sighup,
         }
     }
 }
@@ -41,13 +61,25 @@ impl Interrupt {
         match self {
             Interrupt::Sigint => "SIGINT",
             Interrupt::Sigterm => "SIGTERM",
+            Interrupt::Sighup => "SIGHUP",
         }
     }
 
     pub fn exit(self) -> Exit {
         match self {
             Interrupt::Sigint => Exit::Interrupted,
-            Interrupt::Sigterm => Exit::Terminated,
+            Interrupt::Sigterm | Interrupt::Sighup => Exit::Terminated,
         }
     }
+}
+
+/// Whether this process was started to outlive its terminal. Once a signal is caught this can no longer be told, so it is asked once.
+fn hangups_are_ignored() -> bool {
+    static IGNORED: OnceLock<bool> = OnceLock::new();
+    *IGNORED.get_or_init(|| {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+        mask & (1 << (rustix::process::Signal::HUP.as_raw() - 1)) != 0
+    })
 }

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 
+use super::Interrupt;
 use crate::exit::{Exit, Failure};
 use crate::plan::{Plan, Problems};
 use crate::recording::fact::{Ending, Fact};
@@ -20,6 +21,8 @@ pub struct Judged {
     pub findings: Vec<Finding>,
     pub exit: Exit,
     pub report: Report,
+    /// Why not every report lies in the run's folder, where one could not be written.
+    pub unsaved: Option<String>,
 }
 
 /// Judges the run in `run` by its own plan, or by the assertions of `plan`.
@@ -67,19 +70,21 @@ pub fn judge_history(run: &Path, history: History, claims: &[Claim], place: Plac
     let exit = exit_of(&history, &findings, &certificate);
     let report = Report::of(&history, &findings, certificate.clone(), ExitInfo::of(exit, &findings, &certificate, &history))
         .at(Place { folder: Some(run.display().to_string()), ..place });
-    Judged { history, findings, exit, report }
+    Judged { history, findings, exit, report, unsaved: None }
 }
 
 /// The exit code that a recording comes to. Precedence is [`Exit::or_worse`].
 fn exit_of(history: &History, findings: &[Finding], certificate: &Certificate) -> Exit {
     let mut exit = Exit::of(verdict::overall(findings, certificate, history));
     let (from, to) = history.whole();
-    if history.counts(None, from, to).sent == 0 {
+    let counts = history.counts(None, from, to);
+    // A door that was closed on every request has had its chance: that is a failure, and not nothing.
+    if counts.ended() == counts.unsent {
         exit = exit.or_worse(Exit::NothingRan);
     }
     exit = match history.ended.as_ref().map(|ended| &ended.how) {
         Some(Ending::Completed) => exit,
-        Some(Ending::Interrupted { signal }) if signal == "SIGTERM" => exit.or_worse(Exit::Terminated),
+        Some(Ending::Interrupted { signal }) if signal != Interrupt::Sigint.name() => exit.or_worse(Exit::Terminated),
         Some(Ending::Interrupted { .. }) => exit.or_worse(Exit::Interrupted),
         Some(Ending::Broken { .. }) => exit.or_worse(Exit::Environment),
         None => exit.or_worse(Exit::Inconclusive),

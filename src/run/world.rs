@@ -194,7 +194,10 @@ impl World {
 
     /// Takes everything down after a failure before there was a recording. What is left then outranks the failure.
     pub async fn abandon(&mut self, failure: Failure) -> Failure {
-        let left = self.dismantle().await;
+        let mut left = self.dismantle().await;
+        if self.may_be_active {
+            left.push(("a fault".to_owned(), "it was not proven healed".to_owned()));
+        }
         if left.is_empty() {
             return failure;
         }
@@ -214,26 +217,27 @@ impl World {
             self.cluster = None;
             let id = sandbox.id().to_owned();
             sandbox.stop().await;
-            self.note(Entry::SandboxStopped { id }, &mut left).await;
+            self.note(Entry::SandboxStopped { id }).await;
         }
         if let (Some(cluster), false) = (&self.cluster, self.applied.is_empty()) {
             match cluster.remove(&self.applied, &self.run_id, GONE).await {
                 Ok(()) => {
                     self.applied.clear();
-                    self.note(Entry::ManifestsRemoved, &mut left).await;
+                    self.note(Entry::ManifestsRemoved).await;
                 }
                 Err(error) => left.push(("manifests".to_owned(), error.to_string())),
             }
         }
         if left.is_empty() && !self.may_be_active {
-            self.note(Entry::Closed, &mut left).await;
+            self.note(Entry::Closed).await;
         }
         left
     }
 
-    async fn note(&self, entry: Entry, left: &mut Vec<(String, String)>) {
+    /// Writes down what is done already. Where the disk refuses, `squall heal` will find nothing left to do, which is harmless.
+    async fn note(&self, entry: Entry) {
         if let Err(error) = self.journal.write(entry).await {
-            left.push((format!("a line of {}", self.journal.path().display()), error.to_string()));
+            tracing::warn!("{} cannot be written: {error}", self.journal.path().display());
         }
     }
 }
@@ -242,9 +246,9 @@ impl World {
 async fn knock(url: &str, destination: &Destination) -> Result<(), Failure> {
     let mut refusals = Vec::new();
     for address in &destination.addresses {
-        match tokio::time::timeout(KNOCK, tokio::net::TcpStream::connect(address)).await {
-            Ok(Ok(_)) => return Ok(()),
-            Ok(Err(error)) => refusals.push(format!("{address}: {error}")),
+        match tokio::time::timeout(KNOCK, destination.knock(*address)).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(why)) => refusals.push(format!("{address}: {why}")),
             Err(_) => refusals.push(format!("{address}: no answer within {}s", KNOCK.as_secs())),
         }
     }

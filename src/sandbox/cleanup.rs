@@ -111,10 +111,9 @@ pub(super) fn new_id(api: Ipv4Addr) -> String {
 /// Makes the folder of a sandbox, for its owner only, with the card in it.
 pub(super) fn make_dir(id: &str, name: &str) -> anyhow::Result<PathBuf> {
     let dir = folder(id);
-    fs::DirBuilder::new()
-        .mode(0o700)
-        .create(&dir)
-        .with_context(|| format!("failed to make the sandbox's folder {}", dir.display()))?;
+    fs::DirBuilder::new().mode(0o700).create(&dir).with_context(|| {
+        format!("failed to make the sandbox's folder {}; set TMPDIR to a folder that can be written", dir.display())
+    })?;
     let pid = std::process::id();
     let card = Card { id: id.into(), name: name.into(), pid, started: started(pid).unwrap_or_default() };
     let text = serde_json::to_string(&card).context("failed to describe the sandbox")?;

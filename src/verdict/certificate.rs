@@ -34,7 +34,7 @@ const CPU_MOST: f64 = 0.8;
 pub struct Certificate {
     /// From the intended start of a request to its actual sending.
     pub lateness_ms: Lateness,
-    /// Attempted out of intended; absent when nothing was intended.
+    /// Sent, or tried at a closed door, out of intended; absent when nothing was intended.
     pub achieved_ratio: Option<f64>,
     /// The busiest worker's share of a core: the 90th percentile of its seconds.
     pub cpu: Option<f64>,
@@ -87,8 +87,8 @@ impl Certificate {
         let samples: Vec<_> =
             history.generator().map(|(_, sample)| sample).filter(|sample| in_window(sample.second, from, to)).collect();
 
-        // A connection that the service refused was attempted in time, although nothing could be sent over it.
-        let attempted = counts.ended() - counts.unsent;
+        // A request that found the door closed was tried as much as one that was sent: that is the service's doing.
+        let tried = counts.ended() - counts.unsent;
         let ms = |us: u64| us as f64 / 1e3;
         let mut certificate = Certificate {
             lateness_ms: Lateness {
@@ -96,7 +96,7 @@ impl Certificate {
                 p99: ms(lateness.value_at_quantile(0.99)),
                 max: ms(lateness.max()),
             },
-            achieved_ratio: (intended > 0).then(|| attempted as f64 / intended as f64),
+            achieved_ratio: (intended > 0).then(|| tried as f64 / intended as f64),
             cpu: ninetieth(samples.iter().map(|sample| sample.cpu)),
             steal: ninetieth(samples.iter().filter_map(|sample| sample.steal)),
             unsent: counts.unsent,
@@ -115,12 +115,13 @@ impl Certificate {
             ));
         }
         // What the limit kept back is not held against the generator twice.
-        let held = counts.ended() as f64 / intended.max(1) as f64;
+        let held = (tried + counts.unsent) as f64 / intended.max(1) as f64;
         if intended > 0 && held < ACHIEVED_LEAST {
             certificate.reject(format!(
-                "only {attempted} of {intended} intended requests ({}) were sent: the generator was too slow or stood still; \
-                 give it more CPU or lower the rate",
-                percent(attempted as f64 / intended as f64)
+                "only {} of {intended} intended requests ({}) were sent: the generator was too slow or stood still; give it \
+                 more CPU or lower the rate",
+                tried,
+                percent(tried as f64 / intended as f64)
             ));
         }
         let unended = counts.intended.saturating_sub(counts.ended());
