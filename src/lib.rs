@@ -53,6 +53,12 @@
 //!    somebody else's: the demo workload and the fault agent, whose stdout is their pod's log).
 //! 9. Every fact in a report is derived from the recording; no two reports can disagree.
 //!
+//! # Adding a kind
+//!
+//! A fault, an assertion or a report format is one new file and one row, with its `mod` line, in `faults/mod.rs`, `verdict/mod.rs` or
+//! `report/mod.rs`. The table feeds the parser, the schema, `squall list`, the README's tables and the tests of all kinds.
+//! `tests/recipe/` holds the smallest of each, and `ci/recipe` adds them to a copy of the tree and builds it.
+//!
 //! # Glossary
 //!
 //! - **plan**: a claim and the evidence asked for, in one YAML file.
