@@ -11,7 +11,7 @@ use tokio::sync::{broadcast, watch};
 use crate::exit::{Exit, Failure};
 use crate::load::{self, Job};
 use crate::names::Name;
-use crate::plan::Plan;
+use crate::plan::{self, Plan};
 use crate::protocol::Destination;
 use crate::recording::Sink;
 use crate::recording::fact::{Ending, Event, Fact, FaultLine, LoadLine, RunEnded, RunStarted, SCHEMA};
@@ -168,7 +168,7 @@ fn job(plan: &Plan, timeline: &Timeline, destination: Destination) -> Job {
         identity_header: plan.target.identity_header.clone(),
         loads: plan.loads.iter().cloned().zip(schedules).collect(),
         workers: None,
-        connection_age: Some(load::CONNECTION_AGE),
+        connection_age: Some(plan::CONNECTION_AGE.duration()),
     }
 }
 

@@ -39,10 +39,6 @@ use gauges::Gauges;
 use tally::{Line, Tallying};
 use worker::{Share, Worker};
 
-/// How old a connection grows before it is replaced, unless told otherwise. A client that keeps its connections for ever hides
-/// every scale-out, since balancers choose once per connection.
-pub const CONNECTION_AGE: Duration = Duration::from_secs(5);
-
 /// Planned requests per second and worker: below it, precise pacing costs less than half of a core.
 const RATE_PER_WORKER: f64 = 10_000.0;
 

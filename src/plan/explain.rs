@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::assemble::{DEFAULT_CONNECTIONS, default_in_flight};
 use super::manifest::Manifest;
-use super::{Arrivals, ClusterChoice, Load, PhaseRate, Plan};
+use super::{Arrivals, CONNECTION_AGE, ClusterChoice, Load, PhaseRate, Plan};
 use crate::kinds::Kind;
 use crate::names::ObjectRef;
 use crate::time::Offset;
@@ -163,7 +163,15 @@ fn traffic(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &Load) {
     }
     page.item(2, "timeout     ", &format!("{} from the moment when the request is due", request.timeout));
     let default = |yes: bool| if yes { " (default)" } else { "" };
-    page.item(2, "connections ", &format!("at most {}{}", load.connections, default(load.connections == DEFAULT_CONNECTIONS)));
+    page.item(
+        2,
+        "connections ",
+        &format!(
+            "at most {}{}, each replaced after about {CONNECTION_AGE}",
+            load.connections,
+            default(load.connections == DEFAULT_CONNECTIONS)
+        ),
+    );
     let peak = load.rate.values().map(|rate| rate.peak().per_second()).fold(0.0, f64::max);
     let bound = default_in_flight(peak, request.timeout);
     page.item(

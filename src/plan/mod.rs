@@ -231,6 +231,10 @@ pub struct Phase {
     pub length: Span,
 }
 
+/// How old a connection grows before it is replaced, give or take a quarter. A client that keeps its connections for ever hides every
+/// scale-out, since balancers choose once per connection.
+pub const CONNECTION_AGE: Span = Span::from_secs(5);
+
 /// Requests on a schedule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Load {
