@@ -103,9 +103,9 @@ async fn perform(
 ) -> Result<(), Failure> {
     let destination = world.destination(&order.plan).await?;
     let clock = Clock::starting_in(LEAD);
-    let (sink, recording) = Recording::create(&order.folder.path, clock, started(order, timeline, clock))
+    let (sink, mut recording) = Recording::create(&order.folder.path, clock, started(order, timeline, clock))
         .map_err(|error| Failure::new(Exit::Environment, format!("{error:#}")))?;
-    let mut live = sink.subscribe();
+    let mut live = recording.live();
 
     let observers = world.observe(&order.plan, &sink).await?;
     let mut load = load::start(job(&order.plan, timeline, destination), sink.clone())

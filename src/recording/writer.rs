@@ -23,6 +23,8 @@ pub struct Recording {
     sink: Sink,
     thread: JoinHandle<()>,
     broken: Broken,
+    /// Subscribed before anything was written.
+    live: broadcast::Receiver<Arc<Event>>,
 }
 
 /// The first write that failed, in words.
@@ -41,6 +43,7 @@ impl Recording {
             .with_context(|| format!("cannot write {}", path.display()))?;
 
         let (sink, entries) = Sink::new(clock);
+        let from_the_first = sink.subscribe();
         let (live, lost) = sink.writer_parts();
         let broken = Broken::default();
         let mut writer = Writer { dir: dir.to_owned(), events, histograms, next: 0, live, lost, broken: broken.clone() };
@@ -54,7 +57,13 @@ impl Recording {
             .name("recording".to_owned())
             .spawn(move || writer.drain(&entries))
             .context("cannot start the recording's thread")?;
-        Ok((sink.clone(), Recording { sink, thread, broken }))
+        Ok((sink.clone(), Recording { sink, thread, broken, live: from_the_first }))
+    }
+
+    /// Every event from the first on, for the first who asks; for those after, what comes from then on.
+    pub fn live(&mut self) -> broadcast::Receiver<Arc<Event>> {
+        let later = self.live.resubscribe();
+        std::mem::replace(&mut self.live, later)
     }
 
     /// The first write that failed, if one did: what comes after it is not on disk.
@@ -209,8 +218,9 @@ mod tests {
     #[test]
     fn events_are_numbered_in_order_and_the_end_comes_last() {
         let dir = tempfile::tempdir().unwrap();
-        let (sink, recording) = Recording::create(dir.path(), Clock::starting_in(Duration::ZERO), started()).unwrap();
-        let mut live = sink.subscribe();
+        let (sink, mut recording) = Recording::create(dir.path(), Clock::starting_in(Duration::ZERO), started()).unwrap();
+        let mut live = recording.live();
+        let mut late = sink.subscribe();
         (0..1000).for_each(|second| sink.emit(sample(second)));
         recording.close(completed()).unwrap();
         sink.emit(sample(1000));
@@ -220,7 +230,8 @@ mod tests {
         assert_eq!(history.events.iter().map(|event| event.n).collect::<Vec<_>>(), (0..1002).collect::<Vec<_>>());
         assert_eq!(history.ended, Some(completed()));
         assert_eq!(history.torn, Vec::<String>::new());
-        assert_eq!(live.try_recv().unwrap().n, 1, "a live reader sees what comes after it subscribed");
+        assert_eq!(live.try_recv().unwrap().n, 0, "the first live reader sees how the run started");
+        assert_eq!(late.try_recv().unwrap().n, 1, "another sees what comes after it subscribed");
     }
 
     /// Goal: kill -9 leaves a readable prefix. Method: read while the writer is idle and never closed; an event is waited for

@@ -243,8 +243,8 @@ impl State {
             None if now < Offset::ZERO || self.phases.is_empty() => parts.push("getting ready".to_owned()),
             None => parts.push("winding down".to_owned()),
         }
-        // The last second that is over; the one under way would show half a rate.
-        if let Some((_, last)) = self.seconds.range(..now.second()).next_back() {
+        // The last second that is over and told of, which takes up to a second: a later one would show half a rate.
+        if let Some((_, last)) = self.seconds.range(..now.second() - 1).next_back() {
             parts.push(format!("{}/s", last.sent));
         }
         let bad = self.total.rejected + self.total.failed + self.total.timed_out;
