@@ -106,7 +106,7 @@ pub(super) fn fill(
                     Some(_) if places.recorded.contains(&id) => {
                         problems.push(
                             Problem::at(place, format!("`{reference}` comes from the environment, and this value would show it"))
-                                .label("secrets may stand in headers and bodies only")
+                                .label("only the text of a header or a body may be secret")
                                 .help(format!("if it is no secret, declare `{name}` under `params` and run with --set {name}=...")),
                         );
                         whole = false;
@@ -178,7 +178,7 @@ fn parts(text: &str) -> Vec<Part<'_>> {
 
 /// Which scalars stand where. One that stands in two places by an alias is in both sets, and the stricter rule holds.
 struct Places {
-    /// Values of headers, and bodies: never recorded.
+    /// Values of headers, and bodies, where they are text: never recorded, and no diagnostic can repeat them.
     open: HashSet<Id>,
     /// Everything else.
     recorded: HashSet<Id>,
@@ -210,9 +210,24 @@ impl Places {
                 continue;
             }
             for (key, value) in tree.entries(*value) {
-                let set = if matches!(tree.key(*key), "headers" | "body") { &mut self.open } else { &mut self.recorded };
-                below(tree, *value, set);
+                match tree.key(*key) {
+                    "headers" if tree.scalar(*value).is_none() => {
+                        tree.entries(*value).iter().for_each(|(_, value)| self.sent(tree, *value))
+                    }
+                    "body" => self.sent(tree, *value),
+                    _ => below(tree, *value, &mut self.recorded),
+                }
             }
+        }
+    }
+
+    /// The value of a header, or a body: text that is sent. Anything else there is a mistake, and will be shown.
+    fn sent(&mut self, tree: &Tree, value: Id) {
+        match tree.node(value).value {
+            Value::Scalar(_) => {
+                self.open.insert(value);
+            }
+            _ => below(tree, value, &mut self.recorded),
         }
     }
 }
