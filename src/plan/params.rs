@@ -6,7 +6,7 @@ use std::fmt;
 
 use super::located::LeftOut;
 use super::problem::{Problem, nearest};
-use super::tree::{Id, Tree, Value};
+use super::tree::{Id, Meaning, Scalar, Tree, Value};
 
 /// Where `${NAME}` finds what is not a parameter.
 #[derive(Clone, Copy)]
@@ -128,14 +128,22 @@ pub(super) fn fill(
             }
         }
         if whole {
-            scalar.text = filled;
+            let value = Scalar { text: filled, plain: true };
+            // A flow map takes a reference in quotes only: they are around the reference, not around the number that it stands for.
+            scalar.plain |= lone(&scalar.text, params) && value.meaning() != Meaning::Nothing;
             // A secret is text, even one that reads `null` or `123`.
             scalar.plain &= !places.open.contains(&id);
+            scalar.text = value.text;
         } else {
             left_out.leave_out(id);
         }
     }
     secrets
+}
+
+/// Whether a text is one parameter and nothing else.
+fn lone(text: &str, params: &BTreeMap<String, String>) -> bool {
+    text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')).is_some_and(|name| params.contains_key(name))
 }
 
 enum Part<'t> {
