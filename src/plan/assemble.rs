@@ -79,6 +79,8 @@ pub(super) struct ClaimPlace {
     pub kind: Id,
     /// What it speaks of exists.
     pub anchored: bool,
+    /// Everything under its kind was understood: what it needs is known.
+    pub whole: bool,
 }
 
 /// What reading needs at every step.
@@ -652,8 +654,10 @@ fn claim(
             Over::Run
         }
     };
-    let claim = Claim { name: common.name.value.clone(), over, spec: spec?, line: desk.line(id) };
-    Some((common.name, claim, ClaimPlace { over: place, kind, anchored }))
+    let spec = spec?;
+    let whole = desk.tree.get(id, spec.key()).is_some_and(|asserted| desk.left_out.nothing_below(&desk.tree, asserted));
+    let claim = Claim { name: common.name.value.clone(), over, spec, line: desk.line(id) };
+    Some((common.name, claim, ClaimPlace { over: place, kind, anchored, whole }))
 }
 
 impl PhaseRate {

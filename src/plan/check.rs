@@ -157,7 +157,8 @@ fn claims(desk: &mut Desk<'_>, plan: &Plan, places: &Places, timeline: &Timeline
         }
         let clusterless = plan.cluster == ClusterChoice::None && desk.source.to_be_run();
         let known = Known { window: window.filter(|_| counted), fixed, load, clusterless };
-        for need in &needs {
+        // What a claim needs for want of something that could not be read is a consequence of that.
+        for need in needs.iter().filter(|_| place.whole) {
             if let Some((message, help)) = unmet(plan, claim, need, timeline, &known) {
                 desk.wrong(place.kind, message).help = help;
             }

@@ -275,6 +275,12 @@ impl LeftOut {
         }
     }
 
+    /// Whether all that hangs below a node was read.
+    pub fn nothing_below(&self, tree: &Tree, id: Id) -> bool {
+        let read = |id: &Id| !self.has(*id) && self.nothing_below(tree, *id);
+        tree.entries(id).iter().all(|(key, value)| !self.has(*key) && read(value)) && tree.items(id).iter().all(read)
+    }
+
     fn entry(&self, key: Id, value: Id) -> bool {
         self.nodes.contains(&key) || self.nodes.contains(&value)
     }
