@@ -2,6 +2,7 @@
 //! anything to break, and assertions that could never be decided.
 
 use std::fs;
+use std::time::Duration;
 
 use super::assemble::{Desk, FaultPlace, Places};
 use super::manifest::{self, Manifest};
@@ -21,6 +22,8 @@ use crate::verdict::{Claim, Need, Over};
 const RUN_MOST: Span = Span::from_secs(30 * 24 * 3600);
 /// The most requests of one load: beyond it a rate or a length is mistyped.
 const REQUESTS_MOST: f64 = 1e10;
+/// The least latency that is measured: what took less counts as this.
+const LATENCY_LEAST: Duration = Duration::from_micros(1);
 
 /// Checks a plan as a whole.
 pub(super) fn check(desk: &mut Desk<'_>, plan: &Plan, places: &Places) {
@@ -141,11 +144,11 @@ fn claims(desk: &mut Desk<'_>, plan: &Plan, places: &Places, timeline: &Timeline
         if !place.anchored {
             continue;
         }
-        let needs = claim.spec.needs();
-        let load = needs.iter().find_map(|need| match need {
-            Need::Load(name) => Some(name),
-            _ => None,
-        });
+        let mut needs = claim.spec.needs();
+        if let Some(limit) = claim.spec.latency_limit().filter(|limit| limit.duration() < LATENCY_LEAST) {
+            needs.push(Need::Never { why: format!("no request is answered within {limit}; latencies count from 1us on") });
+        }
+        let load = load_of(&needs);
         let fixed = timeline.is_fixed(&claim.over);
         let window = timeline.window(&claim.over).map(|(from, to)| (from, if fixed { to } else { timeline.end }));
         if let Some((from, to)) = window
@@ -164,6 +167,14 @@ fn claims(desk: &mut Desk<'_>, plan: &Plan, places: &Places, timeline: &Timeline
             }
         }
     }
+}
+
+/// The one load that a claim with these needs speaks of, where it does not speak of all.
+pub(super) fn load_of(needs: &[Need]) -> Option<&Name> {
+    needs.iter().find_map(|need| match need {
+        Need::Load(name) => Some(name),
+        _ => None,
+    })
 }
 
 /// What is known of a claim before the run.
