@@ -285,8 +285,8 @@ fn objects(desk: &mut Desk<'_>, plan: &Plan, places: &Places, manifests: Option<
     if plan.cluster == ClusterChoice::None && desk.source.to_be_run() && desk.problems_of_cluster_free(places) {
         let needs = plan.needs_cluster();
         if let Some((what, way)) = needs {
-            let at = places.faults.first().map(|fault| fault.name).or(places.manifests.first().copied()).or(places.workload);
-            if let Some(at) = at.or(places.target) {
+            let at = places.faults.first().map(|fault| fault.name).or(places.manifests.first().copied());
+            if let Some(at) = at.or(places.workload).or(places.autoscaler).or(places.target) {
                 desk.wrong(at, format!("{what}, and the plan names no cluster")).help = Some(way);
             }
         }
@@ -294,7 +294,13 @@ fn objects(desk: &mut Desk<'_>, plan: &Plan, places: &Places, manifests: Option<
     let sandbox = matches!(plan.cluster, ClusterChoice::Sandbox(_));
     let known = manifests.filter(|_| sandbox && desk.source.to_be_run());
     if let (Some(workload), Some(at)) = (&plan.target.workload, places.workload) {
-        exists(desk, workload, at, known);
+        podded(desk, workload, at, known);
+    }
+    if let (Some(autoscaler), Some(at)) = (&plan.target.autoscaler, places.autoscaler)
+        && !manifest::is_called(&autoscaler.kind, "horizontalpodautoscaler")
+    {
+        desk.wrong(at, format!("`{autoscaler}` is no autoscaler: only a HorizontalPodAutoscaler is watched")).help =
+            Some("name it as in shop/hpa/checkout".into());
     }
     if let (Some(url), Some(known)) = (places.url.filter(|_| places.target_whole), known)
         && !known.is_empty()
@@ -315,7 +321,7 @@ fn objects(desk: &mut Desk<'_>, plan: &Plan, places: &Places, manifests: Option<
                 desk.wrong(place.kind, message).help = Some("no fault is injected where the cluster itself runs".into());
             }
             // The target's own was looked at above.
-            Some(workload) if Some(workload) != plan.target.workload.as_ref() => exists(desk, workload, place.kind, known),
+            Some(workload) if Some(workload) != plan.target.workload.as_ref() => podded(desk, workload, place.kind, known),
             Some(_) => {}
         }
     }
@@ -328,7 +334,16 @@ impl Desk<'_> {
     }
 }
 
-fn exists(desk: &mut Desk<'_>, object: &ObjectRef, at: Id, known: Option<&[Manifest]>) {
+/// Kinds that are at hand where a workload is asked for, and make no pods.
+const NO_WORKLOADS: [&str; 4] = ["service", "pod", "configmap", "horizontalpodautoscaler"];
+
+/// A workload makes pods, and is there as far as that can be known.
+fn podded(desk: &mut Desk<'_>, object: &ObjectRef, at: Id, known: Option<&[Manifest]>) {
+    if NO_WORKLOADS.iter().any(|kind| manifest::is_called(&object.kind, kind)) {
+        desk.wrong(at, format!("`{object}` is no workload: it makes no pods")).help =
+            Some("name what makes them, as in shop/deployment/checkout".into());
+        return;
+    }
     let Some(known) = known else { return };
     if known.iter().any(|manifest| manifest.is(object)) {
         return;

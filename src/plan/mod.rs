@@ -114,8 +114,8 @@ impl Plan {
             format!("the fault `{}` needs pods to touch", fault.name)
         } else if !self.manifests.is_empty() {
             "manifests need somewhere to be applied".to_owned()
-        } else if let Some(workload) = &self.target.workload {
-            format!("`{workload}` is watched through a cluster")
+        } else if let Some(watched) = self.target.workload.as_ref().or(self.target.autoscaler.as_ref()) {
+            format!("`{watched}` is watched through a cluster")
         } else {
             return None;
         };
