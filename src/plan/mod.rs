@@ -124,17 +124,6 @@ impl Plan {
             "say where it runs, as in `cluster: sandbox` or `cluster: {context: NAME}`, or run it with --cluster".to_owned(),
         ))
     }
-
-    /// The same plan in another cluster, as `--cluster` asks.
-    pub fn on(mut self, cluster: ClusterChoice) -> Result<Plan, String> {
-        self.cluster = cluster;
-        match self.needs_cluster() {
-            Some((what, _)) if self.cluster == ClusterChoice::None => {
-                Err(format!("{what}: this plan cannot run without a cluster"))
-            }
-            _ => Ok(self),
-        }
-    }
 }
 
 fn read_text(path: &Path, file: &str) -> Result<String, Problems> {
