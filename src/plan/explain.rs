@@ -7,6 +7,7 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use super::assemble::{DEFAULT_CONNECTIONS, default_in_flight};
+use super::check::load_of;
 use super::manifest::Manifest;
 use super::{Arrivals, CONNECTION_AGE, ClusterChoice, Load, PhaseRate, Plan};
 use crate::kinds::Kind;
@@ -282,7 +283,7 @@ fn assertions(page: &mut Page, plan: &Plan, timeline: &Timeline) {
         page.item(2, "", &format!("{} (line {}), over {over}: {}", claim.name, claim.line, claim.spec.describe()));
         page.item(4, "", &flow(&claim.spec));
         if let Some((from, to)) = timeline.window(&claim.over).filter(|(from, to)| from < to) {
-            let requests = timeline.requests_in(None, from, to);
+            let requests = timeline.requests_in(load_of(&claim.spec.needs()), from, to);
             let about = if timeline.is_fixed(&claim.over) { "" } else { "about " };
             page.item(4, "", &format!("{about}{from} to {to}, {about}{requests} requests"));
         }
@@ -376,5 +377,26 @@ fn flow<S: serde::Serialize>(spec: &S) -> String {
             out
         }
         Err(error) => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The explained plan, with its lines run together: where they break is another matter.
+    fn explained(load: &str, rest: &str) -> String {
+        let text = format!(
+            "plan: p\nclaim: c\ntarget: {{url: http://127.0.0.1/}}\nphases: [{{name: a, for: 10s}}]\nload:\n\
+             - {{name: many, rate: 100/s, request: {{get: /}}{load}}}\n- {{name: few, rate: 40/s, request: {{get: /}}}}\n{rest}"
+        );
+        let plan = Plan::read_recorded(&text, &BTreeMap::new()).unwrap_or_else(|problems| panic!("{problems}"));
+        explain(&plan, &Timeline::of(&plan, 1)).split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn an_assertion_about_one_load_counts_the_requests_of_that_load() {
+        let said = explained("", "assert: [{name: one, slo: {p95: 1s, load: few}}, {name: all, slo: {p95: 1s}}]\n");
+        assert!(said.contains("10.000s, 400 requests") && said.contains("10.000s, 1400 requests"), "{said}");
     }
 }
