@@ -320,7 +320,7 @@ fn permissions(page: &mut Page, plan: &Plan, manifests: &[Manifest]) {
     }
     for manifest in manifests {
         let group = manifest.value["apiVersion"].as_str().and_then(|version| version.split_once('/')).map(|(group, _)| group);
-        let plural = format!("{}s", manifest.kind().to_lowercase());
+        let plural = plural(&manifest.kind().to_lowercase());
         let resource = group.map_or(plural.clone(), |group| format!("{plural}.{group}"));
         let namespace = if manifest.kind() == "Namespace" { "(cluster)" } else { manifest.namespace() };
         need(namespace, &format!("get,create,patch,delete {resource}"), "manifests".into());
@@ -334,6 +334,16 @@ fn permissions(page: &mut Page, plan: &Plan, manifests: &[Manifest]) {
         for (what, why) in lines {
             page.item(4, "", &format!("{what} ({})", why.into_iter().collect::<Vec<_>>().join(", ")));
         }
+    }
+}
+
+/// The resource of a kind, as the API's conventions form it: `services`, `ingresses`, `networkpolicies`.
+fn plural(kind: &str) -> String {
+    match kind.strip_suffix('y') {
+        _ if kind == "endpoints" => kind.to_owned(),
+        Some(stem) if !stem.ends_with(['a', 'e', 'i', 'o', 'u']) => format!("{stem}ies"),
+        _ if ["s", "x", "z", "ch", "sh"].iter().any(|end| kind.ends_with(end)) => format!("{kind}es"),
+        _ => format!("{kind}s"),
     }
 }
 
@@ -398,5 +408,18 @@ mod tests {
     fn an_assertion_about_one_load_counts_the_requests_of_that_load() {
         let said = explained("", "assert: [{name: one, slo: {p95: 1s, load: few}}, {name: all, slo: {p95: 1s}}]\n");
         assert!(said.contains("10.000s, 400 requests") && said.contains("10.000s, 1400 requests"), "{said}");
+    }
+
+    #[test]
+    fn resources_are_called_as_the_api_calls_them() {
+        for (kind, resource) in [
+            ("service", "services"),
+            ("ingress", "ingresses"),
+            ("networkpolicy", "networkpolicies"),
+            ("gateway", "gateways"),
+            ("endpoints", "endpoints"),
+        ] {
+            assert_eq!(plural(kind), resource);
+        }
     }
 }
