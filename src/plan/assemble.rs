@@ -391,19 +391,26 @@ fn load(desk: &mut Desk<'_>, written: WrittenLoad, names: &Names, phases: &[(Loc
         }
     };
     let request = request(desk, written.request);
-    let connections = bounded(desk, written.connections, DEFAULT_CONNECTIONS, 65_535, "connections");
     let peak = rate.values().map(|rate| rate.peak().per_second()).fold(0.0, f64::max);
+    let connections =
+        bounded(desk, written.connections, default_connections(peak, request.timeout), CONNECTIONS_MOST, "connections");
     let in_flight =
         bounded(desk, written.in_flight, default_in_flight(peak, request.timeout), IN_FLIGHT_MOST, "requests in flight");
     Load { name: written.name.value, arrivals: written.arrivals, rate, request, connections, in_flight }
 }
 
-/// Connections of a load whose plan does not say.
-pub(super) const DEFAULT_CONNECTIONS: u32 = 256;
+/// The most connections that a load may have: there are no more ports to have them from.
+const CONNECTIONS_MOST: u32 = 65_535;
 /// The most requests that a load may have in flight: each costs memory here.
 const IN_FLIGHT_MOST: u32 = 1_000_000;
 /// A load faster than this is a mistyped unit: no machine sends it.
 const RATE_MOST: f64 = 10_000_000.0;
+
+/// Connections of a load whose plan does not say: as many as there are requests under way when every one runs into its timeout at
+/// the highest rate (Little's law), so that a service that is slow is never slower for want of one; at least 256.
+pub(super) fn default_connections(peak_per_second: f64, timeout: Span) -> u32 {
+    (peak_per_second * timeout.seconds()).ceil().clamp(256.0, f64::from(CONNECTIONS_MOST)) as u32
+}
 
 /// Requests in flight of a load whose plan does not say: half as many again as there are when every request runs into its
 /// timeout at the highest rate (Little's law), so that a service that hangs costs no request; between 1,000 and 100,000.

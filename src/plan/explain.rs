@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::assemble::{DEFAULT_CONNECTIONS, default_in_flight};
+use super::assemble::{default_connections, default_in_flight};
 use super::check::load_of;
 use super::manifest::Manifest;
 use super::{Arrivals, CONNECTION_AGE, ClusterChoice, Load, PhaseRate, Plan};
@@ -163,17 +163,17 @@ fn traffic(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &Load) {
         page.item(2, "            ", &format!("with a body of {} bytes", request.body.len()));
     }
     page.item(2, "timeout     ", &format!("{} from the moment when the request is due", request.timeout));
-    let default = |yes: bool| if yes { " (default)" } else { "" };
+    let peak = load.rate.values().map(|rate| rate.peak().per_second()).fold(0.0, f64::max);
+    let usual = default_connections(peak, request.timeout);
     page.item(
         2,
         "connections ",
         &format!(
             "at most {}{}, each replaced after about {CONNECTION_AGE}",
             load.connections,
-            default(load.connections == DEFAULT_CONNECTIONS)
+            if load.connections == usual { " (default: highest rate x timeout, from 256 to 65535)" } else { "" },
         ),
     );
-    let peak = load.rate.values().map(|rate| rate.peak().per_second()).fold(0.0, f64::max);
     let bound = default_in_flight(peak, request.timeout);
     page.item(
         2,
@@ -206,7 +206,7 @@ fn traffic(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &Load) {
             2,
             &format!(
                 "At worst {worst} requests are under way and {} connections may be open: some would wait for one here, which counts as \
-                 the generator's lateness. Raise `connections`, or shorten the timeout, if that is to be measured.",
+                 latency of the service. Raise `connections`, or shorten the timeout, where the service is not to blame for it.",
                 load.connections
             ),
         );
@@ -408,6 +408,16 @@ mod tests {
     fn an_assertion_about_one_load_counts_the_requests_of_that_load() {
         let said = explained("", "assert: [{name: one, slo: {p95: 1s, load: few}}, {name: all, slo: {p95: 1s}}]\n");
         assert!(said.contains("10.000s, 400 requests") && said.contains("10.000s, 1400 requests"), "{said}");
+    }
+
+    #[test]
+    fn connections_are_enough_for_the_timeout_unless_the_plan_says_fewer_and_then_the_wait_is_told_for_what_it_is() {
+        let said = explained("", "");
+        assert!(said.contains("at most 500 (default: highest rate x timeout, from 256 to 65535)"), "{said}");
+        assert!(!said.contains("some would wait"), "{said}");
+        let said = explained(", connections: 20", "");
+        assert!(said.contains("some would wait for one here, which counts as latency of the service"), "{said}");
+        assert!(!said.contains("lateness"), "{said}");
     }
 
     #[test]

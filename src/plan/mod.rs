@@ -353,7 +353,7 @@ mod tests {
         assert_eq!(plan.phases.len(), 3);
         assert_eq!(plan.loads[0].arrivals, Arrivals::Poisson);
         assert_eq!(plan.loads[0].rate.len(), 3);
-        assert_eq!(plan.loads[0].connections, 256);
+        assert_eq!(plan.loads[0].connections, 500, "250/s for the 2s of a timeout");
         assert_eq!(plan.loads[0].in_flight, 1_000);
         assert_eq!(plan.loads[0].request.headers, [("x-tenant".to_owned(), "gold".to_owned())]);
         assert_eq!(plan.faults[1].length, Some(Span::from_secs(15)));

@@ -68,6 +68,14 @@ fn a_promise_that_so_few_requests_can_never_prove_is_2() {
 }
 
 #[test]
+fn a_service_that_is_slow_and_keeps_its_promise_is_0() {
+    // 400 requests are under way at once: with fewer connections some would wait for one, and their wait would grow to 1.7s here.
+    let squall = Squall::new();
+    let target = FakeTarget::start(Dial::good(Timing::After(Duration::from_secs(1))));
+    squall.run(&["load", &url(&target), "--rate", "400/s", "--for", "3s", "--p99", "2s", "--out", "a"]).expect(0).saying("PASS");
+}
+
+#[test]
 fn a_signal_heals_reports_and_says_so_in_the_code() {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let squall = Squall::new();
