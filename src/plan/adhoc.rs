@@ -74,12 +74,16 @@ impl Plan {
                 return Err(wrong(Problem::nowhere("a header has no colon").help("write -H 'name: value'")));
             };
             let (name, value) = (name.trim(), value.trim());
-            if headers.iter().any(|(known, _)| known == name) {
+            if headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) {
                 return Err(wrong(Problem::nowhere(format!("the header `{name}` is given twice"))));
             }
             let looks_secret = SECRET.iter().any(|word| name.to_lowercase().contains(word));
             if looks_secret && !value.contains("${") && !value.is_empty() {
-                let variable = format!("HEADER_{}", name.to_uppercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
+                let stem = format!("HEADER_{}", name.to_uppercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
+                // `X-Key` and `X_Key` are two headers.
+                let numbered = (2..).map(|n| format!("{stem}_{n}"));
+                let mut free = std::iter::once(stem.clone()).chain(numbered).filter(|variable| !hidden.contains_key(variable));
+                let variable = free.next().expect("numbers do not end");
                 headers.push((name.to_owned(), format!("${{{variable}}}")));
                 hidden.insert(variable, value.to_owned());
             } else {
@@ -192,6 +196,17 @@ mod tests {
     }
 
     #[test]
+    fn headers_that_look_alike_keep_their_own_values() {
+        let mut said = adhoc("http://127.0.0.1:8080/");
+        let headers = ["X-Api-Key: k1", "X_Api_Key: k2", "X.Api.Key: k3"];
+        said.headers = headers.map(str::to_owned).to_vec();
+        let plan = Plan::adhoc(&said, &none).unwrap_or_else(|problems| panic!("{problems}"));
+        let sent: Vec<String> = plan.loads[0].request.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        assert_eq!(sent, headers);
+        assert!(["k1", "k2", "k3"].iter().all(|secret| !plan.source.contains(secret)), "{}", plan.source);
+    }
+
+    #[test]
     fn a_bare_host_is_asked_for_its_root() {
         let plan = Plan::adhoc(&adhoc("http://127.0.0.1:8080"), &none).unwrap_or_else(|problems| panic!("{problems}"));
         assert_eq!(plan.loads[0].request.path, "/");
@@ -204,7 +219,7 @@ mod tests {
             (Box::new(|a: &mut Adhoc| a.url = "127.0.0.1".into()) as Box<dyn Fn(&mut Adhoc)>, "write http://127.0.0.1"),
             (Box::new(|a: &mut Adhoc| a.method = "GTE".into()), "did you mean `get`?"),
             (Box::new(|a: &mut Adhoc| a.headers = vec!["nonsense".into()]), "-H 'name: value'"),
-            (Box::new(|a: &mut Adhoc| a.headers = vec!["a: b".into(), "a: c".into()]), "given twice"),
+            (Box::new(|a: &mut Adhoc| a.headers = vec!["a: b".into(), "A: c".into()]), "given twice"),
             (Box::new(|a: &mut Adhoc| a.length = Span::default()), "takes no time"),
             (Box::new(|a: &mut Adhoc| a.p99 = Some(Span::from_millis(1))), ""),
         ] {

@@ -455,8 +455,12 @@ fn request(desk: &mut Desk<'_>, Located { value: written, at }: Located<WrittenR
             desk.wrong(second.at, format!("one request has one method, not {}", all.join(" and ")));
         }
     }
-    let mut headers = Vec::new();
+    let mut headers: Vec<(String, String)> = Vec::new();
     for (name, value) in written.headers.0 {
+        if headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(&name.value)) {
+            let message = format!("the header `{}` is given twice: upper and lower case are the same in it", name.value);
+            desk.wrong(name.at, message);
+        }
         if let Err(error) = target::header(&name.value, &value.value.0) {
             desk.wrong(name.at, error);
         }
