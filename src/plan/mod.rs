@@ -37,6 +37,7 @@ pub use params::Secrets;
 pub use problem::{Colour, Problem, Problems};
 pub use schema::schema;
 pub use target::TargetUrl;
+pub(crate) use target::header;
 
 use params::Environment;
 
