@@ -8,7 +8,11 @@ use std::path::Path;
 use super::problem::{Problem, Problems};
 use super::target::TargetUrl;
 use super::{Arrivals, PhaseRate, Plan};
+use crate::kinds::Kind;
+use crate::time::Offset;
+use crate::timeline::Timeline;
 use crate::units::{Ratio, Span};
+use crate::verdict::{self, Need};
 
 /// What the command line of `squall load` says.
 #[derive(Clone, Debug)]
@@ -26,6 +30,7 @@ pub struct Adhoc {
     pub timeout: Option<Span>,
     pub connections: Option<u32>,
     pub p99: Option<Span>,
+    /// What nobody says is [`USUAL`], where enough requests are sent to prove it.
     pub available: Option<Ratio>,
     pub insecure: bool,
     pub seed: Option<u64>,
@@ -54,6 +59,9 @@ impl Adhoc {
 
 /// Words in a header's name whose value is a secret: it is kept out of the text, as if it came from the environment.
 const SECRET: [&str; 7] = ["auth", "cookie", "token", "secret", "password", "key", "session"];
+
+/// What is promised of availability where nobody says.
+pub const USUAL: &str = "99%";
 
 impl Plan {
     /// The plan of `squall load`. Values of headers that look like secrets (`authorization`, `cookie`, ...) stand in its source as
@@ -90,9 +98,52 @@ impl Plan {
                 headers.push((name.to_owned(), value.to_owned()));
             }
         }
-        let text = written(adhoc, &target, &method, &path, &headers);
         let env = |name: &str| hidden.get(name).cloned().or_else(|| env(name));
-        Plan::read_text("the command line", &text, Path::new(""), &[], &env)
+        let read = |promises: &[Promise]| {
+            let text = written(adhoc, &target, &method, &path, &headers, promises);
+            Plan::read_text("the command line", &text, Path::new(""), &[], &env)
+        };
+        // Too few requests are a matter of the command line: a plan that nobody has seen has no line to point at.
+        let silent = read(&[])?;
+        let timeline = Timeline::of(&silent, silent.seed.unwrap_or_default());
+        let sent = timeline.requests_in(None, Offset::ZERO, timeline.end);
+        let said = [adhoc.available.map(|a| Promise::of("available", a)), adhoc.p99.map(|p| Promise::of("p99", p))];
+        let mut promises: Vec<Promise> = said.into_iter().flatten().collect();
+        let problems: Vec<Problem> = promises.iter().filter_map(|promise| promise.undecidable(sent)).collect();
+        if !problems.is_empty() {
+            return Err(Problems::new("the command line", "", problems));
+        }
+        let usual = Promise::of("available", USUAL);
+        if adhoc.available.is_none() && usual.undecidable(sent).is_none() {
+            promises.insert(0, usual);
+        }
+        if promises.is_empty() { Ok(silent) } else { read(&promises) }
+    }
+}
+
+/// What is promised of every request: a flag and its value, which a plan's assertion has under the same name.
+struct Promise {
+    flag: &'static str,
+    value: String,
+}
+
+impl Promise {
+    fn of(flag: &'static str, value: impl std::fmt::Display) -> Promise {
+        Promise { flag, value: value.to_string() }
+    }
+
+    /// Why it can never be decided when so many requests are sent.
+    fn undecidable(&self, sent: u64) -> Option<Problem> {
+        let Promise { flag, value } = self;
+        let spec = verdict::Spec::read("slo", serde_json::json!({ *flag: value }))?.ok()?;
+        spec.needs().into_iter().find_map(|need| match need {
+            Need::Samples { least, why } if sent < least => Some(
+                Problem::nowhere(format!("--{flag} {value} can never be decided: {sent} requests are sent, and it needs {least}"))
+                    .help(format!("{why}; raise --rate, lengthen --for, or ask for less")),
+            ),
+            Need::Never { why } => Some(Problem::nowhere(format!("--{flag} {value} can never hold: {why}"))),
+            _ => None,
+        })
     }
 }
 
@@ -106,7 +157,7 @@ fn split(url: &str) -> Result<(String, String), String> {
     Ok((target.to_owned(), if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }))
 }
 
-fn written(adhoc: &Adhoc, target: &str, method: &str, path: &str, headers: &[(String, String)]) -> String {
+fn written(adhoc: &Adhoc, target: &str, method: &str, path: &str, headers: &[(String, String)], promises: &[Promise]) -> String {
     // JSON's strings are YAML's double-quoted ones.
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let mut out = String::new();
@@ -145,10 +196,7 @@ fn written(adhoc: &Adhoc, target: &str, method: &str, path: &str, headers: &[(St
     if let Some(timeout) = adhoc.timeout {
         line(format!("      timeout: {timeout}"));
     }
-    let objectives: Vec<String> = [adhoc.available.map(|a| format!("available: {a}")), adhoc.p99.map(|p| format!("p99: {p}"))]
-        .into_iter()
-        .flatten()
-        .collect();
+    let objectives: Vec<String> = promises.iter().map(|Promise { flag, value }| format!("{flag}: {value}")).collect();
     if !objectives.is_empty() {
         line(format!("assert:\n  - {{name: answers, slo: {{{}}}}}", objectives.join(", ")));
     }
@@ -210,7 +258,29 @@ mod tests {
     fn a_bare_host_is_asked_for_its_root() {
         let plan = Plan::adhoc(&adhoc("http://127.0.0.1:8080"), &none).unwrap_or_else(|problems| panic!("{problems}"));
         assert_eq!(plan.loads[0].request.path, "/");
-        assert!(plan.claims.is_empty());
+    }
+
+    #[test]
+    fn what_nobody_promised_is_asserted_only_where_it_can_be_proven() {
+        let claims = |seconds: u64| {
+            let mut said = adhoc("http://127.0.0.1:8080");
+            said.length = Span::from_secs(seconds);
+            Plan::adhoc(&said, &none).unwrap_or_else(|problems| panic!("{problems}")).claims
+        };
+        // 99% takes 299 requests to prove; 100 are sent each second.
+        assert!(claims(2).is_empty());
+        assert_eq!(claims(3)[0].spec.describe(), "99% of requests are answered as asked");
+    }
+
+    #[test]
+    fn a_promise_that_cannot_be_decided_is_named_by_its_flag() {
+        let mut said = adhoc("http://127.0.0.1:8080");
+        said.length = Span::from_secs(2);
+        said.p99 = Some(Span::from_millis(300));
+        said.available = "100%".parse().ok();
+        let lines = Plan::adhoc(&said, &none).expect_err("too few").lines();
+        assert!(lines[0].contains("--available 100% can never hold"), "{lines:?}");
+        assert!(lines[1].contains("--p99 300ms can never be decided: 200 requests are sent, and it needs 299"), "{lines:?}");
     }
 
     #[test]

@@ -30,7 +30,7 @@ mod target;
 mod tree;
 mod written;
 
-pub use adhoc::Adhoc;
+pub use adhoc::{Adhoc, USUAL};
 pub use claims::read_manifests;
 pub use explain::explain;
 pub use params::Secrets;
