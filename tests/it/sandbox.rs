@@ -388,10 +388,10 @@ async fn the_autoscaler_follows_what_pods_expose() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_autoscaler_sees_burnt_cpu() {
+async fn the_autoscaler_sees_burnt_cpu_and_a_request_that_is_a_number() {
     let world = World::start().await;
     let burn = json!({"name": "burn", "image": "none", "command": ["python3", "-c", "while True: pass"],
-        "resources": {"requests": {"cpu": "100m"}}});
+        "resources": {"requests": {"cpu": 0.1}}});
     world.create(&DEPLOYMENTS, deployment(1, burn)).await;
     world.create(&HPAS, json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "web"}, "spec": {
         "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}, "minReplicas": 1, "maxReplicas": 2,

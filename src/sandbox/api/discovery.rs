@@ -228,6 +228,7 @@ fn property(shape: &Shape, schemas: &mut Map<String, Value>) -> Value {
         Shape::Int64 => json!({"type": "integer", "format": "int64"}),
         Shape::Bool => json!({"type": "boolean"}),
         Shape::NumberOrText => json!({"oneOf": [{"type": "string"}, {"type": "number"}], "format": "int-or-string"}),
+        Shape::Quantity => json!({"oneOf": [{"type": "string"}, {"type": "number"}]}),
         Shape::Any => json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}),
         Shape::Struct(name) => {
             component(name, schemas);
