@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use squall::sandbox::resource::{DEPLOYMENTS, ENDPOINTSLICES, EVENTS, HPAS, PODS, REPLICASETS, Resource, SERVICES};
+use squall::sandbox::resource::{CONFIGMAPS, DEPLOYMENTS, ENDPOINTSLICES, EVENTS, HPAS, PODS, REPLICASETS, Resource, SERVICES};
 use squall::sandbox::{Sandbox, SandboxConfig, cleanup};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixStream};
@@ -44,6 +44,11 @@ struct World {
 impl World {
     async fn start() -> World {
         World::with(SandboxConfig { autoscaler_sync: Duration::from_millis(300), ..SandboxConfig::default() }).await
+    }
+
+    /// One whose node takes no pods: all stay pending, which is enough where only objects count.
+    async fn without_room() -> World {
+        World::with(SandboxConfig { pods_max: 0, ..SandboxConfig::default() }).await
     }
 
     async fn with(config: SandboxConfig) -> World {
@@ -86,7 +91,11 @@ impl World {
     }
 
     async fn delete(&self, path: &str, grace_s: Option<i64>) {
-        let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": grace_s});
+        self.delete_as(path, json!({"gracePeriodSeconds": grace_s})).await;
+    }
+
+    async fn delete_as(&self, path: &str, mut options: Value) {
+        (options["apiVersion"], options["kind"]) = (json!("v1"), json!("DeleteOptions"));
         self.ask(reqwest::Method::DELETE, path, "application/json", options).await;
     }
 
@@ -276,8 +285,7 @@ async fn a_rolling_update_replaces_every_pod_without_a_failed_request() {
     world.create(&DEPLOYMENTS, server(3)).await;
     let before = world.ready_pods(3).await;
     let address = world.service().await;
-    let path = "/apis/apps/v1/namespaces/default/deployments/web";
-    world.merge(path, json!({"spec": {"template": {"metadata": {"annotations": {"v": "2"}}}}})).await;
+    world.merge(WEB, json!({"spec": {"template": {"metadata": {"annotations": {"v": "2"}}}}})).await;
     let (mut asked, mut failed) = (0, 0);
     let deployment = {
         let finished = world.wait(&DEPLOYMENTS, "the rollout", |w| {
@@ -305,6 +313,55 @@ async fn a_rolling_update_replaces_every_pod_without_a_failed_request() {
     let progress = deployment["status"]["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "Progressing").unwrap();
     assert_eq!(progress["reason"], "NewReplicaSetAvailable");
     assert_eq!(world.all(&REPLICASETS).len(), 2);
+    world.sandbox.stop().await;
+}
+
+const WEB: &str = "/apis/apps/v1/namespaces/default/deployments/web";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_made_for_an_owner_that_is_gone_goes_too() {
+    // How: owners deleted in the middle of making 30 pods, again and again; and objects that name an owner that never was.
+    let world = World::without_room().await;
+    for i in 0..10 {
+        let (name, labels) = (format!("web-{i}"), json!({"app": format!("web-{i}")}));
+        let mut many = deployment(30, json!({"name": "c", "image": "i", "command": ["sleep", "600"]}));
+        many["metadata"]["name"] = json!(name);
+        many["spec"]["selector"]["matchLabels"] = labels.clone();
+        many["spec"]["template"]["metadata"]["labels"] = labels.clone();
+        world.create(&DEPLOYMENTS, many).await;
+        let made = |w: &World| w.all(&PODS).iter().any(|pod| pod["metadata"]["labels"]["app"] == labels["app"]).then_some(());
+        world.wait(&PODS, "a first pod", made).await;
+        world.delete(&format!("/apis/apps/v1/namespaces/default/deployments/{name}"), None).await;
+    }
+    let of_nobody =
+        |kind: &str, api: &str| json!([{"apiVersion": api, "kind": kind, "name": "gone", "uid": "of-nobody", "controller": true}]);
+    let pod = json!({"metadata": {"name": "late", "ownerReferences": of_nobody("ReplicaSet", "apps/v1")},
+        "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    world.create(&PODS, pod).await;
+    let map = json!({"metadata": {"name": "late", "ownerReferences": of_nobody("Deployment", "apps/v1")}});
+    world.create(&CONFIGMAPS, map).await;
+    for resource in [&REPLICASETS, &PODS, &CONFIGMAPS] {
+        world.wait(resource, "the end of all that is owned", |w| w.all(resource).is_empty().then_some(())).await;
+    }
+    world.sandbox.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreground_deletion_waits_for_all_that_is_owned() {
+    let world = World::without_room().await;
+    world.create(&DEPLOYMENTS, deployment(2, json!({"name": "c", "image": "i", "command": ["sleep", "600"]}))).await;
+    world.wait(&PODS, "two pods", |w| (w.all(&PODS).len() == 2).then_some(())).await;
+    let held = format!("/api/v1/namespaces/default/pods/{}", name(&world.all(&PODS)[0]));
+    world.merge(&held, json!({"metadata": {"finalizers": ["test.squall.dev/hold"]}})).await;
+    world.delete_as(WEB, json!({"propagationPolicy": "Foreground"})).await;
+    world.wait(&PODS, "one pod to go", |w| (w.all(&PODS).len() == 1).then_some(())).await;
+    for resource in [&DEPLOYMENTS, &REPLICASETS] {
+        let waits = world.all(resource);
+        assert_eq!(waits[0]["metadata"]["finalizers"], json!(["foregroundDeletion"]), "{waits:#?}");
+    }
+    world.merge(&held, json!({"metadata": {"finalizers": null}})).await;
+    world.wait(&DEPLOYMENTS, "the end", |w| w.all(&DEPLOYMENTS).is_empty().then_some(())).await;
+    assert!(world.all(&REPLICASETS).is_empty() && world.all(&PODS).is_empty());
     world.sandbox.stop().await;
 }
 

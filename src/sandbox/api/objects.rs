@@ -6,10 +6,10 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::super::defaults;
-use super::super::resource::{PODS, REPLICASETS, RESOURCES, Resource, SERVICES};
+use super::super::resource::{Resource, SERVICES};
 use super::super::schema::Shape;
 use super::super::selector::Selector;
-use super::super::store::{Deletion, Preconditions, StoreError, metadata, text, version_of};
+use super::super::store::{self, Deletion, Preconditions, Propagation, StoreError, metadata, text, version_of};
 use super::failure::{Cause, Failure};
 use super::fields::FieldSelector;
 use super::managed::{self, Manager};
@@ -378,38 +378,10 @@ impl Api {
         name: &str,
         options: &DeleteOptions,
     ) -> Result<Deletion, Failure> {
-        if options.dry_run {
-            return Ok(self.store.begin_delete_dry(resource, ns, name, options.grace_s, &options.demands)?);
-        }
-        if options.orphans
-            && let Some(object) = self.store.get(resource, ns, name)
-        {
-            self.orphan(ns, text(&object, "uid"));
-        }
-        Ok(self.store.begin_delete(resource, ns, name, options.grace_s, &options.demands)?)
-    }
-
-    /// Lets go of everything that the object owns, so that it outlives it.
-    fn orphan(&self, ns: &str, uid: &str) {
-        for resource in
-            RESOURCES.iter().filter(|r| r.namespaced && (***r == PODS || ***r == REPLICASETS || r.group == "discovery.k8s.io"))
-        {
-            for object in self.store.list(resource, Some(ns)).0 {
-                let owned = |reference: &Value| reference["uid"] == uid;
-                if !object["metadata"]["ownerReferences"].as_array().into_iter().flatten().any(owned) {
-                    continue;
-                }
-                let freed = self.store.update(resource, ns, text(&object, "name"), |object| {
-                    if let Some(references) = metadata(object).get_mut("ownerReferences").and_then(Value::as_array_mut) {
-                        references.retain(|reference| !owned(reference));
-                    }
-                    Ok(())
-                });
-                if let Err(error) = freed {
-                    tracing::debug!(%error, "an object to be orphaned was gone already");
-                }
-            }
-        }
+        Ok(match options.dry_run {
+            true => self.store.begin_delete_dry(resource, ns, name, &options.how)?,
+            false => self.store.begin_delete(resource, ns, name, &options.how)?,
+        })
     }
 
     pub(super) fn get_scale(&self, target: &Target) -> Result<Reply, Failure> {
@@ -466,10 +438,8 @@ enum Books {
 /// How a client wants something deleted.
 #[derive(Clone, Default, Debug)]
 pub(super) struct DeleteOptions {
-    pub grace_s: Option<i64>,
-    pub orphans: bool,
     pub dry_run: bool,
-    pub demands: Preconditions,
+    pub how: store::DeleteOptions,
 }
 
 impl DeleteOptions {
@@ -481,22 +451,41 @@ impl DeleteOptions {
             return DeleteOptions::of_object(&options);
         }
         let grace = request.query.number("gracePeriodSeconds")?;
+        let orphans = request.query.get("orphanDependents").map(|_| request.query.is_set("orphanDependents"));
         Ok(DeleteOptions {
-            grace_s: grace.map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX)),
-            orphans: request.query.get("propagationPolicy") == Some("Orphan") || request.query.is_set("orphanDependents"),
             dry_run: request.is_dry_run()?,
-            demands: Preconditions::default(),
+            how: store::DeleteOptions {
+                grace_s: grace.map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX)),
+                demands: Preconditions::default(),
+                propagation: propagation(request.query.get("propagationPolicy"), orphans)?,
+            },
         })
     }
 
     pub(super) fn of_object(options: &Value) -> Result<DeleteOptions, Failure> {
         let demand = |field: &str| options["preconditions"][field].as_str().map(str::to_owned);
         Ok(DeleteOptions {
-            grace_s: options["gracePeriodSeconds"].as_i64(),
-            orphans: options["propagationPolicy"] == "Orphan" || options["orphanDependents"] == true,
             dry_run: options["dryRun"].as_array().is_some_and(|list| list.iter().any(|all| all == "All")),
-            demands: Preconditions { uid: demand("uid"), resource_version: demand("resourceVersion") },
+            how: store::DeleteOptions {
+                grace_s: options["gracePeriodSeconds"].as_i64(),
+                demands: Preconditions { uid: demand("uid"), resource_version: demand("resourceVersion") },
+                propagation: propagation(options["propagationPolicy"].as_str(), options["orphanDependents"].as_bool())?,
+            },
         })
+    }
+}
+
+/// What is to become of an object's dependents, in today's words or in the older `orphanDependents`.
+fn propagation(policy: Option<&str>, orphans: Option<bool>) -> Result<Propagation, Failure> {
+    match (policy, orphans) {
+        (None | Some(""), None) => Ok(Propagation::Unsaid),
+        (None | Some(""), Some(true)) | (Some("Orphan"), _) => Ok(Propagation::Orphan),
+        (None | Some(""), Some(false)) | (Some("Background"), _) => Ok(Propagation::Background),
+        (Some("Foreground"), _) => Ok(Propagation::Foreground),
+        (Some(other), _) => {
+            let cause = Cause::unsupported("propagationPolicy", &json!(other), &["Foreground", "Background", "Orphan", "nil"]);
+            Err(Failure::invalid("meta.k8s.io", "DeleteOptions", "", &[cause]))
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::sandbox::objects::{
 };
 use crate::sandbox::recorder::Recorder;
 use crate::sandbox::resource::{PODS, REPLICASETS};
-use crate::sandbox::store::{Preconditions, text};
+use crate::sandbox::store::{DeleteOptions, text};
 use crate::time::{monotonic_now, wall_now};
 
 pub async fn run(shared: Shared) {
@@ -72,7 +72,7 @@ fn sync(shared: &Shared, recorder: &Recorder, (ns, name): &Key) -> Option<Durati
         }
         for pod in victims(&active, -missing) {
             let pod_name = text(pod, "name");
-            match shared.store.begin_delete(&PODS, ns, pod_name, None, &Preconditions::default()) {
+            match shared.store.begin_delete(&PODS, ns, pod_name, &DeleteOptions::default()) {
                 Ok(_) => recorder.normal(&set, "SuccessfulDelete", &format!("Deleted pod: {pod_name}")),
                 Err(error) => failure = Some(("FailedDelete", error.to_string())),
             }
