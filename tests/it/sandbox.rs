@@ -347,6 +347,34 @@ async fn what_is_made_for_an_owner_that_is_gone_goes_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn orphans_are_adopted_and_a_relabelled_pod_is_let_go_and_replaced() {
+    let world = World::without_room().await;
+    let web = || deployment(2, json!({"name": "c", "image": "i", "command": ["sleep", "600"]}));
+    let settled = |w: &World| {
+        let deployment = w.get(&DEPLOYMENTS, "web")?;
+        (deployment["status"]["updatedReplicas"] == 2 && w.all(&PODS).len() == 2).then_some(())
+    };
+    world.create(&DEPLOYMENTS, web()).await;
+    world.wait(&DEPLOYMENTS, "two pods", settled).await;
+    let pods = |w: &World| w.all(&PODS).iter().map(|pod| name(pod)).collect::<Vec<_>>();
+    let before = pods(&world);
+    world.delete_as(WEB, json!({"propagationPolicy": "Orphan"})).await;
+    world.wait(&DEPLOYMENTS, "the end of the owner", |w| w.all(&DEPLOYMENTS).is_empty().then_some(())).await;
+    assert!(world.all(&REPLICASETS)[0]["metadata"]["ownerReferences"].is_null());
+    world.create(&DEPLOYMENTS, web()).await;
+    world.wait(&DEPLOYMENTS, "the adopted pods", settled).await;
+    assert_eq!((world.all(&REPLICASETS).len(), pods(&world)), (1, before.clone()));
+
+    let pod = format!("/api/v1/namespaces/default/pods/{}", before[0]);
+    world.merge(&pod, json!({"metadata": {"labels": {"app": "debug"}}})).await;
+    world.wait(&PODS, "a replacement", |w| (w.all(&PODS).len() == 3).then_some(())).await;
+    assert!(world.get(&PODS, &before[0]).unwrap()["metadata"]["ownerReferences"].is_null());
+    world.merge(&pod, json!({"metadata": {"labels": {"app": "web"}}})).await;
+    world.wait(&PODS, "two pods again", |w| (w.all(&PODS).len() == 2).then_some(())).await;
+    world.sandbox.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_foreground_deletion_waits_for_all_that_is_owned() {
     let world = World::without_room().await;
     world.create(&DEPLOYMENTS, deployment(2, json!({"name": "c", "image": "i", "command": ["sleep", "600"]}))).await;

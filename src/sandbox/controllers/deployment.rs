@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::claim::{claimed, queue_owners};
 use super::replicaset::until;
-use super::{Queue, Shared, queue_own, queue_owners};
+use super::{Queue, Shared, queue_own};
 use crate::sandbox::feed::Feed;
 use crate::sandbox::objects::{
     Key, Rounding, Updates, condition, controlled_by, count_or_percent, has_ended, int, is_controlled_by, is_leaving, key, millis,
@@ -34,7 +35,7 @@ pub async fn run(shared: Shared) {
         let next = due.values().min().copied();
         tokio::select! {
             batch = deployments.batch() => queue_own(&mut queue, batch),
-            batch = sets.batch() => queue_owners(&mut queue, batch, "Deployment"),
+            batch = sets.batch() => queue_owners(&mut queue, &shared.store, batch, &DEPLOYMENTS),
             () = until(next) => {
                 let now = monotonic_now();
                 queue.extend(due.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()));
@@ -126,9 +127,7 @@ impl Rollout<'_> {
     }
 
     fn sets(&self, deployment: &Value) -> Sets {
-        let (ns, _) = key(deployment);
-        let mut owned: Vec<Arc<Value>> =
-            self.shared.store.list(&REPLICASETS, Some(&ns)).0.into_iter().filter(|set| is_controlled_by(set, deployment)).collect();
+        let mut owned = claimed(&self.shared.store, &DEPLOYMENTS, deployment, &REPLICASETS);
         owned.sort_by_key(|set| (millis(&set["metadata"]["creationTimestamp"]), revision(set)));
         let template = &deployment["spec"]["template"];
         let new = owned.iter().position(|set| same_template(&set["spec"]["template"], template)).map(|i| owned.remove(i));

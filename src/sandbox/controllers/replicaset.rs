@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{Queue, Shared, queue_own, queue_owners};
+use super::claim::{claimed, queue_owners};
+use super::{Queue, Shared, queue_own};
 use crate::sandbox::feed::Feed;
 use crate::sandbox::objects::{
-    Key, Updates, condition, controlled_by, has_ended, int, is_active, is_controlled_by, is_leaving, is_ready, key, millis,
-    qos_class, selects, set_condition,
+    Key, Updates, condition, controlled_by, has_ended, int, is_active, is_leaving, is_ready, key, millis, qos_class, selects,
+    set_condition,
 };
 use crate::sandbox::recorder::Recorder;
 use crate::sandbox::resource::{PODS, REPLICASETS};
@@ -28,7 +29,7 @@ pub async fn run(shared: Shared) {
         let next = due.values().min().copied();
         tokio::select! {
             batch = sets.batch() => queue_own(&mut queue, batch),
-            batch = pods.batch() => queue_owners(&mut queue, batch, "ReplicaSet"),
+            batch = pods.batch() => queue_owners(&mut queue, &shared.store, batch, &REPLICASETS),
             () = until(next) => {
                 let now = monotonic_now();
                 queue.extend(due.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()));
@@ -54,7 +55,7 @@ pub async fn until(at: Option<Instant>) {
 /// One step; and after how long to look again, when time alone will change something.
 fn sync(shared: &Shared, recorder: &Recorder, (ns, name): &Key) -> Option<Duration> {
     let set = shared.store.get(&REPLICASETS, ns, name)?;
-    let pods = owned(shared, &set);
+    let pods = claimed(&shared.store, &REPLICASETS, &set, &PODS);
     let active: Vec<&Arc<Value>> = pods.iter().filter(|pod| is_active(pod)).collect();
     let wanted = int(&set["spec"]["replicas"], 1);
     let missing = wanted - active.len() as i64;
@@ -79,11 +80,6 @@ fn sync(shared: &Shared, recorder: &Recorder, (ns, name): &Key) -> Option<Durati
         }
     }
     write_status(shared, &set, failure)
-}
-
-fn owned(shared: &Shared, set: &Value) -> Vec<Arc<Value>> {
-    let pods = shared.store.list(&PODS, Some(text(set, "namespace"))).0;
-    pods.into_iter().filter(|pod| is_controlled_by(pod, set)).collect()
 }
 
 /// The `count` pods that would be missed least: unscheduled before scheduled, pending before running, not ready before ready, cheap
@@ -140,7 +136,7 @@ fn new_pod(set: &Value) -> Value {
 }
 
 fn write_status(shared: &Shared, set: &Value, failure: Option<(&str, String)>) -> Option<Duration> {
-    let pods = owned(shared, set);
+    let pods = claimed(&shared.store, &REPLICASETS, set, &PODS);
     let active = || pods.iter().filter(|pod| is_active(pod));
     let labels = &set["spec"]["template"]["metadata"]["labels"];
     let labelled = active().filter(|pod| selects(labels, &pod["metadata"]["labels"])).count();
