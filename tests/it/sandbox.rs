@@ -617,11 +617,12 @@ async fn two_sandboxes_side_by_side_share_nothing() {
     assert_eq!(cleanup::sweep(&cleanup::Scope::One { id, dir }), vec![]);
 }
 
-/// The holder of the next test, when that has started this test in a process of its own; nothing otherwise.
+/// The holder of the next tests, when they have started this test in a process of its own; nothing otherwise.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_holder_that_is_there_to_be_killed() {
     let Ok(path) = std::env::var("SQUALL_TEST_HOLDER") else { return };
-    let world = World::start().await;
+    let keeper = std::env::var_os("SQUALL_TEST_KEEPER").map(Into::into);
+    let world = World::with(SandboxConfig { keeper, ..SandboxConfig::default() }).await;
     let sleep = json!({"name": "c", "image": "i", "command": ["sh", "-c", "sleep 600 & exec sleep 600"]});
     world.create(&DEPLOYMENTS, deployment(2, sleep)).await;
     world.ready_pods(2).await;
@@ -631,22 +632,25 @@ async fn a_holder_that_is_there_to_be_killed() {
     std::future::pending::<()>().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn after_kill_9_of_the_holder_the_pods_die_and_the_sweep_finds_the_rest() {
+/// A holder in a process of its own, and its sandbox's id and folder.
+async fn holder(keeper: Option<&str>) -> (tokio::process::Child, String, std::path::PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("s");
     let listener = tokio::net::UnixListener::bind(&socket).unwrap();
-    let mut holder = tokio::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "sandbox::a_holder_that_is_there_to_be_killed", "--nocapture"])
-        .env("SQUALL_TEST_HOLDER", &socket)
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
+    let mut command = tokio::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "sandbox::a_holder_that_is_there_to_be_killed", "--nocapture"]);
+    command.env("SQUALL_TEST_HOLDER", &socket).envs(keeper.map(|keeper| ("SQUALL_TEST_KEEPER", keeper)));
+    let holder = command.kill_on_drop(true).spawn().unwrap();
     let (stream, _) = tokio::time::timeout(PATIENCE, listener.accept()).await.expect("the holder reports").unwrap();
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line).await.unwrap();
     let (id, folder) = line.trim().split_once(' ').unwrap();
-    let (id, folder) = (id.to_owned(), std::path::PathBuf::from(folder));
+    (holder, id.to_owned(), folder.into())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_kill_9_of_the_holder_the_pods_die_and_the_sweep_finds_the_rest() {
+    let (mut holder, id, folder) = holder(None).await;
     let scope = cleanup::Scope::One { id: id.clone(), dir: folder.clone() };
     assert_eq!(cleanup::sweep(&scope), vec![], "it lives");
     assert!(cleanup::finish(id.clone(), folder.clone()).await.is_err());
@@ -657,4 +661,35 @@ async fn after_kill_9_of_the_holder_the_pods_die_and_the_sweep_finds_the_rest() 
     assert!(said.contains("its folder is gone"), "{said}");
     assert!(!folder.exists());
     assert_eq!(cleanup::sweep(&scope), vec![]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_kill_9_of_the_holder_all_that_its_pods_have_started_dies_by_itself() {
+    let (mut holder, id, folder) = holder(Some(env!("CARGO_BIN_EXE_squall"))).await;
+    // The processes of two pods, with one more in the background of each, and the keeper, which is told the id.
+    let tells = |pid: &str, file: &str| {
+        std::fs::read(format!("/proc/{pid}/{file}")).is_ok_and(|bytes| bytes.windows(id.len()).any(|part| part == id.as_bytes()))
+    };
+    let mut handles = vec![];
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().filter(|pid| tells(pid, "environ") || tells(pid, "cmdline")).map(str::to_owned)
+        else {
+            continue;
+        };
+        let pid = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
+        handles.push(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap());
+    }
+    assert_eq!(handles.len(), 5, "processes of sandbox {id}");
+    holder.kill().await.unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let gone = tokio::task::spawn_blocking(move || {
+        handles.iter().all(|handle| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let left = rustix::event::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: 0 };
+            let mut wait = [rustix::event::PollFd::new(handle, rustix::event::PollFlags::IN)];
+            rustix::event::poll(&mut wait, Some(&left)).is_ok_and(|ended| ended == 1)
+        })
+    });
+    assert!(gone.await.unwrap(), "something of sandbox {id} lives on");
+    assert!(!folder.exists());
 }
