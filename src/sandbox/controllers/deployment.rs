@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::claim::{claimed, queue_owners};
-use super::replicaset::until;
 use super::{Queue, Shared, queue_own};
 use crate::sandbox::feed::Feed;
 use crate::sandbox::objects::{
@@ -18,7 +17,7 @@ use crate::sandbox::objects::{
 use crate::sandbox::recorder::Recorder;
 use crate::sandbox::resource::{DEPLOYMENTS, PODS, REPLICASETS};
 use crate::sandbox::store::{StoreError, text};
-use crate::time::{monotonic_now, wall_now};
+use crate::time::{monotonic_now, until, wall_now};
 
 const HASH: &str = "pod-template-hash";
 const REVISION: &str = "deployment.kubernetes.io/revision";

@@ -24,7 +24,6 @@ use super::store::Store;
 pub use autoscaler::Autoscaling;
 pub use endpoints::named_port;
 pub use node::NODE;
-pub use replicaset::until;
 
 /// What controllers share.
 #[derive(Clone)]

@@ -17,7 +17,7 @@ use crate::sandbox::objects::{
 use crate::sandbox::recorder::Recorder;
 use crate::sandbox::resource::{PODS, REPLICASETS};
 use crate::sandbox::store::{DeleteOptions, text};
-use crate::time::{monotonic_now, wall_now};
+use crate::time::{monotonic_now, until, wall_now};
 
 pub async fn run(shared: Shared) {
     let recorder = Recorder::new(&shared.store, "replicaset-controller", None);
@@ -41,14 +41,6 @@ pub async fn run(shared: Shared) {
                 due.insert(at, monotonic_now() + again);
             }
         }
-    }
-}
-
-/// Waits for a moment, or for ever.
-pub async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
     }
 }
 

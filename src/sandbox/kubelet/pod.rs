@@ -22,13 +22,12 @@ use super::spawner::{Process, exit_code};
 use super::status::{self, Facts};
 use super::usage::Watched;
 use super::{Inner, lock};
-use crate::sandbox::controllers::until;
 use crate::sandbox::network::interposition;
 use crate::sandbox::objects::{Key, int, is_leaving, key};
 use crate::sandbox::recorder::Severity;
 use crate::sandbox::resource::PODS;
 use crate::sandbox::store::{StoreError, seconds, text};
-use crate::time::{monotonic_now, wall_now};
+use crate::time::{monotonic_now, until, wall_now};
 
 /// Notes that wait for a pod's worker.
 const NOTES_MAX: usize = 64;

@@ -17,7 +17,6 @@ use self::limits::Memory;
 use self::replicas::{Phase, PodView, Requests, Tuning};
 use self::spec::Spec;
 use super::Shared;
-use super::replicaset::until;
 use crate::sandbox::feed::{Feed, News};
 use crate::sandbox::objects::{Key, Updates, condition, is_leaving, key, millis, selects, set_condition};
 use crate::sandbox::quantity;
@@ -25,7 +24,7 @@ use crate::sandbox::recorder::Recorder;
 use crate::sandbox::resource::{DEPLOYMENTS, HPAS, PODS, REPLICASETS, Resource};
 use crate::sandbox::selector::Selector;
 use crate::sandbox::store::{ChangeKind, seconds, text};
-use crate::time::{monotonic_now, wall_now};
+use crate::time::{monotonic_now, until, wall_now};
 use crate::units::Span;
 
 /// Where the sync period is noted on each autoscaler, so that an observer can tell how long a reaction may take.
