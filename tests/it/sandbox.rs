@@ -394,6 +394,32 @@ async fn a_foreground_deletion_waits_for_all_that_is_owned() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_return_to_a_revision_that_is_broken_is_late_again() {
+    let world = World::start().await;
+    let sleep = |port: Value| json!({"name": "c", "image": "i", "command": ["sleep", "600"], "readinessProbe": port});
+    // Nothing listens on port 1.
+    let (good, broken) = (sleep(Value::Null), sleep(json!({"tcpSocket": {"port": 1}, "periodSeconds": 1})));
+    let mut web = deployment(1, good.clone());
+    web["spec"]["progressDeadlineSeconds"] = json!(1);
+    world.create(&DEPLOYMENTS, web).await;
+    // The second time, the broken one's ReplicaSet is there already.
+    for _ in 0..2 {
+        for (container, reason) in [(&good, "NewReplicaSetAvailable"), (&broken, "ProgressDeadlineExceeded")] {
+            world.merge(WEB, json!({"spec": {"template": {"spec": {"containers": [container]}}}})).await;
+            let said = |w: &World| {
+                let web = w.get(&DEPLOYMENTS, "web")?;
+                let observed = web["status"]["observedGeneration"] == web["metadata"]["generation"];
+                let conditions = web["status"]["conditions"].as_array()?;
+                (observed && conditions.iter().any(|c| c["type"] == "Progressing" && c["reason"] == reason)).then_some(())
+            };
+            world.wait(&DEPLOYMENTS, reason, said).await;
+        }
+    }
+    assert_eq!(world.all(&REPLICASETS).len(), 2);
+    world.sandbox.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_killed_pod_is_replaced_and_gets_no_more_connections() {
     let world = World::start().await;
     world.create(&SERVICES, web_service()).await;

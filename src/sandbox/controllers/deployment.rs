@@ -435,8 +435,9 @@ impl Rollout<'_> {
             set_condition(d, available, Updates::Yes);
 
             let progress = condition(d, "Progressing").cloned();
-            let ended = progress.as_ref().is_some_and(|c| c["reason"] == "NewReplicaSetAvailable");
-            // A finished rollout stays finished while pods come and go, until there is a new template.
+            let was_available = progress.as_ref().is_some_and(|c| c["reason"] == "NewReplicaSetAvailable");
+            // A finished rollout stays finished while pods come and go, until there are pods of another template.
+            let ended = was_available && updated == total;
             if complete && !new_name.is_empty() {
                 let message = format!("ReplicaSet {new_name:?} has successfully progressed.");
                 let done = json!({"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable", "message": message});
@@ -445,7 +446,7 @@ impl Rollout<'_> {
                 let message = format!("ReplicaSet {new_name:?} is progressing.");
                 let on = json!({"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated", "message": message});
                 set_condition(d, on, Updates::Yes);
-            } else if let Some(progress) = progress.filter(|_| !ended) {
+            } else if let Some(progress) = progress.filter(|_| !was_available) {
                 let since = millis(&progress["lastUpdateTime"]).unwrap_or_default();
                 let left_ms = since + deadline_s * 1000 - wall_now().as_millisecond();
                 if left_ms <= 0 && progress["reason"] != "ProgressDeadlineExceeded" && d["spec"]["paused"] != true {
