@@ -28,7 +28,7 @@ const PAGE_MAX: usize = 4 << 20;
 /// One reading for each metric of the spec, in order.
 pub async fn read(shared: &Shared, ns: &str, spec: &Spec, pods: &[Arc<Value>]) -> Vec<Reading> {
     let wants_usage = spec.metrics.iter().any(|m| matches!(m, Metric::Resource { .. }));
-    let usage = if wants_usage { shared.kubelet.usage().await } else { BTreeMap::new() };
+    let usage = if wants_usage { shared.kubelet.usage(shared.autoscaling.sync).await } else { BTreeMap::new() };
     let scrapes = spec.metrics.iter().any(|m| matches!(m, Metric::Pods { .. }));
     let pages = if scrapes { scrape(shared, pods).await } else { vec![] };
     spec.metrics
