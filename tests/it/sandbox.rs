@@ -498,6 +498,61 @@ async fn the_autoscaler_follows_what_pods_expose() {
     world.sandbox.stop().await;
 }
 
+/// A gauge that nobody can read before the writer that this gives has written: a FIFO, once a scrape waits for it.
+async fn hanging(gauge: &std::path::Path) -> std::fs::File {
+    use std::os::unix::fs::OpenOptionsExt;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+        // Refused until somebody has opened it to read.
+        if let Ok(writer) = std::fs::File::options().write(true).custom_flags(flags).open(gauge) {
+            return writer;
+        }
+        assert!(Instant::now() < deadline, "nobody reads {}", gauge.display());
+        tokio::task::yield_now().await;
+    }
+}
+
+fn fifo(path: &std::path::Path) {
+    rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+}
+
+/// `web` and its autoscaler under another name, on a gauge.
+fn scaled(name: &str, gauge: &std::path::Path) -> (Value, Value) {
+    let mut web = server(1);
+    web["metadata"]["name"] = json!(name);
+    web["spec"]["selector"]["matchLabels"] = json!({"app": name});
+    web["spec"]["template"]["metadata"]["labels"] = json!({"app": name});
+    web["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"] = json!(gauge.to_str().unwrap());
+    let hpa = json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": name}, "spec": {
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}, "minReplicas": 1, "maxReplicas": 3,
+        "metrics": [{"type": "Pods", "pods": {"metric": {"name": "load"}, "target": {"type": "AverageValue", "averageValue": "10"}}}]}});
+    (web, hpa)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_hangs_delays_no_autoscaler_but_its_own() {
+    let world = World::with(SandboxConfig { autoscaler_sync: Duration::from_secs(4), ..SandboxConfig::default() }).await;
+    let (hangs, answers) = (world.sandbox.dir().join("hangs"), world.sandbox.dir().join("answers"));
+    fifo(&hangs);
+    std::fs::write(&answers, "10").unwrap();
+    let mut autoscalers = vec![];
+    for (name, gauge) in [("a-hangs", &hangs), ("b-answers", &answers)] {
+        let (web, hpa) = scaled(name, gauge);
+        world.create(&DEPLOYMENTS, web).await;
+        autoscalers.push(hpa);
+    }
+    world.ready_pods(2).await;
+    for hpa in autoscalers {
+        world.create(&HPAS, hpa).await;
+    }
+    let _writer = hanging(&hangs).await;
+    let synced = |w: &World, name: &str| w.get(&HPAS, name).is_some_and(|hpa| !hpa["status"]["conditions"].is_null());
+    world.wait(&HPAS, "a sync", |w| synced(w, "b-answers").then_some(())).await;
+    assert!(!synced(&world, "a-hangs"), "it was waited for");
+    world.sandbox.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_autoscaler_sees_burnt_cpu_and_a_request_that_is_a_number() {
     let world = World::start().await;

@@ -89,7 +89,8 @@ fn sample(resource: &str, container: Option<&str>, usage: &Usage) -> Option<Samp
 
 /// The metrics pages of all pods that run, by pod name.
 async fn scrape(shared: &Shared, pods: &[Arc<Value>]) -> Vec<(String, String)> {
-    let timeout = shared.autoscaling.sync.clamp(Duration::from_millis(250), Duration::from_secs(10));
+    // A pod that hangs must not cost its autoscaler the next sync.
+    let timeout = (shared.autoscaling.sync / 2).clamp(Duration::from_millis(250), Duration::from_secs(10));
     let running = pods.iter().filter(|pod| pod["status"]["phase"] == "Running" && !is_leaving(pod));
     let asks = running.filter_map(|pod| {
         let annotation = |name: &str| pod["metadata"]["annotations"][name].as_str();
