@@ -530,6 +530,32 @@ fn scaled(name: &str, gauge: &std::path::Path) -> (Value, Value) {
     (web, hpa)
 }
 
+// Both: a scrape may take half of the period, 2 s, in which everything else here has to happen.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_size_that_changes_while_metrics_are_read_is_not_overwritten() {
+    let world = World::with(SandboxConfig { autoscaler_sync: Duration::from_secs(4), ..SandboxConfig::default() }).await;
+    let gauge = world.sandbox.dir().join("gauge");
+    fifo(&gauge);
+    let (web, hpa) = scaled("web", &gauge);
+    world.create(&DEPLOYMENTS, web).await;
+    world.ready_pods(1).await;
+    world.create(&HPAS, hpa).await;
+    let mut writer = hanging(&gauge).await;
+    world.merge(&format!("{WEB}/scale"), json!({"spec": {"replicas": 2}})).await;
+    std::io::Write::write_all(&mut writer, b"25").unwrap();
+    drop(writer);
+    let refused = |w: &World| {
+        let hpa = w.get(&HPAS, "web")?;
+        let conditions = hpa["status"]["conditions"].as_array()?;
+        conditions.iter().any(|c| c["status"] == "False" && c["reason"] == "FailedUpdateScale").then_some(())
+    };
+    world.wait(&HPAS, "a refusal", refused).await;
+    assert_eq!(world.get(&DEPLOYMENTS, "web").unwrap()["spec"]["replicas"], 2);
+    let events = world.events();
+    assert!(events.iter().any(|e| e.contains("FailedRescale: New size: 3; reason: pods metric load above target")), "{events:#?}");
+    world.sandbox.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_that_hangs_delays_no_autoscaler_but_its_own() {
     let world = World::with(SandboxConfig { autoscaler_sync: Duration::from_secs(4), ..SandboxConfig::default() }).await;

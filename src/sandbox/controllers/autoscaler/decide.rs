@@ -122,6 +122,12 @@ pub fn no_scale(why: &str) -> Condition {
     condition("AbleToScale", false, "FailedGetScale", &message)
 }
 
+/// The condition that says a rescale was refused.
+pub fn no_update(why: &str) -> Condition {
+    let message = format!("the HPA controller was unable to update the target scale: {why}");
+    condition("AbleToScale", false, "FailedUpdateScale", &message)
+}
+
 /// The most that any metric asks for, and that metric in words. `None` after saying why when it cannot be known: when no metric could be
 /// computed, or when one could not and the others would shrink the target.
 fn recommend(inputs: &Inputs<'_>, decision: &mut Decision) -> Option<(i32, String)> {

@@ -15,7 +15,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use serde_json::{Value, json};
 
-use self::decide::{Condition, Inputs, Reading, decide, no_scale, rescaled};
+use self::decide::{Condition, Inputs, Reading, decide, no_scale, no_update, rescaled};
 use self::limits::Memory;
 use self::replicas::{Phase, PodView, Requests, Tuning};
 use self::spec::Spec;
@@ -26,12 +26,14 @@ use crate::sandbox::quantity;
 use crate::sandbox::recorder::Recorder;
 use crate::sandbox::resource::{DEPLOYMENTS, HPAS, PODS, REPLICASETS, Resource};
 use crate::sandbox::selector::Selector;
-use crate::sandbox::store::{ChangeKind, seconds, text};
+use crate::sandbox::store::{ChangeKind, StoreError, seconds, text};
 use crate::time::{monotonic_now, until, wall_now};
 use crate::units::Span;
 
 /// Where the sync period is noted on each autoscaler, so that an observer can tell how long a reaction may take.
 pub const SYNC_ANNOTATION: &str = "sandbox.squall.dev/autoscaler-sync";
+
+const OUTDATED: &str = "the object has been modified; please apply your changes to the latest version and try again";
 
 /// The controller's settings.
 #[derive(Clone, Copy, Debug)]
@@ -198,11 +200,15 @@ impl Controller {
             self.recorder.warning(autoscaler, warning.reason, &warning.message);
         }
         let mut conditions = decision.conditions.clone();
-        let mut scaled_at = None;
+        let (mut scaled_at, mut failed) = (None, decision.failed);
         if let Some(reason) = &decision.rescale {
             let desired = decision.desired;
-            let scaled = self.shared.store.update(resource, ns, text(target, "name"), |target| {
-                target["spec"]["replicas"] = json!(desired);
+            // Somebody may have scaled it while the metrics were read: what was decided is then about another size.
+            let scaled = self.shared.store.update(resource, ns, text(target, "name"), |present| {
+                if present["spec"]["replicas"] != target["spec"]["replicas"] {
+                    return Err(StoreError::Conflict { resource, name: text(target, "name").into(), why: OUTDATED.into() });
+                }
+                present["spec"]["replicas"] = json!(desired);
                 Ok(())
             });
             match scaled {
@@ -215,13 +221,14 @@ impl Controller {
                 Err(error) => {
                     let message = format!("New size: {desired}; reason: {reason}; error: {error}");
                     self.recorder.warning(autoscaler, "FailedRescale", &message);
-                    return;
+                    conditions.push(no_update(&error.to_string()));
+                    failed = true;
                 }
             }
         }
         self.write(at, &conditions, |status| {
             status["currentReplicas"] = json!(current);
-            if !decision.failed {
+            if !failed {
                 status["desiredReplicas"] = json!(decision.desired);
             } else if status["desiredReplicas"].is_null() {
                 status["desiredReplicas"] = json!(0);
