@@ -266,6 +266,9 @@ async fn kubectl_applies_reads_scales_and_deletes() {
     let wrong = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\nspec: {replicass: 1}\n";
     let (_, err, ok) = sandbox.kubectl(&["apply", "-f", "-"], wrong).await.unwrap();
     assert!(!ok && err.contains("unknown field \"spec.replicass\""), "{err}");
+    // kubectl sends protobuf, and does not try again with JSON.
+    let (_, err, ok) = sandbox.kubectl(&["create", "namespace", "other"], "").await.unwrap();
+    assert!(!ok && err.contains("write the object to a file and use `kubectl apply -f`"), "{err}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

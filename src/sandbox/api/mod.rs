@@ -416,14 +416,15 @@ fn review(target: &Target, request: &Request, allowed: bool) -> Result<Reply, Fa
     Ok(reply::json(201, &review))
 }
 
-/// The object in a request's body. Protobuf is refused, and clients then speak JSON.
+/// The object in a request's body. Protobuf is refused, and clients do not fall back: `kubectl create` of some kinds sends nothing else,
+/// so the refusal says what works instead.
 fn body(request: &Request, kind: &str) -> Result<Value, Failure> {
     match request.header("content-type").split(';').next().unwrap_or_default().trim() {
         "" | "application/json" => decode::json(&request.body, kind),
         "application/yaml" | "application/apply-patch+yaml" => decode::yaml(&request.body, kind),
         _ => {
             let message = "the body of the request was in an unknown format - accepted media types include: application/json, \
-                application/yaml";
+                application/yaml; the sandbox does not read protobuf: write the object to a file and use `kubectl apply -f`";
             Err(Failure::new(415, "UnsupportedMediaType", message).with(json!({})))
         }
     }
