@@ -642,6 +642,22 @@ async fn commands_that_fail_say_so_in_status_events_and_logs() {
     world.sandbox.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_wait_for_the_init_container_before_them() {
+    let world = World::start().await;
+    let container = |name: &str| json!({"name": name, "image": "i", "command": ["sleep", "600"]});
+    let spec = json!({"initContainers": [container("first")], "containers": [container("second")]});
+    world.create(&PODS, json!({"metadata": {"name": "p"}, "spec": spec})).await;
+    let status = world
+        .wait(&PODS, "the init container's start", |w| {
+            let status = w.get(&PODS, "p")?["status"].clone();
+            status["initContainerStatuses"][0]["state"]["running"].is_object().then_some(status)
+        })
+        .await;
+    assert_eq!(status["containerStatuses"][0]["state"]["waiting"]["reason"], "PodInitializing");
+    world.sandbox.stop().await;
+}
+
 /// An agent as a script: asks to be put before port 8080 of its pod by way of $VIA, and holds on until its input ends.
 const AGENT: &str = "
 import os, socket, sys, json

@@ -285,6 +285,10 @@ fn pod_spec(at: &str, spec: &Value, causes: &mut Vec<Cause>) {
             let at = format!("{at}.{list}[{i}]");
             container_basics(&at, container, &mut names, causes);
             container_details(&at, container, &volumes, causes);
+            if list == "initContainers" && container["restartPolicy"] == "Always" {
+                let why = "the sandbox runs no sidecars: an init container has to end; make this one of `containers`";
+                causes.push(Cause::forbidden(format!("{at}.restartPolicy"), why));
+            }
         }
     }
 }
@@ -473,7 +477,7 @@ fn fixed_part(spec: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::super::super::defaults;
-    use super::super::super::resource::{DEPLOYMENTS, HPAS, RESOURCES, SERVICES};
+    use super::super::super::resource::{DEPLOYMENTS, HPAS, PODS, RESOURCES, SERVICES};
     use super::*;
 
     #[track_caller]
@@ -528,5 +532,12 @@ mod tests {
             json!({"metadata": {"name": "1a"}, "spec": {}}),
             &["metadata.name: Invalid", "spec.ports: Required value"],
         );
+    }
+
+    #[test]
+    fn a_sidecar_is_refused_instead_of_blocking_its_pod() {
+        let init = json!([{"name": "once", "image": "i"}, {"name": "proxy", "image": "i", "restartPolicy": "Always"}]);
+        let pod = json!({"metadata": {"name": "p"}, "spec": {"initContainers": init, "containers": [{"name": "a", "image": "i"}]}});
+        check(&PODS, pod, &["spec.initContainers[1].restartPolicy: Forbidden: the sandbox runs no sidecars"]);
     }
 }

@@ -79,7 +79,7 @@ impl Slot {
             role,
             name: spec["name"].as_str().unwrap_or_default().to_owned(),
             spec: spec.clone(),
-            state: json!({"waiting": {"reason": if role == Role::Main { "ContainerCreating" } else { "PodInitializing" }}}),
+            state: json!({"waiting": {"reason": "ContainerCreating"}}),
             last_state: json!({}),
             restarts: 0,
             runs: 0,
@@ -162,7 +162,9 @@ impl Worker {
             pod["spec"][field].as_array().into_iter().flatten().map(move |spec| Slot::new(role, spec)).collect::<Vec<_>>()
         };
         let mut slots = list("initContainers", Role::Init);
+        let waiting = if slots.is_empty() { "ContainerCreating" } else { "PodInitializing" };
         slots.extend(list("containers", Role::Main));
+        slots.iter_mut().for_each(|slot| slot.state = json!({"waiting": {"reason": waiting}}));
         let (tell, notes) = mpsc::channel(NOTES_MAX);
         Worker {
             kubelet,
