@@ -448,7 +448,7 @@ impl State {
         if resource.counts_generations {
             meta.insert("generation".into(), json!(1));
         }
-        defaults::apply(resource, &mut object, true);
+        defaults::apply(resource, &mut object, defaults::Stage::New);
         Ok(ordered(object))
     }
 
@@ -693,7 +693,7 @@ fn settle(resource: &'static Resource, before: &Value, after: &mut Value) {
     if desired(before) == desired(after) && !(*resource == DEPLOYMENTS && noted(before) != noted(after)) {
         return;
     }
-    defaults::apply(resource, after, false);
+    defaults::apply(resource, after, defaults::Stage::Changed);
     if resource.counts_generations {
         let generation = before["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
         metadata(after).insert("generation".into(), json!(generation));

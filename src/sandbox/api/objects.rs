@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use http::Method;
 use serde_json::{Value, json};
 
 use super::super::defaults;
@@ -16,7 +17,7 @@ use super::managed::{self, Manager};
 use super::patch::{self, PatchKind};
 use super::reply::{self, Reply};
 use super::request::{Form, Request, Target};
-use super::table;
+use super::table::{self, Columns};
 use super::watch::{self, Bookmarks, Filter, Telling};
 use super::{Api, decode, validate};
 
@@ -56,7 +57,7 @@ impl Api {
             Form::Metadata => reply::json(200, &table::partial(&object)),
             Form::Table => {
                 let version = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
-                reply::json(200, &table::table(target.resource, &[&object], version, true, include))
+                reply::json(200, &table::table(target.resource, &[&object], version, Columns::Told, include))
             }
         })
     }
@@ -85,7 +86,7 @@ impl Api {
         }
         let include = request.query.get("includeObject").unwrap_or("Metadata");
         Ok(match form {
-            Form::Table => reply::json(200, &table::table(resource, &page, meta, true, include)),
+            Form::Table => reply::json(200, &table::table(resource, &page, meta, Columns::Told, include)),
             Form::Metadata => {
                 let items: Vec<Value> = page.into_iter().map(table::partial).collect();
                 let list =
@@ -184,7 +185,7 @@ impl Api {
             // A new object's status is the server's to begin and the controllers' to go on with.
             object.shift_remove("status");
         }
-        defaults::apply(resource, &mut object, true);
+        defaults::apply(resource, &mut object, defaults::Stage::New);
         let causes = validate::created(resource, &object);
         if !causes.is_empty() {
             return Err(invalid(resource, &object, &causes));
@@ -392,9 +393,9 @@ impl Api {
     }
 
     /// Sets the number of replicas, by a whole `Scale` or by a patch of one.
-    pub(super) fn set_scale(&self, target: &Target, request: &Request, is_patch: bool) -> Result<Reply, Failure> {
+    pub(super) fn set_scale(&self, target: &Target, request: &Request) -> Result<Reply, Failure> {
         let (resource, name) = (target.resource, target.name.as_deref().unwrap_or_default());
-        let kind = if is_patch { Some(PatchKind::of(request.header("content-type"))?) } else { None };
+        let kind = if request.method == Method::PATCH { Some(PatchKind::of(request.header("content-type"))?) } else { None };
         let body = match kind {
             Some(PatchKind::Apply) | None => super::body(request, "Scale")?,
             Some(_) => decode::yaml(&request.body, "Scale")?,
@@ -635,7 +636,7 @@ fn settled(resource: &'static Resource, part: Part, before: &Value, mut after: V
             &[Cause::invalid("metadata.name", &after["metadata"]["name"], "field is immutable")],
         ));
     }
-    defaults::apply(resource, &mut after, false);
+    defaults::apply(resource, &mut after, defaults::Stage::Changed);
     let causes = match part {
         Part::Main => validate::updated(resource, before, &after),
         Part::EphemeralContainers => validate::ephemeral_containers(before, &after),

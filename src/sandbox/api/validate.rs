@@ -482,7 +482,7 @@ mod tests {
 
     #[track_caller]
     fn check(resource: &'static Resource, mut object: Value, expected: &[&str]) {
-        defaults::apply(resource, &mut object, true);
+        defaults::apply(resource, &mut object, defaults::Stage::New);
         let told: Vec<String> = created(resource, &object).iter().map(|c| format!("{}: {}", c.field, c.message)).collect();
         assert_eq!(told.len(), expected.len(), "{told:#?}");
         for (told, expected) in told.iter().zip(expected) {

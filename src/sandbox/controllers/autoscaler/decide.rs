@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::limits::Memory;
-use super::replicas::{Calculator, PodView, Proposal, Sample, Tolerances, Tuning};
+use super::replicas::{Calculator, Measure, PodView, Proposal, Sample, Tolerances, Tuning};
 use super::spec::{Metric, ResourceTarget, Spec};
 use crate::sandbox::quantity::from_milli;
 
@@ -225,7 +225,7 @@ fn propose(metric: &Metric, reading: &Reading, calculator: &Calculator<'_>) -> R
         }
         Metric::Pods { name, average_milli } => {
             let proposal = match reading {
-                Ok(samples) => calculator.plain(samples, *average_milli, false),
+                Ok(samples) => calculator.plain(samples, *average_milli, Measure::Other),
                 Err(why) => Err(format!("unable to get metric {name}: {why}")),
             };
             proposal.map(|p| (p, format!("pods metric {name}"))).map_err(|message| Failure {
