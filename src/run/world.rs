@@ -66,6 +66,7 @@ impl World {
             ClusterChoice::Sandbox(options) => {
                 audience.stage("starting the sandbox");
                 let config = SandboxConfig {
+                    keeper: std::env::current_exe().ok(),
                     autoscaler_sync: options.autoscaler_sync.duration(),
                     interpose: options.interpose,
                     seed: order.seed,
