@@ -525,7 +525,7 @@ fn read_events(path: &Path, text: &[u8], torn: &mut Vec<String>, unknown: &mut V
         };
         match serde_json::from_slice::<Event>(line) {
             Ok(event) => {
-                if event.n != index as u64 && torn.is_empty() && unknown.is_empty() {
+                if event.n != index as u64 && torn.is_empty() {
                     torn.push(format!("{EVENTS_FILE} line {at} holds event {} where {index} belongs: lines are missing", event.n));
                 }
                 events.push(event);
@@ -621,6 +621,12 @@ mod tests {
         let dir = folder(&[started(SCHEMA), tally(4, "base", 0, 10)], "");
         let history = History::load(dir.path()).unwrap();
         assert!(history.torn[0].contains("event 4 where 1 belongs"), "{:?}", history.torn);
+        // A line of a newer kind has its number too, and excuses none that is missing.
+        let new = r#"{"n":1,"t_ns":5,"fact":{"comet":{"tail":3}}}"#.to_owned();
+        let whole = History::load(folder(&[started(SCHEMA), new.clone(), tally(2, "base", 0, 10)], "").path()).unwrap();
+        assert_eq!(whole.torn, Vec::<String>::new());
+        let holed = History::load(folder(&[started(SCHEMA), new, tally(4, "base", 0, 10)], "").path()).unwrap();
+        assert!(holed.torn[0].contains("event 4 where 2 belongs"), "{:?}", holed.torn);
     }
 
     #[test]

@@ -68,6 +68,8 @@ pub struct Report {
     pub lost_events: u64,
     /// What is wrong with the recording itself, in words.
     pub torn: Vec<String>,
+    /// Kinds of facts that a newer Squall recorded and this one does not know: it judged without them.
+    pub unknown: Vec<String>,
     pub environment: BTreeMap<String, String>,
     #[serde(skip)]
     pub seconds: Vec<SecondRow>,
@@ -174,6 +176,7 @@ impl Report {
                 .collect(),
             lost_events: history.ended.as_ref().map_or(0, |end| end.lost_events),
             torn: history.torn.clone(),
+            unknown: history.unknown.clone(),
             environment: started.environment.clone(),
             seconds: second::rows(history),
             place: Place::default(),

@@ -643,6 +643,16 @@ fn a_finding_and_the_table_give_the_same_percentile_and_interval() {
     }
 }
 
+#[test]
+fn facts_that_only_a_newer_squall_knows_are_named() {
+    let history = sample();
+    let history = History::assemble(history.events, Vec::new(), Vec::new(), vec!["comet".into()]).expect("it has its start");
+    let report = Report::of(&history, &[], certificate(), ExitInfo { exit: Exit::Fail, reason: String::new() });
+    assert!(text(&report, "terminal").contains("holds facts that only a newer squall knows: comet"));
+    let json: Value = serde_json::from_str(&text(&report, "json")).expect("JSON");
+    assert_eq!(json["unknown"], serde_json::json!(["comet"]));
+}
+
 /// All checks passed on numbers that may not be used: the report says so and is no pass.
 #[test]
 fn an_invalid_certificate_is_the_reason_of_the_verdict_and_an_error_in_junit() {
