@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use squall::exit::Exit;
 use squall::kinds::Kind;
 use squall::plan::Plan;
-use squall::recording::fact::{Fact, Outcome};
+use squall::recording::fact::{Ending, Fact, FaultStep, Outcome, RunEnded};
 use squall::recording::{EVENTS_FILE, HISTOGRAMS_FILE, History};
 use squall::verdict::{Certificate, Finding, Spec, Verdict, certificate, judge, overall};
 
@@ -372,6 +373,47 @@ fn evidence_points_at_events_that_exist() {
             }
         }
     }
+}
+
+/// Goal: healing that comes after the recording counts, and is told. Method: a run that was interrupted under a fault, judged with each
+/// journal that it could have.
+#[test]
+fn a_run_that_was_healed_afterwards_is_no_longer_exit_6() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let stored = STORED.iter().find(|stored| stored.folder == "kill-absorbed").expect("it is stored");
+    let mut story = stored.tell();
+    story.cut(9.0).ends(Some(RunEnded { how: Ending::Interrupted { signal: "SIGINT".to_owned() }, lost_events: 0 }));
+    story.write(folder.path());
+    std::fs::write(folder.path().join("plan.yaml"), stored.plan_text()).expect("the plan can be written");
+    let exit = |journal: Option<&str>| {
+        let file = folder.path().join("journal.jsonl");
+        match journal {
+            Some(text) => std::fs::write(file, text).expect("a journal can be written"),
+            None => assert!(!file.exists()),
+        }
+        let judged = squall::run::judge(folder.path(), None, &[]).unwrap_or_else(|failure| panic!("{failure}"));
+        (judged.exit, judged.report.exit.reason)
+    };
+    let line = |entry: &str| format!("{{\"at\":\"2026-11-23T12:00:00Z\",\"entry\":{entry}}}\n");
+    let closed = line(r#"{"healed":{"fault":"kill-one","proof":"its pod is back"}}"#) + &line("\"closed\"");
+    assert_eq!(exit(None).0, Exit::CleanupNotProven);
+    assert_eq!(exit(Some(&line(r#"{"applied":{"fault":"kill-one"}}"#))).0, Exit::CleanupNotProven);
+    assert_eq!(exit(Some(&format!("{closed}{}", line(r#"{"applied":{"fault":"kill-one"}}"#)))).0, Exit::CleanupNotProven);
+    let (healed, why) = exit(Some(&closed));
+    assert_eq!(healed, Exit::Interrupted);
+    assert!(why.ends_with("has been healed, as its journal proves"), "{why}");
+}
+
+#[test]
+fn a_fault_whose_journalling_found_no_room_in_the_recording_is_exit_6_all_the_same() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let stored = STORED.iter().find(|stored| stored.folder == "kill-absorbed").expect("it is stored");
+    let mut story = stored.tell();
+    story.cut(9.0).without(|fact| matches!(fact, Fact::Fault { step: FaultStep::Journalled, .. }));
+    story.write(folder.path());
+    std::fs::write(folder.path().join("plan.yaml"), stored.plan_text()).expect("the plan can be written");
+    let judged = squall::run::judge(folder.path(), None, &[]).unwrap_or_else(|failure| panic!("{failure}"));
+    assert_eq!(judged.exit, Exit::CleanupNotProven);
 }
 
 /// Goal: no verdict rests on half a run, and no history, however strange, makes judging panic. Method: every stored recording, cut off

@@ -296,6 +296,12 @@ impl Story {
         self.ends(None)
     }
 
+    /// Without the facts that found no room in the queue.
+    pub fn without(&mut self, lost: impl Fn(&Fact) -> bool) -> &mut Story {
+        self.facts.retain(|(_, fact)| !lost(fact));
+        self
+    }
+
     fn events(&self) -> Vec<Event> {
         let mut facts = self.facts.clone();
         facts.sort_by_key(|(t, _)| *t);
