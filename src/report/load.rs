@@ -144,6 +144,11 @@ impl LoadRow {
     pub fn bad(&self) -> u64 {
         self.rejected + self.failed + self.timed_out
     }
+
+    /// Requests that the service had its chance at: also those that found its door closed, which were never sent.
+    pub fn tried(&self) -> u64 {
+        self.ok + self.bad()
+    }
 }
 
 impl Quantiles {

@@ -1,7 +1,7 @@
 //! The one summary that every format renders: a pure function of the recording, the findings and the exit code. What is not in
 //! here is in no report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -266,7 +266,7 @@ fn phases(history: &History) -> Vec<PhaseRow> {
 }
 
 fn evidence(history: &History, findings: &[Finding]) -> Vec<EvidenceRow> {
-    let wanted: std::collections::BTreeSet<u64> = findings.iter().flat_map(|finding| finding.evidence.iter().copied()).collect();
+    let wanted: BTreeSet<u64> = findings.iter().flat_map(|finding| finding.evidence.iter().copied()).collect();
     history
         .events
         .iter()

@@ -180,6 +180,7 @@ fn started() -> RunStarted {
         ],
         environment: BTreeMap::from([
             ("cores".to_owned(), "2".to_owned()),
+            ("hostname".to_owned(), "runner-7".to_owned()),
             ("kernel".to_owned(), "6.1.0".to_owned()),
             ("memory_mib".to_owned(), "4096".to_owned()),
         ]),
@@ -643,6 +644,24 @@ fn a_finding_and_the_table_give_the_same_percentile_and_interval() {
     }
 }
 
+/// Goal: a share of bad requests is a share. Method: one half was answered, the other found the door closed and was never sent.
+#[test]
+fn requests_that_found_the_door_closed_are_in_the_error_rate() {
+    let mut run = Sample::default();
+    run.fact(-1.0, Fact::RunStarted(Box::new(started())));
+    run.second("baseline", 0, 50, 0, 100);
+    let counts = Counts { intended: 50, failed: 50, ..Counts::default() };
+    let causes = BTreeMap::from([("connection refused".to_owned(), 50)]);
+    let (load, phase) = (name("shoppers"), name("baseline"));
+    run.fact(
+        2.1,
+        Fact::Tally(Box::new(Tally { load, phase, second: 1, counts, causes, served_by: BTreeMap::new(), retry_after: 0 })),
+    );
+    let report = Report::of(&run.history(), &[], certificate(), ExitInfo { exit: Exit::Fail, reason: String::new() });
+    let row = &rows(&report, "summary-csv")[0];
+    assert_eq!((row["requests"].as_str(), row["failed"].as_str(), row["error_rate"].as_str()), ("50", "50", "0.5"));
+}
+
 #[test]
 fn facts_that_only_a_newer_squall_knows_are_named() {
     let history = sample();
@@ -651,6 +670,13 @@ fn facts_that_only_a_newer_squall_knows_are_named() {
     assert!(text(&report, "terminal").contains("holds facts that only a newer squall knows: comet"));
     let json: Value = serde_json::from_str(&text(&report, "json")).expect("JSON");
     assert_eq!(json["unknown"], serde_json::json!(["comet"]));
+}
+
+#[test]
+fn each_test_suite_names_the_host_that_it_ran_on() {
+    let xml = text(&sample_report(), "junit");
+    let suites = xml.matches("<testsuite ").count();
+    assert_eq!(xml.matches("hostname=\"runner-7\"").count(), suites, "{xml}");
 }
 
 /// All checks passed on numbers that may not be used: the report says so and is no pass.
