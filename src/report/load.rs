@@ -38,7 +38,7 @@ pub struct LoadRow {
     pub unsent: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
-    /// Seconds that the row covers.
+    /// Seconds that the row covers: of a phase that a run did not finish, those that it ran.
     pub duration_s: f64,
     pub latency_ms: Quantiles,
     /// The 95% interval of the latency's p99, computed as a finding's is.
@@ -124,7 +124,7 @@ fn row(history: &History, load: Option<&Name>, phase: &str, from: Offset, to: Of
         unsent: counts.unsent,
         bytes_in: counts.bytes_in,
         bytes_out: counts.bytes_out,
-        duration_s: to.since(from).as_secs_f64(),
+        duration_s: to.min(history.ran_until()).since(from).as_secs_f64(),
         latency_ms: Quantiles::of(&latency),
         p99_ci_low_ms: p99.map(|(interval, _)| interval.low as f64 / 1e3),
         p99_ci_high_ms: p99.map(|(interval, _)| interval.high as f64 / 1e3),

@@ -190,12 +190,12 @@ impl Report {
         self
     }
 
-    /// The phase in which a finding's window begins, or [`ALL`] when it covers the whole run. Stable from run to run, which the
-    /// phase in which a window *ends* is not.
+    /// The phase in which a finding's window begins, or [`ALL`] when it covers the whole run or has none. Stable from run to run, which
+    /// the phase in which a window *ends* is not.
     pub fn phase_of(&self, finding: &Finding) -> &str {
         let [from, to] = finding.window_s;
         let (Some(first), Some(last)) = (self.phases.first(), self.phases.last()) else { return ALL };
-        if self.phases.len() > 1 && from <= first.start_s && to >= last.end_s {
+        if from >= to || self.phases.len() > 1 && from <= first.start_s && to >= last.end_s {
             return ALL;
         }
         self.phases.iter().rfind(|phase| phase.start_s <= from).unwrap_or(first).name.as_str()

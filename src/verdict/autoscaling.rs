@@ -237,7 +237,7 @@ impl Judge for Spec {
         };
         let window = match Window::of(&claim.over, history) {
             Ok(window) => window,
-            Err(blind) => return all(&|_, draft| draft.evidence(blind.evidence.clone()).inconclusive(blind.why.clone())),
+            Err(blind) => return all(&|_, draft| draft.blind(&blind)),
         };
         let torn = integrity(history);
         if !torn.is_empty() {

@@ -1,5 +1,6 @@
 //! A finding in the making: everything but how it ends. Also the evidence that points from a number back to the recording.
 
+use super::window::{Blind, Window};
 use super::{Claim, Finding, Verdict};
 use crate::kinds::Kind;
 use crate::names::Name;
@@ -100,6 +101,15 @@ impl Draft {
 
     pub fn inconclusive(self, reason: impl Into<String>) -> Finding {
         self.end(Verdict::Inconclusive, reason)
+    }
+
+    /// Without a window there is nothing to judge; the one that was planned is shown, where it is known.
+    pub fn blind(self, blind: &Blind) -> Finding {
+        let draft = match &blind.planned {
+            Some(Window { from, to }) => self.window(*from, *to),
+            None => self,
+        };
+        draft.evidence(blind.evidence.iter().copied()).inconclusive(blind.why.clone())
     }
 }
 

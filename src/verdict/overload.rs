@@ -424,12 +424,7 @@ impl Judge for Spec {
         let drafts = self.drafts(claim);
         let window = match Window::of(&claim.over, history) {
             Ok(window) => window,
-            Err(blind) => {
-                return drafts
-                    .into_iter()
-                    .map(|(_, draft)| draft.evidence(blind.evidence.clone()).inconclusive(blind.why.clone()))
-                    .collect();
-            }
+            Err(blind) => return drafts.into_iter().map(|(_, draft)| draft.blind(&blind)).collect(),
         };
         let limit = self.accepted_p99.map(Span::duration);
         let blame = Certificate::over(history, window.from, window.to, limit).blame();

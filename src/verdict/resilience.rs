@@ -15,7 +15,7 @@ use super::ratio::Share;
 use super::recovery::Goodput;
 use super::slo::{Rejected, causes};
 use super::statistics::least_samples;
-use super::window::{Window, effective};
+use super::window::{Blind, Window, blind, effective, ran};
 use super::within::Within;
 use super::words::{percent, seconds};
 use super::{Claim, Finding, Judge, Need, Over, Verdict};
@@ -105,24 +105,21 @@ impl Spec {
     }
 
     /// What became of the fault, or why it says nothing.
-    fn course(&self, claim: &Claim, history: &History) -> Result<Course, (String, Vec<u64>)> {
+    fn course(&self, claim: &Claim, history: &History) -> Result<Course, Blind> {
         let Over::Fault(name) = &claim.over else {
-            return Err(("no fault is named: write `fault: NAME` beside `resilience`".to_owned(), Vec::new()));
+            return Err(blind("no fault is named: write `fault: NAME` beside `resilience`".to_owned()));
         };
-        let fault = effective(name, history).map_err(|blind| (blind.why, blind.evidence))?;
+        let fault = effective(name, history)?;
         let Some((_, injected)) = fault.injected else {
-            return Err((format!("fault {name} was proven effective but never recorded as injected"), Vec::new()));
+            return Err(blind(format!("fault {name} was proven effective but never recorded as injected")));
         };
         let lasts = fault.planned.as_ref().is_some_and(|planned| planned.duration_ns.is_some());
         let start = match (lasts, fault.healing.or(fault.healed)) {
             (false, _) => injected,
             (true, Some((_, t))) => t,
             (true, None) => {
-                let events = fault.failures.iter().map(|failure| failure.seen.0).collect();
-                return Err((
-                    format!("healing of fault {name} never began{}: what came after it cannot be told", fault.why_not()),
-                    events,
-                ));
+                let why = format!("healing of fault {name} never began{}: what came after it cannot be told", fault.why_not());
+                return Err(Blind { evidence: fault.failures.iter().map(|failure| failure.seen.0).collect(), ..blind(why) });
             }
         };
         let (bound, bound_source) = match self.recover_within {
@@ -137,6 +134,7 @@ impl Spec {
         let (first, last) = history.whole();
         let healed = fault.healed.map_or(start, |(_, t)| t);
         let to = healed.max(start + bound).min(last);
+        ran(to, history)?;
         Ok(Course { injected, start, bound, bound_source, cost: Window { from: (injected - IN_FLIGHT).max(first), to }, fault })
     }
 
@@ -248,8 +246,9 @@ impl Judge for Spec {
         let drafts = self.drafts(claim);
         let course = match self.course(claim, history) {
             Ok(course) => course,
-            Err((why, events)) => {
-                return drafts.into_iter().map(|(_, draft)| draft.evidence(events.clone()).inconclusive(why.clone())).collect();
+            Err(blind) => {
+                let blind = blind.planned(&claim.over, history);
+                return drafts.into_iter().map(|(_, draft)| draft.blind(&blind)).collect();
             }
         };
         let Course { cost, injected, .. } = &course;

@@ -237,7 +237,7 @@ impl Judge for Spec {
             let draft = open(Draft::of(claim, "available", words, "%").limit(target.percent()));
             findings.push(match &window {
                 Ok(window) => self.available(draft, target, window, history, blame.as_deref()),
-                Err(blind) => draft.evidence(blind.evidence.clone()).inconclusive(blind.why.clone()),
+                Err(blind) => draft.blind(blind),
             });
         }
         for (check, q, limit) in self.quantiles() {
@@ -245,7 +245,7 @@ impl Judge for Spec {
             let draft = open(Draft::of(claim, check, words, "ms").limit(limit.millis()));
             findings.push(match &window {
                 Ok(window) => self.latency(draft, (q, limit), window, history, blame.as_deref()),
-                Err(blind) => draft.evidence(blind.evidence.clone()).inconclusive(blind.why.clone()),
+                Err(blind) => draft.blind(blind),
             });
         }
         findings

@@ -192,7 +192,7 @@ impl Judge for Spec {
         };
         let window = match Window::of(&claim.over, history) {
             Ok(window) => window,
-            Err(blind) => return vec![bare(draft).evidence(blind.evidence).inconclusive(blind.why)],
+            Err(blind) => return vec![bare(draft).blind(&blind)],
         };
         let draft = draft.window(window.from, window.to);
         let (seen, blame) = match self.source() {

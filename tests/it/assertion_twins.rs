@@ -314,6 +314,20 @@ fn resilience_fails_a_service_that_loses_much_or_stays_away() {
 }
 
 #[test]
+fn a_run_that_was_interrupted_under_a_fault_does_not_judge_it() {
+    let mut story = killed(|_, i| i % 10 != 0);
+    story.cut(23.0).ends(Some(RunEnded { how: Ending::Interrupted { signal: "SIGINT".to_owned() }, lost_events: 0 }));
+    // Healing takes its time after that, and is recorded.
+    story.reading("shop/deployment/checkout", "ready_replicas", 40.0, 4.0);
+    let found = findings(kill(), "resilience", RESILIENCE, &story.history());
+    for check in ["failed", "recover_within"] {
+        expect(&found, check, Verdict::Inconclusive, "the window ends at 30.3s, and the run was interrupted by SIGINT at 23s");
+    }
+    let between = Over::Between("kill".parse().expect("a moment"), "kill + 5s".parse().expect("a moment"));
+    expect(&findings(between, "slo", SLO, &story.history()), "available", Verdict::Inconclusive, "interrupted by SIGINT at 23s");
+}
+
+#[test]
 fn naive_retries_are_named_as_what_keeps_an_outage_alive() {
     let mut story = killed(|t, _| t < 58.0);
     for second in 0..60 {

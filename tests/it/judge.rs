@@ -30,7 +30,7 @@ struct Stored {
     torn: bool,
 }
 
-const STORED: [Stored; 12] = [
+const STORED: [Stored; 13] = [
     Stored {
         folder: "healthy",
         plan: "\
@@ -175,6 +175,19 @@ assert:
             killed(story, |_, i| i % 10 != 0);
             story.fault("kill-one", "pod_kill", 8.3, None).pod("checkout-5d-x", 8.5, 3.0);
             calls(story, 150.0);
+        },
+        torn: false,
+    },
+    Stored {
+        folder: "interrupted-after-the-kill",
+        plan: KILL,
+        // Load stops in second 11; healing goes on until after the bound.
+        story: |story| {
+            killed(story, |_, i| i % 10 != 0);
+            story.fault("kill-one", "pod_kill", 8.3, None).pod("checkout-5d-x", 8.5, 3.0);
+            calls(story, 150.0);
+            story.cut(11.0).ends(Some(RunEnded { how: Ending::Interrupted { signal: "SIGINT".to_owned() }, lost_events: 0 }));
+            story.reading("shop/deployment/checkout", "ready_replicas", 20.0, 4.0);
         },
         torn: false,
     },
@@ -414,6 +427,14 @@ fn a_fault_whose_journalling_found_no_room_in_the_recording_is_exit_6_all_the_sa
     std::fs::write(folder.path().join("plan.yaml"), stored.plan_text()).expect("the plan can be written");
     let judged = squall::run::judge(folder.path(), None, &[]).unwrap_or_else(|failure| panic!("{failure}"));
     assert_eq!(judged.exit, Exit::CleanupNotProven);
+}
+
+#[test]
+fn a_check_without_a_window_is_in_the_phase_that_it_was_planned_for() {
+    let stored = STORED.iter().find(|stored| stored.folder == "torn").expect("it is stored");
+    let judged = squall::run::judge(&stored.path(), None, &[]).unwrap_or_else(|failure| panic!("{failure}"));
+    let phases: Vec<&str> = judged.findings.iter().map(|finding| judged.report.phase_of(finding)).collect();
+    assert_eq!(phases, ["early", "early", "late", "late"]);
 }
 
 /// Goal: no verdict rests on half a run, and no history, however strange, makes judging panic. Method: every stored recording, cut off

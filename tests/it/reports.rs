@@ -662,6 +662,22 @@ fn requests_that_found_the_door_closed_are_in_the_error_rate() {
     assert_eq!((row["requests"].as_str(), row["failed"].as_str(), row["error_rate"].as_str()), ("50", "50", "0.5"));
 }
 
+/// Five seconds of the burst were sent, and healing took until second 19: rates are of the seconds that were.
+#[test]
+fn the_rows_of_a_run_that_broke_off_cover_what_was_run() {
+    let mut run = Sample::default();
+    run.fact(-1.0, Fact::RunStarted(Box::new(started())));
+    run.fact(5.0, Fact::PhaseEnded { phase: name("baseline") });
+    (0..5).for_each(|s| run.second("baseline", s, 50, 0, 110));
+    (5..10).for_each(|s| run.second("burst", s, 250, 0, 110));
+    run.fact(19.0, Fact::RunEnded(RunEnded { how: Ending::Interrupted { signal: "SIGINT".into() }, lost_events: 0 }));
+    let report = Report::of(&run.history(), &[], certificate(), ExitInfo { exit: Exit::Interrupted, reason: String::new() });
+    let rows = rows(&report, "summary-csv");
+    let of = |column: &str| rows.iter().take(4).map(|row| row[column].clone()).collect::<Vec<_>>();
+    assert_eq!(of("duration_s"), ["5", "5", "0", "10"]);
+    assert_eq!(of("offered_rps"), ["50", "250", "", "150"]);
+}
+
 #[test]
 fn facts_that_only_a_newer_squall_knows_are_named() {
     let history = sample();
