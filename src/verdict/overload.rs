@@ -9,9 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::amplification;
 use super::certificate::Certificate;
 use super::draft::{Draft, heaviest};
-use super::moment::{Seen, decide};
 use super::ratio::Share;
-use super::recovery::Goodput;
+use super::recovery::{Asked, Goodput, Recovery};
 use super::statistics::{least_samples, mean, quantile};
 use super::window::Window;
 use super::within::Within;
@@ -37,9 +36,8 @@ const ANSWERS_LEAST: u64 = 30;
 const WAITED: [Outcome; 2] = [Outcome::Ok, Outcome::TimedOut];
 /// How long `recover_within: auto` allows.
 const AUTO: Duration = Duration::from_secs(30);
-
-/// Goodput is known per second.
-const RESOLUTION: Duration = Duration::from_secs(1);
+/// How long goodput must stay back to count as back.
+const HOLD: Duration = Duration::from_secs(3);
 
 /// What must hold while more is asked for than there is capacity.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -64,7 +62,8 @@ pub struct Spec {
     /// Whether refusals must say when to come back.
     #[serde(default)]
     pub retry_after: RetryAfter,
-    /// Once the window is over, how long until goodput is back at 95% of what it was before, per request that was due.
+    /// Once the window is over, how long until goodput is back at 95% of what it was before, per request that was due, not to be lost
+    /// again before this time is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recover_within: Option<Within>,
     /// How many times the service may call its dependency for each operation that it wants; from the counters
@@ -383,7 +382,6 @@ impl Spec {
             Within::Span(span) => (span.duration(), "the plan".to_owned()),
             Within::Auto => (AUTO, format!("auto: {}", seconds(AUTO.as_secs_f64()))),
         };
-        const HOLD: Duration = Duration::from_secs(3);
         let goodput = Goodput { load: self.load.as_ref(), within: self.accepted_p99 };
         let (_, end) = history.whole();
         let draft = draft
@@ -395,26 +393,8 @@ impl Spec {
             Ok(normal) => normal,
             Err(why) => return draft.inconclusive(why),
         };
-        if window.to >= end {
-            return draft.inconclusive("no load comes after the overload, so nothing shows whether service recovers: add a phase");
-        }
-        let (back, again) = goodput.back(history, (window.to, window.to, end), normal, HOLD);
-        let until = back.map_or(end, |back| (back + HOLD).min(end));
-        let mut draft = draft.samples(goodput.seconds(history, window.to, until).iter().map(|(_, _, due)| due).sum());
-        if let Some(second) = again {
-            draft = draft.note(format!("goodput fell again in second {second}, for whatever reason"));
-        }
-        let seen = match back {
-            Some(back) => {
-                let after = back.since(window.to);
-                draft = draft
-                    .observed(after.as_secs_f64())
-                    .interval(after.saturating_sub(RESOLUTION).as_secs_f64(), after.as_secs_f64());
-                Seen::After(back.since(window.to))
-            }
-            None => Seen::NotWithin(end.since(window.to).saturating_sub(HOLD)),
-        };
-        let (verdict, said) = decide(seen, bound, RESOLUTION);
+        let asked = Asked { start: window.to, past: window.to, bound, hold: HOLD };
+        let (draft, Recovery { verdict, said, .. }) = goodput.recovery(draft, asked, normal, history);
         draft.end(verdict, format!("95% of the goodput before the overload ({}) {said}", percent(normal)))
     }
 }

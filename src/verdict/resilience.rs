@@ -9,10 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::amplification;
 use super::certificate::Certificate;
 use super::draft::{Draft, heaviest};
-use super::moment::{Seen, decide};
 use super::pods::PodReady;
 use super::ratio::Share;
-use super::recovery::Goodput;
+use super::recovery::{Asked, Goodput, RESOLUTION, Recovery};
 use super::slo::{Rejected, causes};
 use super::statistics::least_samples;
 use super::window::{Blind, Window, blind, effective, ran};
@@ -25,8 +24,6 @@ use crate::recording::history::FaultSeen;
 use crate::time::Offset;
 use crate::units::{Ratio, Span};
 
-/// Goodput is known per second.
-const RESOLUTION: Duration = Duration::from_secs(1);
 /// How long `auto` gives a service to be back once the fault is gone, besides what its pods need to become ready.
 const AUTO: Duration = Duration::from_secs(30);
 /// Requests that were on their way when the fault struck belong to it.
@@ -40,9 +37,9 @@ pub struct Spec {
     /// fault is healed and `recover_within` has passed. `0%` means not one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<Ratio>,
-    /// How long until goodput is back at 95% of what it was before, per request that was due. Counted from the injection, or,
-    /// for a fault that lasts, from when its healing began. `auto` is 30 s, and for a fault that does not last as much more as pods
-    /// took to become ready in this run.
+    /// How long until goodput is back at 95% of what it was before, per request that was due, not to be lost again before this time is
+    /// over. Counted from the injection, or, for a fault that lasts, from when its healing began. `auto` is 30 s, and for a fault that
+    /// does not last as much more as pods took to become ready in this run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recover_within: Option<Within>,
     /// How long goodput must stay back to count as back.
@@ -189,14 +186,12 @@ impl Spec {
         };
         // Before a fault is proven it has not struck yet: a pod that is told to go may still serve.
         let struck = course.fault.effective.map_or(course.start, |(_, t)| t).max(course.start);
-        let (back, again) = goodput.back(history, (course.start, struck, end), normal, self.hold.duration());
-        let watched = end.since(course.start).saturating_sub(self.hold.duration());
+        let asked = Asked { start: course.start, past: struck, bound: course.bound, hold: self.hold.duration() };
+        let (mut draft, Recovery { back, verdict, said }) = goodput.recovery(draft, asked, normal, history);
         let lowest = goodput
             .seconds(history, course.injected, back.unwrap_or(end).max(course.injected + RESOLUTION))
             .into_iter()
             .min_by(|a, b| (a.1 as f64 / a.2 as f64).total_cmp(&(b.1 as f64 / b.2 as f64)));
-        let until = back.map_or(end, |back| (back + self.hold.duration()).min(end));
-        let mut draft = draft.samples(goodput.seconds(history, course.start, until).iter().map(|(_, _, due)| due).sum());
         if let Some((second, good, due)) = lowest {
             let at = Offset::from_nanos(second.saturating_mul(1_000_000_000));
             draft = draft
@@ -209,21 +204,6 @@ impl Spec {
                     percent(good as f64 / due as f64)
                 ));
         }
-        let seen = match back {
-            Some(back) => {
-                let after = back.since(course.start);
-                // It came somewhere in the second before it was seen.
-                draft = draft
-                    .observed(after.as_secs_f64())
-                    .interval(after.saturating_sub(RESOLUTION).as_secs_f64(), after.as_secs_f64());
-                Seen::After(after)
-            }
-            None => Seen::NotWithin(watched),
-        };
-        if let Some(second) = again {
-            draft = draft.note(format!("goodput fell again in second {second}, for whatever reason"));
-        }
-        let (verdict, said) = decide(seen, course.bound, RESOLUTION);
         let said = format!("95% of the goodput before the fault {said}");
         // A fault that is over and a service that is not back: something sustains it, and retries are what usually does.
         let after = Window { from: course.start, to: back.unwrap_or(end) };

@@ -314,6 +314,44 @@ fn resilience_fails_a_service_that_loses_much_or_stays_away() {
 }
 
 #[test]
+fn resilience_fails_a_service_that_came_back_only_to_go_again() {
+    let story = killed(|t, _| t >= 24.0);
+    let found = findings(kill(), "resilience", RESILIENCE, &story.history());
+    expect(&found, "recover_within", Verdict::Fail, "did not come within 10s");
+    assert!(found[1].notes.iter().any(|note| note.contains("fell again in second 24, before the bound")), "{found:#?}");
+    // Back for good only after the bound, which is too late; and lost after it, which is another matter.
+    let late = killed(|t, _| (24.0..33.0).contains(&t));
+    let found = findings(kill(), "resilience", RESILIENCE, &late.history());
+    expect(&found, "recover_within", Verdict::Fail, "came after 12.7s, later than 10s");
+    let after = killed(|t, _| t >= 45.0);
+    let found = findings(kill(), "resilience", RESILIENCE, &after.history());
+    expect(&found, "recover_within", Verdict::Pass, "came after 0s");
+    assert!(found[1].notes.iter().any(|note| note.contains("fell again in second 45, after the bound")), "{found:#?}");
+}
+
+/// At 100/s until second 22, and so much after it.
+fn killed_before(rate: u64, answer: impl Fn(f64, u64) -> Answer) -> History {
+    let mut story = Story::of("kill", &[("steady", 22), ("after", 38)]);
+    story.traffic("steady", 100, &answer).traffic("after", rate, &answer);
+    story.fault("kill", "pod_kill", 20.3, None).pod("checkout-5d-x", 20.5, 3.0);
+    story.history()
+}
+
+#[test]
+fn a_recovery_that_no_load_or_too_little_of_it_shows_is_not_decided() {
+    let dead = |t: f64, i: u64| if t >= 20.3 { not(Outcome::Failed, 1.0) } else { healthy(t, i) };
+    let spec = r#"{"recover_within": "10s"}"#;
+    expect(&findings(kill(), "resilience", spec, &killed_before(0, dead)), "recover_within", Verdict::Inconclusive, "seen neither");
+    let found = findings(kill(), "resilience", spec, &killed_before(1, dead));
+    expect(&found, "recover_within", Verdict::Fail, "did not come within 10s");
+    // One request a second shows after ten of them that service is back, but not since when.
+    let back = |t: f64, i: u64| if (20.3..25.0).contains(&t) { not(Outcome::Failed, 1.0) } else { healthy(t, i) };
+    let found = findings(kill(), "resilience", spec, &killed_before(1, back));
+    expect(&found, "recover_within", Verdict::Inconclusive, "as close to the bound of 10s as can be seen (to 10s)");
+    expect(&findings(kill(), "resilience", spec, &killed_before(20, back)), "recover_within", Verdict::Pass, "came after 4.7s");
+}
+
+#[test]
 fn a_run_that_was_interrupted_under_a_fault_does_not_judge_it() {
     let mut story = killed(|_, i| i % 10 != 0);
     story.cut(23.0).ends(Some(RunEnded { how: Ending::Interrupted { signal: "SIGINT".to_owned() }, lost_events: 0 }));
@@ -431,6 +469,14 @@ fn overload_fails_an_unbounded_queue_by_its_growing_wait() {
     expect(&found, "rejected_p99", Verdict::Inconclusive, "there were none in this window");
     let found = findings(during("rush"), "overload", OVERLOAD, &unbounded(1e3).history());
     expect(&found, "queue", Verdict::Fail, "it keeps growing");
+}
+
+#[test]
+fn overload_without_load_after_it_shows_no_recovery() {
+    let mut story = Story::of("rush", &[("calm", 10), ("rush", 30), ("after", 20)]);
+    story.traffic("calm", 50, healthy).traffic("rush", 300, |_, _| not(Outcome::TimedOut, 2000.0));
+    let found = findings(during("rush"), "overload", OVERLOAD, &story.history());
+    expect(&found, "recover_within", Verdict::Inconclusive, "was seen neither to come and stay for 3s nor to stay away for 10s");
 }
 
 #[test]

@@ -30,7 +30,7 @@ struct Stored {
     torn: bool,
 }
 
-const STORED: [Stored; 13] = [
+const STORED: [Stored; 16] = [
     Stored {
         folder: "healthy",
         plan: "\
@@ -179,6 +179,45 @@ assert:
         torn: false,
     },
     Stored {
+        folder: "lost-again",
+        plan: KILL,
+        // Three good seconds, and then it dies for good: five seconds before the bound.
+        story: |story| {
+            killed(story, |t, _| t >= 11.0);
+            story.fault("kill-one", "pod_kill", 8.3, None).pod("checkout-5d-x", 8.5, 3.0);
+            calls(story, 3.0);
+        },
+        torn: false,
+    },
+    Stored {
+        folder: "trickle-after-the-kill",
+        plan: "\
+phases: [{name: steady, for: 10s}, {name: trickle, for: 14s}]
+load: [{name: shoppers, rate: {steady: 60/s, trickle: 1/s}, request: {get: /checkout, timeout: 2s}}]
+faults: [{name: kill-one, at: steady + 8300ms, pod_kill: {pods: 1, grace: 0s}}]
+assert: [{name: absorbed, fault: kill-one, resilience: {recover_within: 8s}}]
+",
+        story: |story| {
+            story.traffic("steady", 60, killed_at(8.3)).traffic("trickle", 1, killed_at(8.3));
+            story.fault("kill-one", "pod_kill", 8.3, None).pod("checkout-5d-x", 8.5, 3.0);
+        },
+        torn: false,
+    },
+    Stored {
+        folder: "silence-after-the-kill",
+        plan: "\
+phases: [{name: steady, for: 10s}, {name: silence, for: 14s}]
+load: [{name: shoppers, rate: {steady: 60/s}, request: {get: /checkout, timeout: 2s}}]
+faults: [{name: kill-one, at: steady + 8300ms, pod_kill: {pods: 1, grace: 0s}}]
+assert: [{name: absorbed, fault: kill-one, resilience: {recover_within: 8s}}]
+",
+        story: |story| {
+            story.traffic("steady", 60, killed_at(8.3));
+            story.fault("kill-one", "pod_kill", 8.3, None).pod("checkout-5d-x", 8.5, 3.0);
+        },
+        torn: false,
+    },
+    Stored {
         folder: "interrupted-after-the-kill",
         plan: KILL,
         // Load stops in second 11; healing goes on until after the bound.
@@ -264,6 +303,11 @@ fn killed(story: &mut Story, lost: impl Fn(f64, u64) -> bool) {
             if t >= 8.3 && lost(t, i) { not(Outcome::Failed, 1.0) } else { ok(exponential_ms(i, 20.0)) }
         },
     );
+}
+
+/// A service of which nothing is left from a moment on.
+fn killed_at(killed: f64) -> impl Fn(f64, u64) -> Answer {
+    move |t, i| if t >= killed { not(Outcome::Failed, 1.0) } else { ok(exponential_ms(i, 20.0)) }
 }
 
 /// What a pod counts: 60 operations a second, and from the kill on so many attempts a second on top.
