@@ -41,7 +41,7 @@ pub struct LoadRow {
     /// Seconds that the row covers: of a phase that a run did not finish, those that it ran.
     pub duration_s: f64,
     pub latency_ms: Quantiles,
-    /// The 95% interval of the latency's p99, computed as a finding's is.
+    /// The two-sided 95% interval of the latency's p99. A finding has the one-sided bounds on which it is decided.
     pub p99_ci_low_ms: Option<f64>,
     pub p99_ci_high_ms: Option<f64>,
     /// How many independent requests the sample behind the p99 is worth: slow ones cluster.

@@ -60,9 +60,14 @@ impl Draft {
         self
     }
 
-    pub fn interval(mut self, low: f64, high: f64) -> Draft {
-        self.0.ci_low = Some(round(low));
-        self.0.ci_high = Some(round(high));
+    pub fn interval(self, low: f64, high: f64) -> Draft {
+        self.bounds(Some(low), Some(high))
+    }
+
+    /// An interval of which one side may be open.
+    pub fn bounds(mut self, low: Option<f64>, high: Option<f64>) -> Draft {
+        self.0.ci_low = low.map(round);
+        self.0.ci_high = high.map(round);
         self
     }
 
@@ -110,6 +115,14 @@ impl Draft {
             None => self,
         };
         draft.evidence(blind.evidence.iter().copied()).inconclusive(blind.why.clone())
+    }
+}
+
+/// `finding`, unless the generator is to blame for what it found.
+pub fn unless_blamed(finding: Finding, blame: Option<&str>) -> Finding {
+    match blame {
+        Some(blame) => Finding { verdict: Verdict::Inconclusive, reason: blame.to_owned(), ..finding },
+        None => finding,
     }
 }
 

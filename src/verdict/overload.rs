@@ -8,9 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::amplification;
 use super::certificate::Certificate;
-use super::draft::{Draft, heaviest};
+use super::draft::{Draft, heaviest, unless_blamed};
+use super::latency::{self, Objective, Of};
 use super::ratio::Share;
 use super::recovery::{Asked, Goodput, Recovery};
+use super::slo::nothing_counts;
 use super::statistics::{least_samples, mean, quantile};
 use super::window::Window;
 use super::within::Within;
@@ -295,7 +297,7 @@ impl Spec {
             .samples(share.n)
             .evidence(heaviest(history, self.load.as_ref(), window.from, window.to, |tally| lost(&tally.counts)));
         if share.n == 0 {
-            return draft.inconclusive("no request was due in this window: give it load");
+            return draft.inconclusive(nothing_counts(&counts));
         }
         let draft = draft.observed(share.point * 100.0).interval(share.low * 100.0, share.high * 100.0);
         let said = format!(
@@ -321,34 +323,8 @@ impl Spec {
         }
     }
 
-    fn p99(&self, draft: Draft, limit: Span, outcomes: &[Outcome], window: &Window, history: &History) -> Finding {
-        let limit_us = u64::try_from(limit.duration().as_micros()).unwrap_or(u64::MAX);
-        let load = self.load.as_ref();
-        let seconds = history.above_per_second(load, outcomes, Measure::Response, limit_us, window.from, window.to);
-        let share = Share::of_process(seconds.values().copied());
-        let draft = draft.samples(share.n).evidence(heaviest(history, load, window.from, window.to, |tally| {
-            seconds.get(&tally.second).map_or(0, |(slow, _)| *slow)
-        }));
-        if share.n == 0 {
-            return draft.inconclusive("there were none in this window, so nothing shows how long they take");
-        }
-        let counts = history.counts(load, window.from, window.to);
-        let expected: u64 = outcomes.iter().map(|outcome| counts.of(*outcome)).sum();
-        let histogram = history.histogram(load, outcomes, Measure::Response, window.from, window.to);
-        let mut draft = draft;
-        let mut shown = String::new();
-        if let Some(p99) = quantile(&histogram, 0.99, share.phi) {
-            draft = draft.observed(p99.value as f64 / 1e3).interval(p99.low as f64 / 1e3, p99.high as f64 / 1e3);
-            shown = format!("{} (95% interval {} to {}); ", micros(p99.value), micros(p99.low), micros(p99.high));
-        }
-        if share.n + expected / 1000 < expected {
-            return draft.inconclusive(format!("latency was recorded for {} of {expected}: latency.hlog is incomplete", share.n));
-        }
-        let said = format!("{shown}{} of {} took longer than {limit}: {}", share.bad, share.n, share.words());
-        match share.against(0.01) {
-            Verdict::Inconclusive => draft.inconclusive(format!("{said}, 1% allowed: {}", share.way_out(0.01))),
-            verdict => draft.end(verdict, format!("{said}, 1% allowed")),
-        }
+    fn p99(&self, limit: Span, of: Of) -> Objective<'_> {
+        Objective { q: 0.99, limit, load: self.load.as_ref(), of }
     }
 
     fn retry_after(&self, draft: Draft, window: &Window, history: &History) -> Finding {
@@ -422,8 +398,8 @@ impl Judge for Spec {
                     Check::Goodput => self.goodput(draft, &window, history),
                     Check::Queue => self.queue(draft, &window, history),
                     Check::Abandoned => self.abandoned(draft, &window, history),
-                    Check::AcceptedP99(limit) => self.p99(draft, limit, &WAITED, &window, history),
-                    Check::RejectedP99(limit) => self.p99(draft, limit, &[Outcome::Rejected], &window, history),
+                    Check::AcceptedP99(limit) => latency::judge(draft, &self.p99(limit, Of::Accepted), &window, history),
+                    Check::RejectedP99(limit) => latency::judge(draft, &self.p99(limit, Of::Refused), &window, history),
                     Check::RetryAfter => self.retry_after(draft, &window, history),
                     Check::Recover(within) => self.recover(draft, within, &window, history),
                     Check::Amplification(most) => amplification::judge(draft, most, &window, history),
@@ -434,10 +410,7 @@ impl Judge for Spec {
                     Check::RejectedP99(_) => &blame_refusals,
                     _ => &blame,
                 };
-                match blame {
-                    Some(blame) => Finding { verdict: Verdict::Inconclusive, reason: blame.clone(), ..finding },
-                    None => finding,
-                }
+                unless_blamed(finding, blame.as_deref())
             })
             .collect()
     }

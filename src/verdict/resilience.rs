@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::amplification;
 use super::certificate::Certificate;
-use super::draft::{Draft, heaviest};
+use super::draft::{Draft, heaviest, unless_blamed};
 use super::pods::PodReady;
 use super::ratio::Share;
 use super::recovery::{Asked, Goodput, RESOLUTION, Recovery};
-use super::slo::{Rejected, causes};
+use super::slo::{Rejected, causes, nothing_counts};
 use super::statistics::least_samples;
 use super::window::{Blind, Window, blind, effective, ran};
 use super::within::Within;
@@ -147,7 +147,7 @@ impl Spec {
             .evidence(course.fault.injected.map(|(n, _)| n))
             .evidence(heaviest(history, load, window.from, window.to, |tally| self.rejected.share_of(&tally.counts).0));
         if n == 0 {
-            return draft.inconclusive("no request was due while the fault lasted: give it load");
+            return draft.inconclusive(nothing_counts(&counts));
         }
         let mut draft = draft.observed(share.point * 100.0).interval(share.low * 100.0, share.high * 100.0);
         if let Some(causes) = causes(history, load, window).filter(|_| bad > 0) {
@@ -255,10 +255,7 @@ impl Judge for Spec {
                     Check::Recover => self.recover(draft, &course, history),
                     Check::Amplification(most) => amplification::judge(draft.window(cost.from, cost.to), most, cost, history),
                 };
-                match &blame {
-                    Some(blame) => Finding { verdict: Verdict::Inconclusive, reason: blame.clone(), ..finding },
-                    None => finding,
-                }
+                unless_blamed(finding, blame.as_deref())
             })
             .collect()
     }

@@ -99,7 +99,7 @@ pub fn quantile(histogram: &Histogram<u64>, q: f64, v: f64) -> Option<QuantileIn
 }
 
 /// The value of rank `rank`, counted from 1.
-fn at_rank(histogram: &Histogram<u64>, rank: u64) -> u64 {
+pub fn at_rank(histogram: &Histogram<u64>, rank: u64) -> u64 {
     let mut below = 0;
     for bar in histogram.iter_recorded() {
         below += bar.count_at_value();

@@ -92,8 +92,48 @@ fn slo_counts_rejections_as_it_is_told() {
     let story = steady(100, 20, |_, i| if i % 4 == 0 { not(Outcome::Rejected, 2.0) } else { ok(10.0) });
     let found = findings(during("steady"), "slo", r#"{"available": "99%"}"#, &story.history());
     expect(&found, "available", Verdict::Fail, "500 rejected");
-    let found = findings(during("steady"), "slo", r#"{"available": "99%", "rejected": "excluded"}"#, &story.history());
+    let excluded = r#"{"available": "99%", "rejected": "excluded"}"#;
+    let found = findings(during("steady"), "slo", excluded, &story.history());
     expect(&found, "available", Verdict::Pass, "left out");
+    let all = steady(100, 20, |_, _| not(Outcome::Rejected, 2.0));
+    let found = findings(during("steady"), "slo", excluded, &all.history());
+    expect(
+        &found,
+        "available",
+        Verdict::Inconclusive,
+        "none of the 2000 requests that were due in this window counts: 2000 were rejected",
+    );
+    let unsent = steady(100, 20, |_, _| not(Outcome::Unsent, 0.0));
+    let found = findings(during("steady"), "slo", excluded, &unsent.history());
+    expect(&found, "available", Verdict::Inconclusive, "never sent because a limit of squall's own");
+}
+
+/// Goal: value, interval and limit never say the opposite of the verdict. Method: limits all over the distribution, with clustering and
+/// with timeouts in it.
+#[test]
+fn a_percentile_passes_with_its_upper_bound_and_fails_with_its_lower_one() {
+    let mut seen = Vec::new();
+    let slow_second = |t: f64, i: u64| if (5.0..6.0).contains(&t) { ok(130.0) } else { healthy(t, i) };
+    let losing = |_: f64, i: u64| if i.is_multiple_of(60) { not(Outcome::TimedOut, 500.0) } else { healthy(0.0, i) };
+    for history in [steady(60, 10, healthy).history(), steady(60, 10, slow_second).history(), steady(60, 10, losing).history()] {
+        for limit in [10, 30, 60, 90, 110, 125, 130, 140, 180, 300, 400, 600] {
+            let spec = format!(r#"{{"p50": "{limit}ms", "p90": "{limit}ms", "p99": "{limit}ms"}}"#);
+            for finding in findings(during("steady"), "slo", &spec, &history) {
+                let (low, high) = (finding.ci_low.expect("a lower bound"), finding.ci_high.unwrap_or(f64::MAX));
+                let limit = f64::from(limit);
+                assert_eq!(finding.verdict == Verdict::Pass, high <= limit, "{finding:#?}");
+                // What timed out is slower than any limit, and nobody knows by how much.
+                let by_timeouts = finding.verdict == Verdict::Fail && finding.ci_high.is_none();
+                assert_eq!(finding.verdict == Verdict::Fail, low > limit || by_timeouts, "{finding:#?}");
+                assert!(finding.observed.is_none_or(|value| low <= value && value <= high), "{finding:#?}");
+                assert!(finding.observed.is_none_or(|value| finding.verdict != Verdict::Fail || value > limit), "{finding:#?}");
+                seen.push(finding.verdict);
+            }
+        }
+    }
+    for verdict in [Verdict::Pass, Verdict::Fail, Verdict::Inconclusive] {
+        assert!(seen.contains(&verdict), "{verdict}");
+    }
 }
 
 // The generator's own error
@@ -469,6 +509,17 @@ fn overload_fails_an_unbounded_queue_by_its_growing_wait() {
     expect(&found, "rejected_p99", Verdict::Inconclusive, "there were none in this window");
     let found = findings(during("rush"), "overload", OVERLOAD, &unbounded(1e3).history());
     expect(&found, "queue", Verdict::Fail, "it keeps growing");
+}
+
+/// The client gave up after two seconds: how long the service would have taken is not known, and three seconds are not kept by it.
+#[test]
+fn what_timed_out_is_slower_than_any_limit() {
+    let history = unbounded(2.0).history();
+    let found = findings(during("rush"), "overload", r#"{"capacity": "100/s", "accepted_p99": "3s"}"#, &history);
+    expect(&found, "accepted_p99", Verdict::Fail, "longer than 2s");
+    let p99 = found.iter().find(|finding| finding.name == "it.accepted_p99").expect("the check");
+    assert_eq!((p99.observed, p99.ci_high), (None, None), "{p99:#?}");
+    expect(&findings(during("rush"), "slo", r#"{"p99": "3s"}"#, &history), "p99", Verdict::Fail, "longer than 2s");
 }
 
 #[test]
