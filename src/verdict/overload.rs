@@ -1,6 +1,7 @@
 //! Beyond capacity, work is refused early instead of piling up: goodput holds, what is accepted is served in time, the rest is told
 //! "not now" instead of being left to time out, and nothing in between multiplies the load.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -145,7 +146,7 @@ impl Spec {
     /// Good answers in each whole second of `[from, to)`, and requests due.
     fn good(&self, history: &History, from: Offset, to: Offset) -> Vec<(f64, u64)> {
         let goodput = Goodput { load: self.load.as_ref(), within: self.accepted_p99 };
-        let by_second: std::collections::BTreeMap<i64, (u64, u64)> =
+        let by_second: BTreeMap<i64, (u64, u64)> =
             goodput.seconds(history, from, to).into_iter().map(|(second, good, due)| (second, (good, due))).collect();
         let (first, last) = (from.nanos().div_euclid(1_000_000_000), to.nanos().div_euclid(1_000_000_000));
         let first = if from.nanos().rem_euclid(1_000_000_000) == 0 { first } else { first + 1 };
@@ -175,7 +176,8 @@ impl Spec {
             .max_by(|a, b| a.0.total_cmp(&b.0))
             .map(|(best, phase)| (best, format!("{}/s in phase {phase}", significant(best, 3))))
             .ok_or_else(|| {
-                "no phase outside of the overload was absorbed, so its capacity is not known: add one, or give `capacity`"
+                "no phase of three seconds or more outside of the overload was absorbed, so its capacity is not known: add one, or \
+                 give `capacity`"
                     .to_owned()
             })
     }
@@ -191,7 +193,7 @@ impl Spec {
         let offered = due as f64 / seconds.len().max(1) as f64;
         let values: Vec<f64> = seconds.iter().map(|(good, _)| *good).collect();
         let Some((value, low, high)) = mean(&values).map(|(value, low, high)| (value, low.max(0.0), high)) else {
-            return draft.inconclusive("the window holds no whole second");
+            return draft.inconclusive("the window holds fewer than three whole seconds: make it longer");
         };
         let draft = draft
             .limit(floor)
@@ -241,12 +243,9 @@ impl Spec {
         else {
             return draft.inconclusive("a third of the window has no answers at all, so waiting cannot be followed through it");
         };
-        let allowed = (GROWTH * middle.value as f64 + GROWTH_FLOOR_US) as u64;
         let draft = draft
             .observed(late.value as f64 / 1e3)
             .interval(late.low as f64 / 1e3, late.high as f64 / 1e3)
-            .limit(allowed as f64 / 1e3)
-            .limit_source("1.25 times the median of the window's middle third, and 50ms")
             .samples(n_middle + n_late)
             .evidence(heaviest(history, load, last, window.to, |tally| tally.counts.ended()));
         if n_middle.min(n_late) < ANSWERS_LEAST {
@@ -255,7 +254,7 @@ impl Spec {
         }
         let given_up = history.counts(load, last, window.to);
         if given_up.timed_out > given_up.ok {
-            // Cut off at the timeout, growth can no longer be seen; that it got there is enough.
+            // Cut off at the timeout, growth can no longer be seen, nor held against a limit; that it got there is enough.
             return draft.end(
                 Verdict::Fail,
                 format!(
@@ -265,6 +264,8 @@ impl Spec {
                 ),
             );
         }
+        let allowed = (GROWTH * middle.value as f64 + GROWTH_FLOOR_US) as u64;
+        let draft = draft.limit(allowed as f64 / 1e3).limit_source("1.25 times the median of the window's middle third, and 50ms");
         let said = format!(
             "the median wait is {} in the first third of the window, {} in the second, {} in the last",
             micros(early.value),

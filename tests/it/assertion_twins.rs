@@ -520,6 +520,12 @@ fn what_timed_out_is_slower_than_any_limit() {
     let p99 = found.iter().find(|finding| finding.name == "it.accepted_p99").expect("the check");
     assert_eq!((p99.observed, p99.ci_high), (None, None), "{p99:#?}");
     expect(&findings(during("rush"), "slo", r#"{"p99": "3s"}"#, &history), "p99", Verdict::Fail, "longer than 2s");
+    let queue = found.iter().find(|finding| finding.name == "it.queue").expect("the check");
+    assert_eq!(
+        (queue.verdict, queue.limit),
+        (Verdict::Fail, None),
+        "no limit is beside what failed for another reason: {queue:#?}"
+    );
 }
 
 #[test]
@@ -528,6 +534,14 @@ fn overload_without_load_after_it_shows_no_recovery() {
     story.traffic("calm", 50, healthy).traffic("rush", 300, |_, _| not(Outcome::TimedOut, 2000.0));
     let found = findings(during("rush"), "overload", OVERLOAD, &story.history());
     expect(&found, "recover_within", Verdict::Inconclusive, "was seen neither to come and stay for 3s nor to stay away for 10s");
+}
+
+#[test]
+fn a_goodput_of_two_seconds_has_no_bounds() {
+    let mut story = Story::of("short", &[("calm", 10), ("rush", 2)]);
+    story.traffic("calm", 100, healthy).traffic("rush", 300, healthy);
+    let found = findings(during("rush"), "overload", "{}", &story.history());
+    expect(&found, "goodput", Verdict::Inconclusive, "fewer than three whole seconds");
 }
 
 #[test]
