@@ -5,6 +5,7 @@ use super::words::seconds;
 use crate::names::ObjectRef;
 use crate::recording::History;
 use crate::recording::fact::Gap;
+use crate::recording::history::same_object;
 use crate::time::Offset;
 
 /// A gap this short is closed by the next observation before anything can hide in it.
@@ -62,6 +63,21 @@ pub fn quantile(steps: &[Step], q: f64) -> Option<&Step> {
     sorted.last().copied()
 }
 
+/// The least value that held once the share `q` of the time is left out, that of the lowest values.
+pub fn least(steps: &[Step], q: f64) -> Option<&Step> {
+    let total: f64 = steps.iter().map(Step::length_s).sum();
+    let mut sorted: Vec<&Step> = steps.iter().collect();
+    sorted.sort_by(|a, b| a.value.total_cmp(&b.value));
+    let mut below = 0.0;
+    for step in &sorted {
+        below += step.length_s();
+        if below > q * total + 1e-9 {
+            return Some(step);
+        }
+    }
+    sorted.last().copied()
+}
+
 /// The mean, each value weighed with how long it held.
 pub fn mean(steps: &[Step]) -> Option<f64> {
     let total: f64 = steps.iter().map(Step::length_s).sum();
@@ -113,7 +129,7 @@ fn concerns(gap: &Gap, object: &ObjectRef) -> bool {
     let about = |word: &str| words.iter().any(|known| known == word);
     let about_kind = words.iter().any(|word| {
         let candidate = ObjectRef { namespace: object.namespace.clone(), kind: word.clone(), name: object.name.clone() };
-        crate::recording::history::same_object(&candidate, object)
+        same_object(&candidate, object)
     });
     let names_a_kind = ["pods", "deployments", "autoscalers", "endpoints", "events"].iter().any(|kind| about(kind));
     let in_namespace = about(&object.namespace) || !words.iter().any(|word| word == "in");
@@ -144,6 +160,7 @@ mod tests {
         assert_eq!(quantile(&steps, 0.5).unwrap().value, 2.0);
         assert_eq!(quantile(&steps, 0.95).unwrap().value, 6.0);
         assert_eq!(increase(&steps), 5.0);
+        assert_eq!([0.0, 0.09, 0.1, 0.49, 0.5].map(|q| least(&steps, q).unwrap().value), [1.0, 1.0, 2.0, 2.0, 6.0]);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use squall::kinds::Kind;
 use squall::recording::History;
 use squall::recording::fact::{Ending, Outcome, RunEnded};
-use squall::verdict::{Claim, Finding, Over, Spec, Verdict, certificate, judge, overall};
+use squall::verdict::{Claim, Finding, Need, Over, Spec, Verdict, certificate, judge, overall};
 
 use crate::story::{Answer, Story, at, exponential_ms, name, not, object, ok};
 
@@ -225,6 +225,36 @@ fn threshold_judges_readings_and_what_the_client_saw() {
     expect(&of(r#"{"metric": "client.goodput", "aggregate": "min", "at_least": 100}"#), "min", Verdict::Pass, "the min is 100");
     expect(&of(r#"{"metric": "client.in_flight", "aggregate": "max", "at_most": 3}"#), "max", Verdict::Fail, "the max is 4");
     expect(&of(r#"{"metric": "client.lateness_ms", "aggregate": "p95", "at_most": 1}"#), "p95", Verdict::Pass, "");
+}
+
+#[test]
+fn threshold_counts_no_rates_and_tolerates_as_much_as_it_says() {
+    let mut story = steady(100, 10, |_, i| if i % 30 == 0 { not(Outcome::Failed, 1.0) } else { ok(10.0) });
+    story.sizes(&[(-0.5, 2), (6.0, 1)]);
+    let history = story.history();
+    let of = |spec: &str| findings(during("steady"), "threshold", spec, &history);
+    let ready = r#""metric": "shop/deployment/checkout.ready_replicas", "aggregate": "min", "at_least": 2"#;
+    expect(&of(&format!(r#"{{{ready}, "tolerate": "40%"}}"#)), "min", Verdict::Pass, "the min is 2");
+    expect(&of(&format!(r#"{{{ready}, "tolerate": "39%"}}"#)), "min", Verdict::Fail, "the min is 1");
+    let grown = r#"{"metric": "client.failed", "aggregate": "increase", "at_most": 2}"#;
+    expect(&of(grown), "increase", Verdict::Inconclusive, "no counter");
+    let needs = claim(during("steady"), "threshold", grown).spec.needs();
+    assert!(matches!(&needs[..], [Need::Never { why }] if why.contains("use `max` or `mean`")), "{needs:?}");
+}
+
+#[test]
+fn threshold_of_an_object_under_a_load_that_was_not_the_planned_one_blames_nobody() {
+    let mut story = steady(100, 20, |_, i| if i % 2 == 0 { not(Outcome::Unsent, 0.0) } else { ok(10.0) });
+    story.sizes(&[(-0.5, 3)]);
+    let history = story.history();
+    let of = |rest: &str| {
+        let spec = format!(r#"{{"metric": "shop/deployment/checkout.ready_replicas", {rest}}}"#);
+        findings(during("steady"), "threshold", &spec, &history)
+    };
+    expect(&of(r#""aggregate": "max", "at_least": 5"#), "max", Verdict::Inconclusive, "never sent because a limit");
+    expect(&of(r#""aggregate": "min", "at_least": 5"#), "min", Verdict::Inconclusive, "never sent because a limit");
+    expect(&of(r#""aggregate": "min", "at_least": 2"#), "min", Verdict::Inconclusive, "never sent because a limit");
+    expect(&of(r#""aggregate": "max", "at_most": 2"#), "max", Verdict::Fail, "the max is 3");
 }
 
 #[test]
