@@ -9,7 +9,7 @@ use crate::recording::history::same_object;
 use crate::time::Offset;
 
 /// A gap this short is closed by the next observation before anything can hide in it.
-const GAP_SHORT_S: f64 = 2.0;
+pub const GAP_SHORT_S: f64 = 2.0;
 /// The share of a window that must have been observed.
 const COVERAGE_LEAST: f64 = 0.95;
 
@@ -98,23 +98,31 @@ pub fn increase(steps: &[Step]) -> f64 {
 /// What hides a part of `[from, to)` from somebody who needs to see `objects`, and the events that say so. `None` when enough was
 /// seen.
 pub fn hidden(history: &History, objects: &[&ObjectRef], from: Offset, to: Offset) -> Option<(String, Vec<u64>)> {
-    let gaps: Vec<(u64, &Gap)> =
-        history.gaps(from, to).into_iter().filter(|(_, gap)| objects.iter().any(|object| concerns(gap, object))).collect();
-    let length = |gap: &Gap| gap.to.min(to).since(gap.from.max(from)).as_secs_f64();
-    let longest = gaps.iter().max_by(|a, b| length(a.1).total_cmp(&length(b.1)).then(b.0.cmp(&a.0)))?;
-    let blind: f64 = gaps.iter().map(|(_, gap)| length(gap)).sum();
+    let gaps = gaps(history, objects, from, to);
+    let (_, longest, length) = gaps.iter().max_by(|a, b| a.2.total_cmp(&b.2).then(b.0.cmp(&a.0)))?;
+    let blind: f64 = gaps.iter().map(|(_, _, length)| length).sum();
     let window = to.since(from).as_secs_f64();
-    if length(longest.1) <= GAP_SHORT_S && blind <= (1.0 - COVERAGE_LEAST) * window {
+    if *length <= GAP_SHORT_S && blind <= (1.0 - COVERAGE_LEAST) * window {
         return None;
     }
     let why = format!(
         "{} was blind for {} of {} ({}): what happened then is not known",
-        longest.1.source,
+        longest.source,
         seconds(blind),
         seconds(window),
-        longest.1.reason
+        longest.reason
     );
-    Some((why, gaps.iter().map(|(n, _)| *n).collect()))
+    Some((why, gaps.iter().map(|(n, ..)| *n).collect()))
+}
+
+/// The gaps that hide any of `objects` in `[from, to)`: event, gap, and how many seconds of it lie there.
+pub fn gaps<'a>(history: &'a History, objects: &[&ObjectRef], from: Offset, to: Offset) -> Vec<(u64, &'a Gap, f64)> {
+    history
+        .gaps(from, to)
+        .into_iter()
+        .filter(|(_, gap)| objects.iter().any(|object| concerns(gap, object)))
+        .map(|(n, gap)| (n, gap, gap.to.min(to).since(gap.from.max(from)).as_secs_f64()))
+        .collect()
 }
 
 /// Whether a gap hides `object`. A source names a namespace and either the object itself or all of its kind, as in

@@ -436,6 +436,30 @@ fn a_run_that_was_interrupted_under_a_fault_does_not_judge_it() {
 }
 
 #[test]
+fn retries_of_pods_that_could_not_be_read_to_the_end_are_not_judged() {
+    let counting = |last: i32| {
+        let mut story = killed(|_, _| false);
+        for second in (0..60).filter(|second| *second < 23 || *second >= last) {
+            let operations = f64::from(second) * 100.0;
+            for metric in ["dependency_operations_total", "dependency_attempts_total"] {
+                story.reading("shop/pod/checkout-5d-a", metric, f64::from(second), operations);
+            }
+            // Another workload's, which has nothing to do with it.
+            story.reading("shop/pod/payments-7c-a", "dependency_operations_total", f64::from(second), operations);
+            story.reading("shop/pod/payments-7c-a", "dependency_attempts_total", f64::from(second), operations * 9.0);
+        }
+        story.gap("scrape shop/checkout-5d-a", 23.0, f64::from(last.min(60)));
+        story.history()
+    };
+    let spec = r#"{"recover_within": "10s", "retry_amplification": 1.2}"#;
+    let found = findings(kill(), "resilience", spec, &counting(60));
+    expect(&found, "retry_amplification", Verdict::Inconclusive, "scrape shop/checkout-5d-a was blind for 7.3s");
+    // A counter that is read again has counted on.
+    let found = findings(kill(), "resilience", spec, &counting(28));
+    expect(&found, "retry_amplification", Verdict::Pass, "1 per operation");
+}
+
+#[test]
 fn naive_retries_are_named_as_what_keeps_an_outage_alive() {
     let mut story = killed(|t, _| t < 58.0);
     for second in 0..60 {
