@@ -345,6 +345,37 @@ fn autoscaling_that_was_not_seen_or_not_watched_long_enough_is_inconclusive() {
     );
 }
 
+/// Both phases have the same mean rate, and still the load went up and came down again.
+#[test]
+fn a_ramp_is_a_change_of_the_load() {
+    let mut story = Story::of("ramps", &[("up", 10), ("down", 10)]);
+    story.ramp("up", |s| 12 + 8 * s as u64, healthy).ramp("down", |s| 84 - 8 * s as u64, healthy);
+    story.autoscaler().sizes(&[(-0.5, 1), (4.0, 3), (8.0, 5), (18.0, 1)]);
+    let found = findings(Over::Run, "autoscaling", r#"{"reversals": 0}"#, &story.history());
+    expect(&found, "reversals", Verdict::Pass, "0 reversals");
+    let mut steady = Story::of("flat", &[("up", 10), ("down", 10)]);
+    steady.traffic("up", 48, healthy).traffic("down", 48, healthy);
+    steady.autoscaler().sizes(&[(-0.5, 1), (4.0, 3), (8.0, 5), (18.0, 1)]);
+    let found = findings(Over::Run, "autoscaling", r#"{"reversals": 0}"#, &steady.history());
+    expect(&found, "reversals", Verdict::Fail, "1 reversal without");
+}
+
+#[test]
+fn an_autoscaler_that_somebody_changed_meanwhile_is_not_judged() {
+    let changed = |t: f64| {
+        let mut story = burst();
+        story.autoscaler().sizes(&[(-0.5, 1)]).autoscaler_changes(t, 3);
+        story.history()
+    };
+    let history = changed(22.0);
+    let found = findings(during("burst"), "autoscaling", REACH, &history);
+    for check in ["reach", "reversals", "at_most"] {
+        expect(&found, check, Verdict::Inconclusive, "was changed at 22s, in the middle of the window");
+    }
+    assert_eq!(found[0].evidence.len(), 2, "its old and its new spec: {found:#?}");
+    expect(&findings(during("burst"), "autoscaling", REACH, &changed(5.0)), "reach", Verdict::Fail, "can never be reached");
+}
+
 // resilience
 
 fn kill() -> Over {
