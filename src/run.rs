@@ -101,7 +101,7 @@ async fn perform(
     interrupts: &mut Interrupts,
     audience: &mut dyn Audience,
 ) -> Result<(), Failure> {
-    let destination = world.destination(&order.plan).await?;
+    let destination = world.destination(&order.plan, audience).await?;
     let clock = Clock::starting_in(LEAD);
     let (sink, mut recording) = Recording::create(&order.folder.path, clock, started(order, timeline, clock))
         .map_err(|error| Failure::new(Exit::Environment, format!("{error:#}")))?;

@@ -133,6 +133,14 @@ pub fn monotonic_now() -> Instant {
     Instant::now()
 }
 
+/// Waits for a moment of [`monotonic_now`], or for ever.
+pub async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// CPU time that this process has used: what an autoscaler on CPU sees.
 pub fn process_cpu() -> Duration {
     cpu_time(rustix::time::ClockId::ProcessCPUTime)

@@ -1,7 +1,7 @@
 //! `squall load`: one URL under load, in one line. It builds a plan in memory and runs it.
 
 use crate::exit::{Exit, Failure};
-use crate::plan::{Adhoc, Arrivals, PhaseRate, Plan};
+use crate::plan::{Adhoc, Arrivals, PhaseRate, Plan, USUAL};
 use crate::units::{Rate, Ratio, Span};
 
 /// The request, the rate and the promises.
@@ -33,9 +33,9 @@ pub struct Args {
     /// Promise: 99 in 100 answers come within this.
     #[arg(long, value_name = "SPAN")]
     p99: Option<Span>,
-    /// Promise: so many requests are answered.
-    #[arg(long, value_name = "RATIO", default_value = "99%")]
-    available: Ratio,
+    /// Promise: so many requests are answered; 99% unless said otherwise, where enough are sent to prove it (299).
+    #[arg(long, value_name = "RATIO")]
+    available: Option<Ratio>,
     /// Connections that may be open at once.
     #[arg(long)]
     connections: Option<u32>,
@@ -56,11 +56,17 @@ pub fn main(args: Args) -> Result<Exit, Failure> {
         timeout: args.timeout,
         connections: args.connections,
         p99: args.p99,
-        available: Some(args.available),
+        available: args.available,
         insecure: args.insecure,
         ..Adhoc::new(&args.url, PhaseRate::Steady(args.rate), args.length)
     };
     let plan = Plan::adhoc(&adhoc, &|name| std::env::var(name).ok()).map_err(super::invalid)?;
+    if plan.claims.is_empty() && !args.how.quiet {
+        super::tell(&format!(
+            "too few requests to prove that {USUAL} of them are answered: nothing is asserted, and the run ends without a verdict; \
+             raise --rate, lengthen --for, or promise less with --available"
+        ));
+    }
     super::run::perform(plan, None, false, super::run::AGENT_IMAGE.to_owned(), args.how)
 }
 

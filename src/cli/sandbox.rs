@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::exit::{Exit, Failure};
 use crate::run::Interrupts;
+use crate::sandbox::keeper::keep;
 use crate::sandbox::{Sandbox, SandboxConfig};
 use crate::units::Span;
 
@@ -19,6 +20,9 @@ pub struct Args {
 enum Command {
     /// Start one and keep it until Ctrl-C. Any number run side by side.
     Up(Up),
+    /// Outlive a sandbox's holder and end what it leaves. People never type it.
+    #[command(hide = true)]
+    Keep { holder: u32, id: String, dir: PathBuf },
 }
 
 /// How it starts.
@@ -33,13 +37,22 @@ struct Up {
 }
 
 pub fn main(args: Args) -> Result<Exit, Failure> {
-    let Command::Up(up) = args.command;
-    super::runtime()?.block_on(keep(up))
+    match args.command {
+        Command::Up(up) => super::runtime()?.block_on(hold(up)),
+        Command::Keep { holder, id, dir } => match keep(holder, &id, &dir) {
+            Ok(()) => Ok(Exit::Pass),
+            Err(error) => Err(Failure::new(Exit::Environment, format!("failed to watch process {holder}: {error}"))),
+        },
+    }
 }
 
-async fn keep(up: Up) -> Result<Exit, Failure> {
+async fn hold(up: Up) -> Result<Exit, Failure> {
     let mut interrupts = Interrupts::listen()?;
-    let config = SandboxConfig { autoscaler_sync: up.autoscaler_sync.duration(), ..SandboxConfig::default() };
+    let config = SandboxConfig {
+        keeper: std::env::current_exe().ok(),
+        autoscaler_sync: up.autoscaler_sync.duration(),
+        ..SandboxConfig::default()
+    };
     let sandbox = Sandbox::start(config).await.map_err(|error| Failure::new(Exit::Environment, format!("{error:#}")))?;
     let kubeconfig = up.kubeconfig.unwrap_or_else(|| sandbox.dir().join("kubeconfig"));
     let written = write_private(&kubeconfig, sandbox.kubeconfig());

@@ -8,7 +8,11 @@ use std::path::Path;
 use super::problem::{Problem, Problems};
 use super::target::TargetUrl;
 use super::{Arrivals, PhaseRate, Plan};
+use crate::kinds::Kind;
+use crate::time::Offset;
+use crate::timeline::Timeline;
 use crate::units::{Ratio, Span};
+use crate::verdict::{self, Need};
 
 /// What the command line of `squall load` says.
 #[derive(Clone, Debug)]
@@ -26,6 +30,7 @@ pub struct Adhoc {
     pub timeout: Option<Span>,
     pub connections: Option<u32>,
     pub p99: Option<Span>,
+    /// What nobody says is [`USUAL`], where enough requests are sent to prove it.
     pub available: Option<Ratio>,
     pub insecure: bool,
     pub seed: Option<u64>,
@@ -55,6 +60,9 @@ impl Adhoc {
 /// Words in a header's name whose value is a secret: it is kept out of the text, as if it came from the environment.
 const SECRET: [&str; 7] = ["auth", "cookie", "token", "secret", "password", "key", "session"];
 
+/// What is promised of availability where nobody says.
+pub const USUAL: &str = "99%";
+
 impl Plan {
     /// The plan of `squall load`. Values of headers that look like secrets (`authorization`, `cookie`, ...) stand in its source as
     /// `${HEADER_...}`, so that no recording holds them; `${NAME}` in a header or body reads the environment, as in any plan.
@@ -74,21 +82,68 @@ impl Plan {
                 return Err(wrong(Problem::nowhere("a header has no colon").help("write -H 'name: value'")));
             };
             let (name, value) = (name.trim(), value.trim());
-            if headers.iter().any(|(known, _)| known == name) {
+            if headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) {
                 return Err(wrong(Problem::nowhere(format!("the header `{name}` is given twice"))));
             }
             let looks_secret = SECRET.iter().any(|word| name.to_lowercase().contains(word));
             if looks_secret && !value.contains("${") && !value.is_empty() {
-                let variable = format!("HEADER_{}", name.to_uppercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
+                let stem = format!("HEADER_{}", name.to_uppercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
+                // `X-Key` and `X_Key` are two headers.
+                let numbered = (2..).map(|n| format!("{stem}_{n}"));
+                let mut free = std::iter::once(stem.clone()).chain(numbered).filter(|variable| !hidden.contains_key(variable));
+                let variable = free.next().expect("numbers do not end");
                 headers.push((name.to_owned(), format!("${{{variable}}}")));
                 hidden.insert(variable, value.to_owned());
             } else {
                 headers.push((name.to_owned(), value.to_owned()));
             }
         }
-        let text = written(adhoc, &target, &method, &path, &headers);
         let env = |name: &str| hidden.get(name).cloned().or_else(|| env(name));
-        Plan::read_text("the command line", &text, Path::new(""), &[], &env)
+        let read = |promises: &[Promise]| {
+            let text = written(adhoc, &target, &method, &path, &headers, promises);
+            Plan::read_text("the command line", &text, Path::new(""), &[], &env)
+        };
+        // Too few requests are a matter of the command line: a plan that nobody has seen has no line to point at.
+        let silent = read(&[])?;
+        let timeline = Timeline::of(&silent, silent.seed.unwrap_or_default());
+        let sent = timeline.requests_in(None, Offset::ZERO, timeline.end);
+        let said = [adhoc.available.map(|a| Promise::of("available", a)), adhoc.p99.map(|p| Promise::of("p99", p))];
+        let mut promises: Vec<Promise> = said.into_iter().flatten().collect();
+        let problems: Vec<Problem> = promises.iter().filter_map(|promise| promise.undecidable(sent)).collect();
+        if !problems.is_empty() {
+            return Err(Problems::new("the command line", "", problems));
+        }
+        let usual = Promise::of("available", USUAL);
+        if adhoc.available.is_none() && usual.undecidable(sent).is_none() {
+            promises.insert(0, usual);
+        }
+        if promises.is_empty() { Ok(silent) } else { read(&promises) }
+    }
+}
+
+/// What is promised of every request: a flag and its value, which a plan's assertion has under the same name.
+struct Promise {
+    flag: &'static str,
+    value: String,
+}
+
+impl Promise {
+    fn of(flag: &'static str, value: impl std::fmt::Display) -> Promise {
+        Promise { flag, value: value.to_string() }
+    }
+
+    /// Why it can never be decided when so many requests are sent.
+    fn undecidable(&self, sent: u64) -> Option<Problem> {
+        let Promise { flag, value } = self;
+        let spec = verdict::Spec::read("slo", serde_json::json!({ *flag: value }))?.ok()?;
+        spec.needs().into_iter().find_map(|need| match need {
+            Need::Samples { least, why } if sent < least => Some(
+                Problem::nowhere(format!("--{flag} {value} can never be decided: {sent} requests are sent, and it needs {least}"))
+                    .help(format!("{why}; raise --rate, lengthen --for, or ask for less")),
+            ),
+            Need::Never { why } => Some(Problem::nowhere(format!("--{flag} {value} can never hold: {why}"))),
+            _ => None,
+        })
     }
 }
 
@@ -102,7 +157,7 @@ fn split(url: &str) -> Result<(String, String), String> {
     Ok((target.to_owned(), if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }))
 }
 
-fn written(adhoc: &Adhoc, target: &str, method: &str, path: &str, headers: &[(String, String)]) -> String {
+fn written(adhoc: &Adhoc, target: &str, method: &str, path: &str, headers: &[(String, String)], promises: &[Promise]) -> String {
     // JSON's strings are YAML's double-quoted ones.
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let mut out = String::new();
@@ -141,10 +196,7 @@ fn written(adhoc: &Adhoc, target: &str, method: &str, path: &str, headers: &[(St
     if let Some(timeout) = adhoc.timeout {
         line(format!("      timeout: {timeout}"));
     }
-    let objectives: Vec<String> = [adhoc.available.map(|a| format!("available: {a}")), adhoc.p99.map(|p| format!("p99: {p}"))]
-        .into_iter()
-        .flatten()
-        .collect();
+    let objectives: Vec<String> = promises.iter().map(|Promise { flag, value }| format!("{flag}: {value}")).collect();
     if !objectives.is_empty() {
         line(format!("assert:\n  - {{name: answers, slo: {{{}}}}}", objectives.join(", ")));
     }
@@ -192,10 +244,43 @@ mod tests {
     }
 
     #[test]
+    fn headers_that_look_alike_keep_their_own_values() {
+        let mut said = adhoc("http://127.0.0.1:8080/");
+        let headers = ["X-Api-Key: k1", "X_Api_Key: k2", "X.Api.Key: k3"];
+        said.headers = headers.map(str::to_owned).to_vec();
+        let plan = Plan::adhoc(&said, &none).unwrap_or_else(|problems| panic!("{problems}"));
+        let sent: Vec<String> = plan.loads[0].request.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        assert_eq!(sent, headers);
+        assert!(["k1", "k2", "k3"].iter().all(|secret| !plan.source.contains(secret)), "{}", plan.source);
+    }
+
+    #[test]
     fn a_bare_host_is_asked_for_its_root() {
         let plan = Plan::adhoc(&adhoc("http://127.0.0.1:8080"), &none).unwrap_or_else(|problems| panic!("{problems}"));
         assert_eq!(plan.loads[0].request.path, "/");
-        assert!(plan.claims.is_empty());
+    }
+
+    #[test]
+    fn what_nobody_promised_is_asserted_only_where_it_can_be_proven() {
+        let claims = |seconds: u64| {
+            let mut said = adhoc("http://127.0.0.1:8080");
+            said.length = Span::from_secs(seconds);
+            Plan::adhoc(&said, &none).unwrap_or_else(|problems| panic!("{problems}")).claims
+        };
+        // 99% takes 299 requests to prove; 100 are sent each second.
+        assert!(claims(2).is_empty());
+        assert_eq!(claims(3)[0].spec.describe(), "99% of requests are answered as asked");
+    }
+
+    #[test]
+    fn a_promise_that_cannot_be_decided_is_named_by_its_flag() {
+        let mut said = adhoc("http://127.0.0.1:8080");
+        said.length = Span::from_secs(2);
+        said.p99 = Some(Span::from_millis(300));
+        said.available = "100%".parse().ok();
+        let lines = Plan::adhoc(&said, &none).expect_err("too few").lines();
+        assert!(lines[0].contains("--available 100% can never hold"), "{lines:?}");
+        assert!(lines[1].contains("--p99 300ms can never be decided: 200 requests are sent, and it needs 299"), "{lines:?}");
     }
 
     #[test]
@@ -204,7 +289,7 @@ mod tests {
             (Box::new(|a: &mut Adhoc| a.url = "127.0.0.1".into()) as Box<dyn Fn(&mut Adhoc)>, "write http://127.0.0.1"),
             (Box::new(|a: &mut Adhoc| a.method = "GTE".into()), "did you mean `get`?"),
             (Box::new(|a: &mut Adhoc| a.headers = vec!["nonsense".into()]), "-H 'name: value'"),
-            (Box::new(|a: &mut Adhoc| a.headers = vec!["a: b".into(), "a: c".into()]), "given twice"),
+            (Box::new(|a: &mut Adhoc| a.headers = vec!["a: b".into(), "A: c".into()]), "given twice"),
             (Box::new(|a: &mut Adhoc| a.length = Span::default()), "takes no time"),
             (Box::new(|a: &mut Adhoc| a.p99 = Some(Span::from_millis(1))), ""),
         ] {

@@ -45,6 +45,7 @@ pub(super) struct Places {
     pub target: Option<Id>,
     pub url: Option<Id>,
     pub workload: Option<Id>,
+    pub autoscaler: Option<Id>,
     pub cluster: Option<Id>,
     pub manifests: Vec<Id>,
     pub phases: Vec<PhasePlace>,
@@ -79,6 +80,8 @@ pub(super) struct ClaimPlace {
     pub kind: Id,
     /// What it speaks of exists.
     pub anchored: bool,
+    /// Everything under its kind was understood: what it needs is known.
+    pub whole: bool,
 }
 
 /// What reading needs at every step.
@@ -201,6 +204,7 @@ fn assemble(desk: &mut Desk<'_>, root: Id, written: Written, params: BTreeMap<St
         target: written.target.as_ref().map(|target| target.at),
         url: written.target.as_ref().map(|target| target.value.url.at),
         workload: written.target.as_ref().and_then(|target| target.value.workload.as_ref().map(|w| w.at)),
+        autoscaler: written.target.as_ref().and_then(|target| target.value.autoscaler.as_ref().map(|a| a.at)),
         cluster: written.cluster.as_ref().map(|cluster| cluster.at),
         manifests: written.manifests.iter().flatten().map(|file| file.at).collect(),
         phases: Vec::new(),
@@ -387,19 +391,26 @@ fn load(desk: &mut Desk<'_>, written: WrittenLoad, names: &Names, phases: &[(Loc
         }
     };
     let request = request(desk, written.request);
-    let connections = bounded(desk, written.connections, DEFAULT_CONNECTIONS, 65_535, "connections");
     let peak = rate.values().map(|rate| rate.peak().per_second()).fold(0.0, f64::max);
+    let connections =
+        bounded(desk, written.connections, default_connections(peak, request.timeout), CONNECTIONS_MOST, "connections");
     let in_flight =
         bounded(desk, written.in_flight, default_in_flight(peak, request.timeout), IN_FLIGHT_MOST, "requests in flight");
     Load { name: written.name.value, arrivals: written.arrivals, rate, request, connections, in_flight }
 }
 
-/// Connections of a load whose plan does not say.
-pub(super) const DEFAULT_CONNECTIONS: u32 = 256;
+/// The most connections that a load may have: there are no more ports to have them from.
+const CONNECTIONS_MOST: u32 = 65_535;
 /// The most requests that a load may have in flight: each costs memory here.
 const IN_FLIGHT_MOST: u32 = 1_000_000;
 /// A load faster than this is a mistyped unit: no machine sends it.
 const RATE_MOST: f64 = 10_000_000.0;
+
+/// Connections of a load whose plan does not say: as many as there are requests under way when every one runs into its timeout at
+/// the highest rate (Little's law), so that a service that is slow is never slower for want of one; at least 256.
+pub(super) fn default_connections(peak_per_second: f64, timeout: Span) -> u32 {
+    (peak_per_second * timeout.seconds()).ceil().clamp(256.0, f64::from(CONNECTIONS_MOST)) as u32
+}
 
 /// Requests in flight of a load whose plan does not say: half as many again as there are when every request runs into its
 /// timeout at the highest rate (Little's law), so that a service that hangs costs no request; between 1,000 and 100,000.
@@ -444,8 +455,12 @@ fn request(desk: &mut Desk<'_>, Located { value: written, at }: Located<WrittenR
             desk.wrong(second.at, format!("one request has one method, not {}", all.join(" and ")));
         }
     }
-    let mut headers = Vec::new();
+    let mut headers: Vec<(String, String)> = Vec::new();
     for (name, value) in written.headers.0 {
+        if headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(&name.value)) {
+            let message = format!("the header `{}` is given twice: upper and lower case are the same in it", name.value);
+            desk.wrong(name.at, message);
+        }
         if let Err(error) = target::header(&name.value, &value.value.0) {
             desk.wrong(name.at, error);
         }
@@ -652,8 +667,10 @@ fn claim(
             Over::Run
         }
     };
-    let claim = Claim { name: common.name.value.clone(), over, spec: spec?, line: desk.line(id) };
-    Some((common.name, claim, ClaimPlace { over: place, kind, anchored }))
+    let spec = spec?;
+    let whole = desk.tree.get(id, spec.key()).is_some_and(|asserted| desk.left_out.nothing_below(&desk.tree, asserted));
+    let claim = Claim { name: common.name.value.clone(), over, spec, line: desk.line(id) };
+    Some((common.name, claim, ClaimPlace { over: place, kind, anchored, whole }))
 }
 
 impl PhaseRate {

@@ -2,6 +2,7 @@
 //! anything to break, and assertions that could never be decided.
 
 use std::fs;
+use std::time::Duration;
 
 use super::assemble::{Desk, FaultPlace, Places};
 use super::manifest::{self, Manifest};
@@ -21,6 +22,8 @@ use crate::verdict::{Claim, Need, Over};
 const RUN_MOST: Span = Span::from_secs(30 * 24 * 3600);
 /// The most requests of one load: beyond it a rate or a length is mistyped.
 const REQUESTS_MOST: f64 = 1e10;
+/// The least latency that is measured: what took less counts as this.
+const LATENCY_LEAST: Duration = Duration::from_micros(1);
 
 /// Checks a plan as a whole.
 pub(super) fn check(desk: &mut Desk<'_>, plan: &Plan, places: &Places) {
@@ -141,11 +144,11 @@ fn claims(desk: &mut Desk<'_>, plan: &Plan, places: &Places, timeline: &Timeline
         if !place.anchored {
             continue;
         }
-        let needs = claim.spec.needs();
-        let load = needs.iter().find_map(|need| match need {
-            Need::Load(name) => Some(name),
-            _ => None,
-        });
+        let mut needs = claim.spec.needs();
+        if let Some(limit) = claim.spec.latency_limit().filter(|limit| limit.duration() < LATENCY_LEAST) {
+            needs.push(Need::Never { why: format!("no request is answered within {limit}; latencies count from 1us on") });
+        }
+        let load = load_of(&needs);
         let fixed = timeline.is_fixed(&claim.over);
         let window = timeline.window(&claim.over).map(|(from, to)| (from, if fixed { to } else { timeline.end }));
         if let Some((from, to)) = window
@@ -157,12 +160,21 @@ fn claims(desk: &mut Desk<'_>, plan: &Plan, places: &Places, timeline: &Timeline
         }
         let clusterless = plan.cluster == ClusterChoice::None && desk.source.to_be_run();
         let known = Known { window: window.filter(|_| counted), fixed, load, clusterless };
-        for need in &needs {
+        // What a claim needs for want of something that could not be read is a consequence of that.
+        for need in needs.iter().filter(|_| place.whole) {
             if let Some((message, help)) = unmet(plan, claim, need, timeline, &known) {
                 desk.wrong(place.kind, message).help = help;
             }
         }
     }
+}
+
+/// The one load that a claim with these needs speaks of, where it does not speak of all.
+pub(super) fn load_of(needs: &[Need]) -> Option<&Name> {
+    needs.iter().find_map(|need| match need {
+        Need::Load(name) => Some(name),
+        _ => None,
+    })
 }
 
 /// What is known of a claim before the run.
@@ -273,8 +285,8 @@ fn objects(desk: &mut Desk<'_>, plan: &Plan, places: &Places, manifests: Option<
     if plan.cluster == ClusterChoice::None && desk.source.to_be_run() && desk.problems_of_cluster_free(places) {
         let needs = plan.needs_cluster();
         if let Some((what, way)) = needs {
-            let at = places.faults.first().map(|fault| fault.name).or(places.manifests.first().copied()).or(places.workload);
-            if let Some(at) = at.or(places.target) {
+            let at = places.faults.first().map(|fault| fault.name).or(places.manifests.first().copied());
+            if let Some(at) = at.or(places.workload).or(places.autoscaler).or(places.target) {
                 desk.wrong(at, format!("{what}, and the plan names no cluster")).help = Some(way);
             }
         }
@@ -282,7 +294,13 @@ fn objects(desk: &mut Desk<'_>, plan: &Plan, places: &Places, manifests: Option<
     let sandbox = matches!(plan.cluster, ClusterChoice::Sandbox(_));
     let known = manifests.filter(|_| sandbox && desk.source.to_be_run());
     if let (Some(workload), Some(at)) = (&plan.target.workload, places.workload) {
-        exists(desk, workload, at, known);
+        podded(desk, workload, at, known);
+    }
+    if let (Some(autoscaler), Some(at)) = (&plan.target.autoscaler, places.autoscaler)
+        && !manifest::is_called(&autoscaler.kind, "horizontalpodautoscaler")
+    {
+        desk.wrong(at, format!("`{autoscaler}` is no autoscaler: only a HorizontalPodAutoscaler is watched")).help =
+            Some("name it as in shop/hpa/checkout".into());
     }
     if let (Some(url), Some(known)) = (places.url.filter(|_| places.target_whole), known)
         && !known.is_empty()
@@ -303,7 +321,7 @@ fn objects(desk: &mut Desk<'_>, plan: &Plan, places: &Places, manifests: Option<
                 desk.wrong(place.kind, message).help = Some("no fault is injected where the cluster itself runs".into());
             }
             // The target's own was looked at above.
-            Some(workload) if Some(workload) != plan.target.workload.as_ref() => exists(desk, workload, place.kind, known),
+            Some(workload) if Some(workload) != plan.target.workload.as_ref() => podded(desk, workload, place.kind, known),
             Some(_) => {}
         }
     }
@@ -316,7 +334,16 @@ impl Desk<'_> {
     }
 }
 
-fn exists(desk: &mut Desk<'_>, object: &ObjectRef, at: Id, known: Option<&[Manifest]>) {
+/// Kinds that are at hand where a workload is asked for, and make no pods.
+const NO_WORKLOADS: [&str; 4] = ["service", "pod", "configmap", "horizontalpodautoscaler"];
+
+/// A workload makes pods, and is there as far as that can be known.
+fn podded(desk: &mut Desk<'_>, object: &ObjectRef, at: Id, known: Option<&[Manifest]>) {
+    if NO_WORKLOADS.iter().any(|kind| manifest::is_called(&object.kind, kind)) {
+        desk.wrong(at, format!("`{object}` is no workload: it makes no pods")).help =
+            Some("name what makes them, as in shop/deployment/checkout".into());
+        return;
+    }
     let Some(known) = known else { return };
     if known.iter().any(|manifest| manifest.is(object)) {
         return;

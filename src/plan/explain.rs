@@ -6,7 +6,8 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::assemble::{DEFAULT_CONNECTIONS, default_in_flight};
+use super::assemble::{default_connections, default_in_flight};
+use super::check::load_of;
 use super::manifest::Manifest;
 use super::{Arrivals, CONNECTION_AGE, ClusterChoice, Load, PhaseRate, Plan};
 use crate::kinds::Kind;
@@ -162,17 +163,17 @@ fn traffic(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &Load) {
         page.item(2, "            ", &format!("with a body of {} bytes", request.body.len()));
     }
     page.item(2, "timeout     ", &format!("{} from the moment when the request is due", request.timeout));
-    let default = |yes: bool| if yes { " (default)" } else { "" };
+    let peak = load.rate.values().map(|rate| rate.peak().per_second()).fold(0.0, f64::max);
+    let usual = default_connections(peak, request.timeout);
     page.item(
         2,
         "connections ",
         &format!(
             "at most {}{}, each replaced after about {CONNECTION_AGE}",
             load.connections,
-            default(load.connections == DEFAULT_CONNECTIONS)
+            if load.connections == usual { " (default: highest rate x timeout, from 256 to 65535)" } else { "" },
         ),
     );
-    let peak = load.rate.values().map(|rate| rate.peak().per_second()).fold(0.0, f64::max);
     let bound = default_in_flight(peak, request.timeout);
     page.item(
         2,
@@ -205,7 +206,7 @@ fn traffic(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &Load) {
             2,
             &format!(
                 "At worst {worst} requests are under way and {} connections may be open: some would wait for one here, which counts as \
-                 the generator's lateness. Raise `connections`, or shorten the timeout, if that is to be measured.",
+                 latency of the service. Raise `connections`, or shorten the timeout, where the service is not to blame for it.",
                 load.connections
             ),
         );
@@ -282,7 +283,7 @@ fn assertions(page: &mut Page, plan: &Plan, timeline: &Timeline) {
         page.item(2, "", &format!("{} (line {}), over {over}: {}", claim.name, claim.line, claim.spec.describe()));
         page.item(4, "", &flow(&claim.spec));
         if let Some((from, to)) = timeline.window(&claim.over).filter(|(from, to)| from < to) {
-            let requests = timeline.requests_in(None, from, to);
+            let requests = timeline.requests_in(load_of(&claim.spec.needs()), from, to);
             let about = if timeline.is_fixed(&claim.over) { "" } else { "about " };
             page.item(4, "", &format!("{about}{from} to {to}, {about}{requests} requests"));
         }
@@ -319,7 +320,7 @@ fn permissions(page: &mut Page, plan: &Plan, manifests: &[Manifest]) {
     }
     for manifest in manifests {
         let group = manifest.value["apiVersion"].as_str().and_then(|version| version.split_once('/')).map(|(group, _)| group);
-        let plural = format!("{}s", manifest.kind().to_lowercase());
+        let plural = plural(&manifest.kind().to_lowercase());
         let resource = group.map_or(plural.clone(), |group| format!("{plural}.{group}"));
         let namespace = if manifest.kind() == "Namespace" { "(cluster)" } else { manifest.namespace() };
         need(namespace, &format!("get,create,patch,delete {resource}"), "manifests".into());
@@ -333,6 +334,16 @@ fn permissions(page: &mut Page, plan: &Plan, manifests: &[Manifest]) {
         for (what, why) in lines {
             page.item(4, "", &format!("{what} ({})", why.into_iter().collect::<Vec<_>>().join(", ")));
         }
+    }
+}
+
+/// The resource of a kind, as the API's conventions form it: `services`, `ingresses`, `networkpolicies`.
+fn plural(kind: &str) -> String {
+    match kind.strip_suffix('y') {
+        _ if kind == "endpoints" => kind.to_owned(),
+        Some(stem) if !stem.ends_with(['a', 'e', 'i', 'o', 'u']) => format!("{stem}ies"),
+        _ if ["s", "x", "z", "ch", "sh"].iter().any(|end| kind.ends_with(end)) => format!("{kind}es"),
+        _ => format!("{kind}s"),
     }
 }
 
@@ -376,5 +387,49 @@ fn flow<S: serde::Serialize>(spec: &S) -> String {
             out
         }
         Err(error) => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The explained plan, with its lines run together: where they break is another matter.
+    fn explained(load: &str, rest: &str) -> String {
+        let text = format!(
+            "plan: p\nclaim: c\ntarget: {{url: http://127.0.0.1/}}\nphases: [{{name: a, for: 10s}}]\nload:\n\
+             - {{name: many, rate: 100/s, request: {{get: /}}{load}}}\n- {{name: few, rate: 40/s, request: {{get: /}}}}\n{rest}"
+        );
+        let plan = Plan::read_recorded(&text, &BTreeMap::new()).unwrap_or_else(|problems| panic!("{problems}"));
+        explain(&plan, &Timeline::of(&plan, 1)).split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn an_assertion_about_one_load_counts_the_requests_of_that_load() {
+        let said = explained("", "assert: [{name: one, slo: {p95: 1s, load: few}}, {name: all, slo: {p95: 1s}}]\n");
+        assert!(said.contains("10.000s, 400 requests") && said.contains("10.000s, 1400 requests"), "{said}");
+    }
+
+    #[test]
+    fn connections_are_enough_for_the_timeout_unless_the_plan_says_fewer_and_then_the_wait_is_told_for_what_it_is() {
+        let said = explained("", "");
+        assert!(said.contains("at most 500 (default: highest rate x timeout, from 256 to 65535)"), "{said}");
+        assert!(!said.contains("some would wait"), "{said}");
+        let said = explained(", connections: 20", "");
+        assert!(said.contains("some would wait for one here, which counts as latency of the service"), "{said}");
+        assert!(!said.contains("lateness"), "{said}");
+    }
+
+    #[test]
+    fn resources_are_called_as_the_api_calls_them() {
+        for (kind, resource) in [
+            ("service", "services"),
+            ("ingress", "ingresses"),
+            ("networkpolicy", "networkpolicies"),
+            ("gateway", "gateways"),
+            ("endpoints", "endpoints"),
+        ] {
+            assert_eq!(plural(kind), resource);
+        }
     }
 }

@@ -175,7 +175,8 @@ impl de::Error for Error {
         Error::custom(format!("expected {}, found {}", in_words(expected), shown(found)))
     }
     fn invalid_value(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Error {
-        Error::custom(format!("expected {}, found {}", in_words(expected), shown(found)))
+        let (expected, range) = (in_words(expected), range(expected).unwrap_or_default());
+        Error::custom(format!("expected {expected}{range}, found {}", shown(found)))
     }
     fn invalid_length(length: usize, expected: &dyn de::Expected) -> Error {
         Error::custom(format!("expected {expected}, found {length} values"))
@@ -208,6 +209,17 @@ fn in_words(expected: &dyn de::Expected) -> String {
         rust if rust.starts_with("struct ") => "a map".into(),
         other => other.to_owned(),
     }
+}
+
+/// From where to where a whole number goes, for one that lies beyond.
+fn range(expected: &dyn de::Expected) -> Option<String> {
+    let most = match expected.to_string().as_str() {
+        "u16" => u64::from(u16::MAX),
+        "u32" => u64::from(u32::MAX),
+        "u64" => u64::MAX,
+        _ => return None,
+    };
+    Some(format!(" from 0 to {most}"))
 }
 
 /// What has been left out of a tree so far, and why nobody needs to hear of the consequences.
@@ -273,6 +285,12 @@ impl LeftOut {
         if let Some(meant) = meant {
             self.meant.insert(key, meant.to_owned());
         }
+    }
+
+    /// Whether all that hangs below a node was read.
+    pub fn nothing_below(&self, tree: &Tree, id: Id) -> bool {
+        let read = |id: &Id| !self.has(*id) && self.nothing_below(tree, *id);
+        tree.entries(id).iter().all(|(key, value)| !self.has(*key) && read(value)) && tree.items(id).iter().all(read)
     }
 
     fn entry(&self, key: Id, value: Id) -> bool {

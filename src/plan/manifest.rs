@@ -33,23 +33,28 @@ impl Manifest {
 
     /// Whether `object` means this one, whatever name of the kind it uses.
     pub fn is(&self, object: &ObjectRef) -> bool {
-        self.name() == object.name && self.namespace() == object.namespace && same_kind(&object.kind, self.kind())
+        self.name() == object.name && self.namespace() == object.namespace && is_called(&object.kind, self.kind())
     }
 }
 
-/// The short names that people use for the kinds that scale, and for the scaler.
-const SHORT: [(&str, &str); 6] = [
+/// The short names that people use for the kinds that scale, for the scaler, and for what is mistaken for them.
+const SHORT: [(&str, &str); 8] = [
     ("deploy", "deployment"),
     ("sts", "statefulset"),
     ("ds", "daemonset"),
     ("rs", "replicaset"),
     ("hpa", "horizontalpodautoscaler"),
     ("svc", "service"),
+    ("po", "pod"),
+    ("cm", "configmap"),
 ];
 
-fn same_kind(written: &str, kind: &str) -> bool {
+/// Whether a plan that says `written` means `kind`: a kind, its plural or its short name.
+pub(super) fn is_called(written: &str, kind: &str) -> bool {
     let written = written.to_lowercase();
-    let long = SHORT.iter().find(|(short, _)| *short == written).map_or(written.as_str(), |(_, long)| long);
+    // With its group, as kubectl takes it.
+    let written = written.strip_suffix(".autoscaling").unwrap_or(&written);
+    let long = SHORT.iter().find(|(short, _)| *short == written).map_or(written, |(_, long)| long);
     let kind = kind.to_lowercase();
     long == kind || long.strip_suffix('s') == Some(&kind)
 }

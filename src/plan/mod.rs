@@ -30,13 +30,14 @@ mod target;
 mod tree;
 mod written;
 
-pub use adhoc::Adhoc;
+pub use adhoc::{Adhoc, USUAL};
 pub use claims::read_manifests;
 pub use explain::explain;
 pub use params::Secrets;
 pub use problem::{Colour, Problem, Problems};
 pub use schema::schema;
 pub use target::TargetUrl;
+pub(crate) use target::header;
 
 use params::Environment;
 
@@ -114,8 +115,8 @@ impl Plan {
             format!("the fault `{}` needs pods to touch", fault.name)
         } else if !self.manifests.is_empty() {
             "manifests need somewhere to be applied".to_owned()
-        } else if let Some(workload) = &self.target.workload {
-            format!("`{workload}` is watched through a cluster")
+        } else if let Some(watched) = self.target.workload.as_ref().or(self.target.autoscaler.as_ref()) {
+            format!("`{watched}` is watched through a cluster")
         } else {
             return None;
         };
@@ -123,17 +124,6 @@ impl Plan {
             what,
             "say where it runs, as in `cluster: sandbox` or `cluster: {context: NAME}`, or run it with --cluster".to_owned(),
         ))
-    }
-
-    /// The same plan in another cluster, as `--cluster` asks.
-    pub fn on(mut self, cluster: ClusterChoice) -> Result<Plan, String> {
-        self.cluster = cluster;
-        match self.needs_cluster() {
-            Some((what, _)) if self.cluster == ClusterChoice::None => {
-                Err(format!("{what}: this plan cannot run without a cluster"))
-            }
-            _ => Ok(self),
-        }
     }
 }
 
@@ -364,7 +354,7 @@ mod tests {
         assert_eq!(plan.phases.len(), 3);
         assert_eq!(plan.loads[0].arrivals, Arrivals::Poisson);
         assert_eq!(plan.loads[0].rate.len(), 3);
-        assert_eq!(plan.loads[0].connections, 256);
+        assert_eq!(plan.loads[0].connections, 500, "250/s for the 2s of a timeout");
         assert_eq!(plan.loads[0].in_flight, 1_000);
         assert_eq!(plan.loads[0].request.headers, [("x-tenant".to_owned(), "gold".to_owned())]);
         assert_eq!(plan.faults[1].length, Some(Span::from_secs(15)));

@@ -6,7 +6,7 @@ use std::fmt;
 
 use super::located::LeftOut;
 use super::problem::{Problem, nearest};
-use super::tree::{Id, Tree, Value};
+use super::tree::{Id, Meaning, Scalar, Tree, Value};
 
 /// Where `${NAME}` finds what is not a parameter.
 #[derive(Clone, Copy)]
@@ -106,7 +106,7 @@ pub(super) fn fill(
                     Some(_) if places.recorded.contains(&id) => {
                         problems.push(
                             Problem::at(place, format!("`{reference}` comes from the environment, and this value would show it"))
-                                .label("secrets may stand in headers and bodies only")
+                                .label("only the text of a header or a body may be secret")
                                 .help(format!("if it is no secret, declare `{name}` under `params` and run with --set {name}=...")),
                         );
                         whole = false;
@@ -128,14 +128,22 @@ pub(super) fn fill(
             }
         }
         if whole {
-            scalar.text = filled;
+            let value = Scalar { text: filled, plain: true };
+            // A flow map takes a reference in quotes only: they are around the reference, not around the number that it stands for.
+            scalar.plain |= lone(&scalar.text, params) && value.meaning() != Meaning::Nothing;
             // A secret is text, even one that reads `null` or `123`.
             scalar.plain &= !places.open.contains(&id);
+            scalar.text = value.text;
         } else {
             left_out.leave_out(id);
         }
     }
     secrets
+}
+
+/// Whether a text is one parameter and nothing else.
+fn lone(text: &str, params: &BTreeMap<String, String>) -> bool {
+    text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')).is_some_and(|name| params.contains_key(name))
 }
 
 enum Part<'t> {
@@ -178,7 +186,7 @@ fn parts(text: &str) -> Vec<Part<'_>> {
 
 /// Which scalars stand where. One that stands in two places by an alias is in both sets, and the stricter rule holds.
 struct Places {
-    /// Values of headers, and bodies: never recorded.
+    /// Values of headers, and bodies, where they are text: never recorded, and no diagnostic can repeat them.
     open: HashSet<Id>,
     /// Everything else.
     recorded: HashSet<Id>,
@@ -210,9 +218,24 @@ impl Places {
                 continue;
             }
             for (key, value) in tree.entries(*value) {
-                let set = if matches!(tree.key(*key), "headers" | "body") { &mut self.open } else { &mut self.recorded };
-                below(tree, *value, set);
+                match tree.key(*key) {
+                    "headers" if tree.scalar(*value).is_none() => {
+                        tree.entries(*value).iter().for_each(|(_, value)| self.sent(tree, *value))
+                    }
+                    "body" => self.sent(tree, *value),
+                    _ => below(tree, *value, &mut self.recorded),
+                }
             }
+        }
+    }
+
+    /// The value of a header, or a body: text that is sent. Anything else there is a mistake, and will be shown.
+    fn sent(&mut self, tree: &Tree, value: Id) {
+        match tree.node(value).value {
+            Value::Scalar(_) => {
+                self.open.insert(value);
+            }
+            _ => below(tree, value, &mut self.recorded),
         }
     }
 }

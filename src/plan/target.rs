@@ -86,18 +86,18 @@ pub(super) fn path(path: &str) -> Result<(), String> {
     }
 }
 
-/// Headers that the load engine writes itself: two of them would make two requests out of one.
-const OWN: [&str; 4] = ["content-length", "transfer-encoding", "connection", "upgrade"];
+/// Headers that are the load engine's own affair: how long the body is, and what becomes of the connection.
+const OWN: [&str; 5] = ["content-length", "transfer-encoding", "connection", "upgrade", "expect"];
 
 /// Whether a header can be sent as written. The value is a possible secret: no message repeats it.
-pub(super) fn header(name: &str, value: &str) -> Result<(), String> {
+pub(crate) fn header(name: &str, value: &str) -> Result<(), String> {
     // RFC 9110, 5.6.2: token.
     let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
     if name.is_empty() || !name.chars().all(token) {
         return Err(format!("`{name}` is not a header name"));
     }
     if OWN.contains(&name.to_ascii_lowercase().as_str()) {
-        return Err(format!("`{name}` is written by squall itself: leave it out"));
+        return Err(format!("`{name}` is squall's own affair: leave it out"));
     }
     // RFC 9110, 5.5: visible characters, spaces and tabs; line ends would be another header.
     if value.chars().any(|c| c != '\t' && c.is_control()) {
@@ -143,6 +143,7 @@ mod tests {
         assert!(path("x").unwrap_err().contains("write /x"));
         assert!(path("/a b").is_err() && path("/a#b").is_err() && path("/a?b=c").is_ok());
         assert!(header("x-a", "b").is_ok() && header("a b", "c").is_err() && header("Content-Length", "3").is_err());
+        assert!(header("Expect", "100-continue").is_err(), "a request is sent whole, without waiting to be asked for its body");
         let error = header("x-token", "hush\r\nx: y").unwrap_err();
         assert!(!error.contains("hush"), "{error}");
     }

@@ -167,6 +167,7 @@ impl Tree {
             open: Vec::new(),
             anchors: HashMap::new(),
             document: 0,
+            surplus: None,
         };
         reading.run();
         (reading.tree, reading.problems)
@@ -199,6 +200,8 @@ struct Reading<'t> {
     /// Finished anchored nodes; an alias to what is still open would hold itself.
     anchors: HashMap<usize, Id>,
     document: usize,
+    /// Where the first document starts that is one too many: wrong if it, or one after it, holds anything.
+    surplus: Option<Range<usize>>,
 }
 
 /// The reader gave up: what follows would be noise.
@@ -234,16 +237,25 @@ impl Reading<'_> {
 
     fn take(&mut self, event: Event<'_>, span: &Span) -> Result<(), Stop> {
         let range = span.byte_range().unwrap_or(0..0);
+        if let Some(start) = &self.surplus {
+            return match event {
+                // A `---` at the end, with nothing after it: the parser makes a null of that.
+                Event::Scalar(text, ScalarStyle::Plain, ..) if text == "~" => Ok(()),
+                Event::Scalar(..) | Event::SequenceStart(..) | Event::MappingStart(..) | Event::Alias(..) => {
+                    self.problems.push(
+                        Problem::at(start.clone(), "a second document starts here")
+                            .help("a plan is one document: put each plan into its own file"),
+                    );
+                    Err(Stop)
+                }
+                _ => Ok(()),
+            };
+        }
         match event {
             Event::DocumentStart(..) => {
                 self.document += 1;
                 if self.document > self.limits.documents {
-                    let range = range.start..range.start + self.text[range.start..].find('\n').unwrap_or(0).min(3);
-                    self.problems.push(
-                        Problem::at(range, "a second document starts here")
-                            .help("a plan is one document: put each plan into its own file"),
-                    );
-                    return Err(Stop);
+                    self.surplus = Some(range.start..range.start + self.text[range.start..].find('\n').unwrap_or(0).min(3));
                 }
                 self.anchors.clear();
             }
@@ -445,4 +457,24 @@ fn unclosed(text: &str) -> Option<(usize, char)> {
         before = c;
     }
     open.pop()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The messages about `text` as a plan.
+    fn problems(text: &str) -> Vec<String> {
+        Tree::read(text, Limits::PLAN).1.into_iter().map(|problem| problem.message).collect()
+    }
+
+    #[test]
+    fn a_document_marker_with_nothing_after_it_starts_no_document() {
+        for end in ["", "---", "---\n", "---\n# nothing\n", "...\n", "---\n---\n"] {
+            assert_eq!(problems(&format!("plan: p\n{end}")), Vec::<String>::new(), "{end:?}");
+        }
+        for end in ["---\nplan: q\n", "---\n- q\n", "---\nq\n", "---\n''\n", "---\n---\nq\n"] {
+            assert_eq!(problems(&format!("plan: p\n{end}")), ["a second document starts here"], "{end:?}");
+        }
+    }
 }

@@ -54,7 +54,9 @@ pub struct Link {
 /// How sending went.
 enum Sent {
     Whole,
-    /// The peer answered or hung up before it had all.
+    /// The peer said something when it had taken so many bytes.
+    Answered(usize),
+    /// The peer hung up before it had all.
     Cut,
 }
 
@@ -88,13 +90,18 @@ impl Protocol for Http1 {
 
     async fn exchange(&self, link: &mut Link, progress: &mut Progress) -> Result<Answer, End> {
         progress.sent.get_or_insert_with(monotonic_now);
-        let sent = link.send(&self.request, progress).await?;
+        link.filled = 0;
+        let mut sent = link.send(&self.request, 0, progress).await?;
         loop {
             let (mut answer, body, length, interim) = self.head(link, progress).await?;
             let rest = link.filled - length;
             if interim {
                 link.buffer.copy_within(length..link.filled, 0);
                 link.filled = rest;
+                // It was no answer yet: the peer still wants the rest of the request, if nothing else has come with it.
+                if let (Sent::Answered(taken), 0) = (&sent, rest) {
+                    sent = link.send(&self.request, *taken, progress).await?;
+                }
                 continue;
             }
             let surplus = match body {
@@ -103,7 +110,7 @@ impl Protocol for Http1 {
                 Body::UntilClose => link.skip_all(rest as u64, progress).await?,
             };
             // Bytes that nobody asked for would be taken for the answer to the next request.
-            if surplus || matches!(sent, Sent::Cut) {
+            if surplus || !matches!(sent, Sent::Whole) {
                 answer.connection = Afterwards::Close;
             }
             link.filled = 0;
@@ -159,9 +166,8 @@ impl Http1 {
 }
 
 impl Link {
-    async fn send(&mut self, request: &[u8], progress: &mut Progress) -> Result<Sent, End> {
-        self.filled = 0;
-        let mut at = 0;
+    /// Sends `request` from byte `at` on. What the peer says meanwhile lies at the start of the buffer, which must be empty.
+    async fn send(&mut self, request: &[u8], mut at: usize, progress: &mut Progress) -> Result<Sent, End> {
         poll_fn(|cx| {
             loop {
                 let step = if at < request.len() {
@@ -182,7 +188,7 @@ impl Link {
                     Poll::Pending => break,
                 }
             }
-            // It takes no more for now: if it answers already, the rest of the request does not interest it.
+            // It takes no more for now: if it answers already, the rest of the request may not interest it.
             let mut into = ReadBuf::new(&mut self.buffer);
             match Pin::new(&mut self.stream).poll_read(cx, &mut into) {
                 Poll::Pending => Poll::Pending,
@@ -190,7 +196,7 @@ impl Link {
                 Poll::Ready(Ok(())) => {
                     self.filled = into.filled().len();
                     progress.bytes_in += self.filled as u64;
-                    Poll::Ready(Ok(Sent::Cut))
+                    Poll::Ready(Ok(Sent::Answered(at)))
                 }
             }
         })

@@ -2,6 +2,7 @@
 //! is taken down again, however the run ends.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +66,7 @@ impl World {
             ClusterChoice::Sandbox(options) => {
                 audience.stage("starting the sandbox");
                 let config = SandboxConfig {
+                    keeper: std::env::current_exe().ok(),
                     autoscaler_sync: options.autoscaler_sync.duration(),
                     interpose: options.interpose,
                     seed: order.seed,
@@ -107,7 +109,7 @@ impl World {
     }
 
     /// Where the load goes: the target's name resolved, and somebody there who opens the door.
-    pub async fn destination(&self, plan: &Plan) -> Result<Destination, Failure> {
+    pub async fn destination(&self, plan: &Plan, audience: &mut dyn Audience) -> Result<Destination, Failure> {
         let trust = if plan.target.insecure { Trust::Insecure } else { Trust::default() };
         let destination =
             Destination::read(&plan.target.url, trust).map_err(|error| Failure::new(Exit::Usage, format!("{error:#}")))?;
@@ -118,8 +120,16 @@ impl World {
             }
             None => destination.resolved().await.map_err(environment)?,
         };
-        knock(&plan.target.url, &destination).await?;
-        Ok(destination)
+        let (open, shut) = knock(&plan.target.url, &destination).await?;
+        if self.cluster.is_some() {
+            // What a cluster has behind a name comes and goes during the run.
+            return Ok(destination);
+        }
+        // Whoever knows several addresses of a service goes to the next when one is shut, as with `localhost` of two families.
+        for why in shut {
+            audience.stage(&format!("{why}; requests go to the other addresses of {}", destination.host));
+        }
+        Ok(destination.at(open))
     }
 
     /// Starts to watch what the plan names, where there is a cluster.
@@ -242,15 +252,24 @@ impl World {
     }
 }
 
-/// Makes sure that at least one address takes connections: a run against a closed door would only say so expensively.
-async fn knock(url: &str, destination: &Destination) -> Result<(), Failure> {
-    let mut refusals = Vec::new();
-    for address in &destination.addresses {
+/// The addresses that take connections, and why the others do not. When none does, a run would only say so expensively.
+async fn knock(url: &str, destination: &Destination) -> Result<(Vec<SocketAddr>, Vec<String>), Failure> {
+    let knocks = destination.addresses.iter().map(|address| async move {
         match tokio::time::timeout(KNOCK, destination.knock(*address)).await {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(why)) => refusals.push(format!("{address}: {why}")),
-            Err(_) => refusals.push(format!("{address}: no answer within {}s", KNOCK.as_secs())),
+            Ok(Ok(())) => Ok(*address),
+            Ok(Err(why)) => Err(format!("{address}: {why}")),
+            Err(_) => Err(format!("{address}: no answer within {}s", KNOCK.as_secs())),
         }
+    });
+    let (mut open, mut refusals) = (Vec::new(), Vec::new());
+    for answer in futures::future::join_all(knocks).await {
+        match answer {
+            Ok(address) => open.push(address),
+            Err(why) => refusals.push(why),
+        }
+    }
+    if !open.is_empty() {
+        return Ok((open, refusals));
     }
     let message =
         format!("the target `{url}` takes no connections ({}); check that it runs and that the URL is right", refusals.join("; "));
@@ -263,4 +282,25 @@ fn line_of(sandbox: &Sandbox) -> SandboxLine {
 
 fn environment(error: impl Into<anyhow::Error>) -> Failure {
     Failure::new(Exit::Environment, format!("{:#}", error.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_door_that_is_shut_is_told_from_one_that_is_open() {
+        let listen = || std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let (open, shut) = (listen(), listen());
+        let address = |listener: &std::net::TcpListener| listener.local_addr().expect("a bound socket has an address");
+        let (open_address, shut_address) = (address(&open), address(&shut));
+        drop(shut);
+        let destination = Destination::read("http://shop.test/", Trust::default()).expect("a URL");
+        let both = destination.clone().at(vec![shut_address, open_address]);
+        let (found, refusals) = knock("http://shop.test/", &both).await.expect("one is open");
+        assert_eq!(found, [open_address]);
+        assert_eq!(refusals, [format!("{shut_address}: connection refused")]);
+        let failure = knock("http://shop.test/", &destination.at(vec![shut_address])).await.expect_err("none is open");
+        assert_eq!(failure.exit, Exit::Environment);
+    }
 }

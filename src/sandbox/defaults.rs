@@ -5,22 +5,30 @@ use serde_json::{Map, Value, json};
 
 use super::resource::Resource;
 
-/// Fills what is absent. A new object also gets the status that it begins with.
-pub fn apply(resource: &'static Resource, object: &mut Value, new: bool) {
+/// What an object is when it is completed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage {
+    /// It also gets the status that it begins with.
+    New,
+    Changed,
+}
+
+/// Fills what is absent.
+pub fn apply(resource: &'static Resource, object: &mut Value, stage: Stage) {
     match resource.kind {
-        "Pod" => pod(object, new),
+        "Pod" => pod(object, stage),
         "Deployment" => deployment(&mut object["spec"]),
         "ReplicaSet" => {
             let spec = &mut object["spec"];
             fill(spec, "replicas", json!(1));
             template(spec);
-            if new {
+            if stage == Stage::New {
                 fill(object, "status", json!({"replicas": 0}));
             }
         }
-        "Service" => service(object, new),
-        "HorizontalPodAutoscaler" => autoscaler(object, new),
-        "Namespace" if new => {
+        "Service" => service(object, stage),
+        "HorizontalPodAutoscaler" => autoscaler(object, stage),
+        "Namespace" if stage == Stage::New => {
             let name = object["metadata"]["name"].clone();
             fill(&mut object["metadata"], "labels", json!({}));
             fill(&mut object["metadata"]["labels"], "kubernetes.io/metadata.name", name);
@@ -28,7 +36,7 @@ pub fn apply(resource: &'static Resource, object: &mut Value, new: bool) {
             object["status"] = json!({"phase": "Active"});
         }
         "Secret" => secret(object),
-        "PodDisruptionBudget" if new => {
+        "PodDisruptionBudget" if stage == Stage::New => {
             let none = json!({"disruptionsAllowed": 0, "currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0});
             fill(object, "status", none);
         }
@@ -47,7 +55,7 @@ pub fn apply(resource: &'static Resource, object: &mut Value, new: bool) {
         }
         _ => {}
     }
-    if new && resource.kind == "Deployment" {
+    if stage == Stage::New && resource.kind == "Deployment" {
         fill(object, "status", json!({}));
     }
 }
@@ -155,11 +163,11 @@ fn container(container: &mut Value) {
     }
 }
 
-fn pod(object: &mut Value, new: bool) {
+fn pod(object: &mut Value, stage: Stage) {
     let spec = &mut object["spec"];
     pod_spec(spec);
     fill(spec, "enableServiceLinks", json!(true));
-    if !new {
+    if stage != Stage::New {
         return;
     }
     fill(spec, "serviceAccountName", json!("default"));
@@ -199,7 +207,7 @@ fn quality_of_service(spec: &Value) -> &'static str {
     }
 }
 
-fn service(object: &mut Value, new: bool) {
+fn service(object: &mut Value, stage: Stage) {
     let spec = &mut object["spec"];
     fill(spec, "type", json!("ClusterIP"));
     fill(spec, "sessionAffinity", json!("None"));
@@ -213,14 +221,14 @@ fn service(object: &mut Value, new: bool) {
         fill(spec, "ipFamilies", json!(["IPv4"]));
         fill(spec, "ipFamilyPolicy", json!("SingleStack"));
     }
-    if new {
+    if stage == Stage::New {
         fill(object, "status", json!({}));
         fill(&mut object["status"], "loadBalancer", json!({}));
     }
 }
 
 /// A `behavior` is completed where it is given, and left out where it is not, as the real server does.
-fn autoscaler(object: &mut Value, new: bool) {
+fn autoscaler(object: &mut Value, stage: Stage) {
     let spec = &mut object["spec"];
     fill(spec, "minReplicas", json!(1));
     if spec.get("metrics").is_none_or(|metrics| metrics.as_array().is_none_or(Vec::is_empty)) {
@@ -242,7 +250,7 @@ fn autoscaler(object: &mut Value, new: bool) {
             fill(rules, "policies", policies);
         }
     }
-    if new {
+    if stage == Stage::New {
         fill(object, "status", json!({"desiredReplicas": 0, "currentMetrics": null}));
     }
 }
@@ -267,7 +275,7 @@ mod tests {
     fn a_deployment_is_completed_as_a_real_server_completes_it() {
         let mut object = json!({"spec": {"selector": {}, "template": {"spec": {"containers": [
             {"name": "web", "image": "a/b", "ports": [{"containerPort": 1}], "readinessProbe": {"httpGet": {"port": 1}}}]}}}});
-        apply(&DEPLOYMENTS, &mut object, true);
+        apply(&DEPLOYMENTS, &mut object, Stage::New);
         let spec = &object["spec"];
         assert_eq!(
             spec["strategy"],
@@ -279,17 +287,17 @@ mod tests {
         assert_eq!(container["readinessProbe"]["httpGet"], json!({"port": 1, "path": "/", "scheme": "HTTP"}));
         assert!(!container.as_object().unwrap().contains_key("env"), "{container}");
         let mut again = object.clone();
-        apply(&DEPLOYMENTS, &mut again, false);
+        apply(&DEPLOYMENTS, &mut again, Stage::Changed);
         assert_eq!(object, again, "defaults are filled once");
     }
 
     #[test]
     fn a_behavior_is_completed_only_where_it_is_given() {
         let mut without = json!({"spec": {"maxReplicas": 3}});
-        apply(&HPAS, &mut without, true);
+        apply(&HPAS, &mut without, Stage::New);
         assert!(without["spec"].get("behavior").is_none());
         let mut with = json!({"spec": {"maxReplicas": 3, "behavior": {"scaleDown": {"stabilizationWindowSeconds": 10}}}});
-        apply(&HPAS, &mut with, true);
+        apply(&HPAS, &mut with, Stage::New);
         assert_eq!(with["spec"]["behavior"]["scaleUp"]["policies"].as_array().unwrap().len(), 2);
         assert_eq!(with["spec"]["behavior"]["scaleDown"]["selectPolicy"], "Max");
     }
@@ -303,7 +311,7 @@ mod tests {
         ];
         for (resources, class) in cases {
             let mut pod = json!({"spec": {"containers": [{"name": "a", "image": "a:1", "resources": resources}]}});
-            apply(&PODS, &mut pod, true);
+            apply(&PODS, &mut pod, Stage::New);
             assert_eq!((&pod["status"]["phase"], &pod["status"]["qosClass"]), (&json!("Pending"), &json!(class)));
             assert_eq!(pod["spec"]["tolerations"].as_array().unwrap().len(), 2);
         }

@@ -8,6 +8,7 @@ pub mod cleanup;
 pub mod controllers;
 pub mod defaults;
 mod feed;
+pub mod keeper;
 pub mod kubeconfig;
 mod kubelet;
 mod network;
@@ -31,6 +32,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use self::address::Block;
 use self::api::tls::Identity;
 use self::controllers::{Autoscaling, NODE, Shared};
+use self::keeper::Keeper;
 use self::kubelet::{Kubelet, Setup};
 use self::network::{Honours, Network};
 use self::store::Store;
@@ -42,6 +44,8 @@ pub struct SandboxConfig {
     pub name: String,
     /// What a pod's command that begins with `squall` runs.
     pub squall: PathBuf,
+    /// The `squall` that [ends what is left](keeper) when this process is killed; without one that is left to `squall heal`.
+    pub keeper: Option<PathBuf>,
     /// Between two looks at an autoscaler: 15 s on a real cluster.
     pub autoscaler_sync: Duration,
     /// Whether fault agents may interpose themselves. Switched off, they are told that they did and have no effect.
@@ -61,6 +65,7 @@ impl Default for SandboxConfig {
         SandboxConfig {
             name: "squall-sandbox".into(),
             squall: std::env::current_exe().unwrap_or_else(|_| "squall".into()),
+            keeper: None,
             autoscaler_sync: Duration::from_secs(15),
             interpose: true,
             seed: 1,
@@ -83,6 +88,8 @@ pub struct Sandbox {
     store: Arc<Store>,
     block: Arc<Block>,
     stop_grace: Duration,
+    /// Last, so that it goes last.
+    _keeper: Option<Keeper>,
 }
 
 impl Sandbox {
@@ -94,6 +101,14 @@ impl Sandbox {
         let block = Arc::new(block);
         let id = cleanup::new_id(block.api());
         let dir = cleanup::make_dir(&id, &config.name)?;
+
+        let keeper = config.keeper.as_deref().and_then(|squall| match Keeper::start(squall, &id, &dir) {
+            Ok(keeper) => Some(keeper),
+            Err(error) => {
+                tracing::warn!("sandbox {id} has no keeper: {error}");
+                None
+            }
+        });
 
         let store = Store::new(config.seed);
         let network = Network::new(if config.interpose { Honours::Interposition } else { Honours::Nothing });
@@ -150,6 +165,7 @@ impl Sandbox {
             store,
             block,
             stop_grace: config.stop_grace,
+            _keeper: keeper,
         })
     }
 

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::selector::Selector;
-use super::store::{seconds, text};
+use super::store::{metadata, seconds, text};
 use crate::time::wall_now;
 
 /// Namespace and name.
@@ -41,6 +41,17 @@ pub fn controlled_by(owner: &Value) -> Value {
         "apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": owner["metadata"]["name"],
         "uid": owner["metadata"]["uid"], "controller": true, "blockOwnerDeletion": true,
     })
+}
+
+/// Takes the owner of that uid from an object.
+pub fn disown(object: &mut Value, owner: &Value) {
+    let metadata = metadata(object);
+    if let Some(list) = metadata.get_mut("ownerReferences").and_then(Value::as_array_mut) {
+        list.retain(|reference| reference["uid"] != *owner);
+        if list.is_empty() {
+            metadata.shift_remove("ownerReferences");
+        }
+    }
 }
 
 /// A condition of an object's status.

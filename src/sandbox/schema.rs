@@ -11,8 +11,10 @@ pub enum Shape {
     Int32,
     Int64,
     Bool,
-    /// A number or a text: quantities and `IntOrString`.
+    /// A number or a text, kept as it is: `IntOrString`.
     NumberOrText,
+    /// A number or a text that is kept as the text of a [quantity](super::quantity).
+    Quantity,
     /// Anything: parts that the sandbox keeps without looking at them.
     Any,
     Struct(&'static str),
@@ -82,14 +84,15 @@ fn shape_of(text: &'static str) -> Shape {
         "i" => Shape::Int32,
         "l" => Shape::Int64,
         "b" => Shape::Bool,
-        "q" => Shape::NumberOrText,
+        "n" => Shape::NumberOrText,
+        "q" => Shape::Quantity,
         "o" => Shape::Any,
         name => Shape::Struct(name),
     }
 }
 
-/// `Type: field shape, field shape`. Shapes: `s` text, `i` int32, `l` int64, `b` bool, `q` number or text, `o` anything, a type's name,
-/// `{shape}` a map, `[shape]` a list that is replaced whole, `[shape/]` a set, `[shape/a+b]` a list keyed by a and b.
+/// `Type: field shape, field shape`. Shapes: `s` text, `i` int32, `l` int64, `b` bool, `n` number or text, `q` quantity, `o` anything,
+/// a type's name, `{shape}` a map, `[shape]` a list that is replaced whole, `[shape/]` a set, `[shape/a+b]` a list keyed by a and b.
 const TABLE: &str = "
 ObjectMeta: name s, generateName s, namespace s, selfLink s, uid s, resourceVersion s, generation l, creationTimestamp s
   deletionTimestamp s, deletionGracePeriodSeconds l, labels {s}, annotations {s}, ownerReferences [OwnerReference/uid], finalizers [s/]
@@ -170,9 +173,9 @@ VolumeDevice: name s, devicePath s
 Probe: exec ExecAction, httpGet HTTPGetAction, tcpSocket TCPSocketAction, grpc GRPCAction, initialDelaySeconds i, timeoutSeconds i
   periodSeconds i, successThreshold i, failureThreshold i, terminationGracePeriodSeconds l
 ExecAction: command [s]
-HTTPGetAction: path s, port q, host s, scheme s, httpHeaders [HTTPHeader]
+HTTPGetAction: path s, port n, host s, scheme s, httpHeaders [HTTPHeader]
 HTTPHeader: name s, value s
-TCPSocketAction: port q, host s
+TCPSocketAction: port n, host s
 GRPCAction: port i, service s
 Lifecycle: postStart LifecycleHandler, preStop LifecycleHandler, stopSignal s
 LifecycleHandler: exec ExecAction, httpGet HTTPGetAction, tcpSocket TCPSocketAction, sleep SleepAction
@@ -195,14 +198,14 @@ ServiceSpec: ports [ServicePort/port+protocol], selector {s}, clusterIP s, clust
   loadBalancerIP s, loadBalancerSourceRanges [s], externalName s, externalTrafficPolicy s, healthCheckNodePort i
   publishNotReadyAddresses b, sessionAffinityConfig o, ipFamilies [s], ipFamilyPolicy s, allocateLoadBalancerNodePorts b
   loadBalancerClass s, internalTrafficPolicy s, trafficDistribution s
-ServicePort: name s, protocol s, appProtocol s, port i, targetPort q, nodePort i
+ServicePort: name s, protocol s, appProtocol s, port i, targetPort n, nodePort i
 ServiceStatus: loadBalancer o, conditions [Condition/type]
 
 Deployment: apiVersion s, kind s, metadata ObjectMeta, spec DeploymentSpec, status DeploymentStatus
 DeploymentSpec: replicas i, selector LabelSelector, template PodTemplateSpec, strategy DeploymentStrategy, minReadySeconds i
   revisionHistoryLimit i, paused b, progressDeadlineSeconds i
 DeploymentStrategy: type s, rollingUpdate RollingUpdateDeployment
-RollingUpdateDeployment: maxUnavailable q, maxSurge q
+RollingUpdateDeployment: maxUnavailable n, maxSurge n
 DeploymentStatus: observedGeneration l, replicas i, updatedReplicas i, readyReplicas i, availableReplicas i, unavailableReplicas i
   terminatingReplicas i, conditions [Condition/type], collisionCount i
 ReplicaSet: apiVersion s, kind s, metadata ObjectMeta, spec ReplicaSetSpec, status ReplicaSetStatus
@@ -241,7 +244,7 @@ Endpoint: addresses [s/], conditions EndpointConditions, hostname s, targetRef O
 EndpointConditions: ready b, serving b, terminating b
 EndpointPort: name s, protocol s, port i, appProtocol s
 PodDisruptionBudget: apiVersion s, kind s, metadata ObjectMeta, spec PodDisruptionBudgetSpec, status PodDisruptionBudgetStatus
-PodDisruptionBudgetSpec: minAvailable q, selector LabelSelector, maxUnavailable q, unhealthyPodEvictionPolicy s
+PodDisruptionBudgetSpec: minAvailable n, selector LabelSelector, maxUnavailable n, unhealthyPodEvictionPolicy s
 PodDisruptionBudgetStatus: observedGeneration l, disruptedPods {s}, disruptionsAllowed i, currentHealthy i, desiredHealthy i
   expectedPods i, conditions [Condition/type]
 Eviction: apiVersion s, kind s, metadata ObjectMeta, deleteOptions DeleteOptions

@@ -112,6 +112,55 @@ pub struct Preconditions {
     pub resource_version: Option<String>,
 }
 
+/// How a caller wants an object deleted.
+#[derive(Clone, Default, Debug)]
+pub struct DeleteOptions {
+    /// For a pod; its own grace period by default.
+    pub grace_s: Option<i64>,
+    pub demands: Preconditions,
+    pub propagation: Propagation,
+}
+
+/// What becomes of the objects that a deleted one owns. The garbage collector reads it off the object's finalizers.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Propagation {
+    /// What the object's finalizers say already; without any, as `Background`.
+    #[default]
+    Unsaid,
+    /// They go after it.
+    Background,
+    /// They go before it.
+    Foreground,
+    /// They stay.
+    Orphan,
+}
+
+/// The finalizer that holds an object until what it owns is gone.
+pub const FOREGROUND: &str = "foregroundDeletion";
+/// The finalizer that holds an object until what it owns is free of it.
+pub const ORPHAN: &str = "orphan";
+
+impl Propagation {
+    /// Brings the finalizers to this policy.
+    fn settle(self, object: &mut Value) {
+        let wanted = match self {
+            Propagation::Unsaid => return,
+            Propagation::Background => None,
+            Propagation::Foreground => Some(FOREGROUND),
+            Propagation::Orphan => Some(ORPHAN),
+        };
+        let mut list = object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+        list.retain(|finalizer| (finalizer != FOREGROUND && finalizer != ORPHAN) || finalizer.as_str() == wanted);
+        if let Some(wanted) = wanted.filter(|wanted| !list.iter().any(|finalizer| finalizer == wanted)) {
+            list.push(json!(wanted));
+        }
+        match list.is_empty() {
+            true => metadata(object).shift_remove("finalizers"),
+            false => metadata(object).insert("finalizers".into(), json!(list)),
+        };
+    }
+}
+
 /// How [`Store::begin_delete`] ended.
 #[derive(Clone, Debug)]
 pub enum Deletion {
@@ -244,35 +293,28 @@ impl Store {
     /// Removes an object now; with finalizers it is marked as terminating instead, and goes with the last of them.
     /// This is how a kubelet ends a pod whose containers have stopped.
     pub fn delete(&self, resource: &'static Resource, ns: &str, name: &str) -> Result<Arc<Value>, StoreError> {
-        self.begin_delete(resource, ns, name, Some(0), &Preconditions::default()).map(|d| d.object().clone())
+        let now = DeleteOptions { grace_s: Some(0), ..DeleteOptions::default() };
+        self.begin_delete(resource, ns, name, &now).map(|d| d.object().clone())
     }
 
-    /// Begins a deletion as a client asks for it. A pod that runs gets `grace_s` (its own grace period by default) and is marked; a
-    /// second request can only shorten that. An object with finalizers is marked. Everything else is removed.
+    /// Begins a deletion as a client asks for it. A pod that runs gets its grace and is marked; a second request can only shorten
+    /// that. An object with finalizers is marked. Everything else is removed.
     pub fn begin_delete(
         &self,
         resource: &'static Resource,
         ns: &str,
         name: &str,
-        grace_s: Option<i64>,
-        demands: &Preconditions,
+        options: &DeleteOptions,
     ) -> Result<Deletion, StoreError> {
         let mut state = self.lock();
         let at = address(resource, ns, name);
         let before = state.existing(resource, &at)?;
-        demands.check(resource, name, &before)?;
-        let graceful = *resource == PODS;
-        let grace = if graceful { pod_grace_s(&before, grace_s) } else { 0 };
-        let marked_before = before["metadata"]["deletionGracePeriodSeconds"].as_i64();
-        let is_marked = !text(&before, "deletionTimestamp").is_empty();
-        let waits = grace > 0 || has_finalizers(&before);
-
-        let mut latest = before.clone();
-        // Marking is a change of its own when there is something to wait for, and for pods always: watchers see the mark first.
-        let shortens = is_marked && graceful && marked_before.is_some_and(|was| grace < was);
-        if (!is_marked && (waits || graceful)) || shortens {
-            latest = state.write(resource, at.clone(), ChangeKind::Modified, marked(resource, &before, grace));
-        }
+        options.demands.check(resource, name, &before)?;
+        let (marked, waits) = sentenced(resource, &before, options);
+        let latest = match marked {
+            Some(marked) => state.write(resource, at.clone(), ChangeKind::Modified, marked),
+            None => before,
+        };
         let deletion = if waits {
             Deletion::Marked(latest)
         } else {
@@ -289,18 +331,13 @@ impl Store {
         resource: &'static Resource,
         ns: &str,
         name: &str,
-        grace_s: Option<i64>,
-        demands: &Preconditions,
+        options: &DeleteOptions,
     ) -> Result<Deletion, StoreError> {
         let before = self.lock().existing(resource, &address(resource, ns, name))?;
-        demands.check(resource, name, &before)?;
-        let grace = if *resource == PODS { pod_grace_s(&before, grace_s) } else { 0 };
-        let waits = grace > 0 || has_finalizers(&before);
-        Ok(match (waits, *resource == PODS) {
-            (true, _) => Deletion::Marked(Arc::new(marked(resource, &before, grace))),
-            (false, true) => Deletion::Removed(Arc::new(marked(resource, &before, grace))),
-            (false, false) => Deletion::Removed(before),
-        })
+        options.demands.check(resource, name, &before)?;
+        let (marked, waits) = sentenced(resource, &before, options);
+        let latest = marked.map_or(before, Arc::new);
+        Ok(if waits { Deletion::Marked(latest) } else { Deletion::Removed(latest) })
     }
 
     /// Changes of a resource, in order, without end. From a version: what came after it, or [`Gone`] when history does not reach back
@@ -411,7 +448,7 @@ impl State {
         if resource.counts_generations {
             meta.insert("generation".into(), json!(1));
         }
-        defaults::apply(resource, &mut object, true);
+        defaults::apply(resource, &mut object, defaults::Stage::New);
         Ok(ordered(object))
     }
 
@@ -586,6 +623,25 @@ fn has_finalizers(object: &Value) -> bool {
     listed(&object["metadata"]["finalizers"]) || (object["kind"] == "Namespace" && listed(&object["spec"]["finalizers"]))
 }
 
+/// What a request for its deletion makes of an object, where it changes it, and whether the object then waits for its kubelet or its
+/// finalizers.
+fn sentenced(resource: &'static Resource, before: &Value, options: &DeleteOptions) -> (Option<Value>, bool) {
+    let graceful = *resource == PODS;
+    let asked = if graceful { pod_grace_s(before, options.grace_s) } else { 0 };
+    let is_marked = !text(before, "deletionTimestamp").is_empty();
+    let was = before["metadata"]["deletionGracePeriodSeconds"].as_i64().filter(|_| is_marked);
+    let grace = was.map_or(asked, |was| was.min(asked));
+    let mut after = before.clone();
+    options.propagation.settle(&mut after);
+    let waits = grace > 0 || has_finalizers(&after);
+    // Marking is a change of its own when there is something to wait for, and for pods always: watchers see the mark first.
+    let marks = if is_marked { was.is_some_and(|was| grace < was) } else { waits || graceful };
+    if marks {
+        after = marked(resource, &after, grace);
+    }
+    ((after != *before).then_some(after), waits)
+}
+
 /// `before` with its marks of deletion. Only the first mark is a new generation; a later one shortens the grace.
 fn marked(resource: &'static Resource, before: &Value, grace_s: i64) -> Value {
     let mut after = before.clone();
@@ -637,7 +693,7 @@ fn settle(resource: &'static Resource, before: &Value, after: &mut Value) {
     if desired(before) == desired(after) && !(*resource == DEPLOYMENTS && noted(before) != noted(after)) {
         return;
     }
-    defaults::apply(resource, after, false);
+    defaults::apply(resource, after, defaults::Stage::Changed);
     if resource.counts_generations {
         let generation = before["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
         metadata(after).insert("generation".into(), json!(generation));
@@ -769,15 +825,18 @@ mod tests {
         let pod = json!({"metadata": {"name": "p", "namespace": "default"},
             "spec": {"nodeName": "n", "terminationGracePeriodSeconds": 5}, "status": {"phase": "Running"}});
         store.create(&PODS, pod).unwrap();
+        let ask = |grace_s, demands| {
+            store.begin_delete(&PODS, "default", "p", &DeleteOptions { grace_s, demands, ..DeleteOptions::default() })
+        };
         let any = Preconditions::default();
-        let marked = store.begin_delete(&PODS, "default", "p", None, &any).unwrap();
+        let marked = ask(None, any.clone()).unwrap();
         assert!(matches!(&marked, Deletion::Marked(pod) if pod["metadata"]["deletionGracePeriodSeconds"] == 5));
-        let longer = store.begin_delete(&PODS, "default", "p", Some(60), &any).unwrap();
+        let longer = ask(Some(60), any.clone()).unwrap();
         assert_eq!(version_of(longer.object()), version_of(marked.object()), "a longer grace changes nothing");
         let wrong = Preconditions { uid: Some("other".into()), ..any.clone() };
-        assert!(matches!(store.begin_delete(&PODS, "default", "p", None, &wrong), Err(StoreError::Precondition { .. })));
+        assert!(matches!(ask(None, wrong), Err(StoreError::Precondition { .. })));
         let from = store.version();
-        assert!(matches!(store.begin_delete(&PODS, "default", "p", Some(0), &any).unwrap(), Deletion::Removed(_)));
+        assert!(matches!(ask(Some(0), any).unwrap(), Deletion::Removed(_)));
         assert_eq!(store.version(), from + 2, "a forced deletion is a mark and a removal");
         assert!(store.get(&PODS, "default", "p").is_none());
     }
@@ -795,5 +854,25 @@ mod tests {
         };
         store.update(&CONFIGMAPS, "default", "c", release).unwrap();
         assert!(store.get(&CONFIGMAPS, "default", "c").is_none());
+    }
+
+    #[test]
+    fn a_deletions_policy_holds_the_object_and_a_later_one_replaces_it() {
+        let store = Store::new(7);
+        store.create(&DEPLOYMENTS, object("web")).unwrap();
+        let ask = |propagation, uid: Option<&str>| {
+            let demands = Preconditions { uid: uid.map(str::to_owned), ..Preconditions::default() };
+            store.begin_delete(&DEPLOYMENTS, "default", "web", &DeleteOptions { propagation, demands, ..DeleteOptions::default() })
+        };
+        assert!(ask(Propagation::Orphan, Some("other")).is_err());
+        let untouched = store.get(&DEPLOYMENTS, "default", "web").unwrap();
+        assert!(untouched["metadata"]["finalizers"].is_null(), "a request that is refused changes nothing");
+        for (policy, finalizer) in
+            [(Propagation::Orphan, ORPHAN), (Propagation::Foreground, FOREGROUND), (Propagation::Unsaid, FOREGROUND)]
+        {
+            let held = ask(policy, None).unwrap();
+            assert!(matches!(&held, Deletion::Marked(o) if o["metadata"]["finalizers"] == json!([finalizer])), "{held:?}");
+        }
+        assert!(matches!(ask(Propagation::Background, None).unwrap(), Deletion::Removed(_)));
     }
 }

@@ -16,7 +16,7 @@ use super::words::percent;
 use super::{Claim, Finding, Judge, Need, Verdict};
 use crate::names::Name;
 use crate::recording::History;
-use crate::recording::fact::Counts;
+use crate::recording::fact::{Counts, Fact};
 use crate::units::{Ratio, Span};
 
 /// Service level objectives. Give at least one.
@@ -140,6 +140,33 @@ pub(super) fn nothing_counts(counts: &Counts) -> String {
     }
 }
 
+/// The share of requests that may wait for a connection of ours before a reader must know of it.
+const WAITED_MOST: f64 = 0.01;
+
+/// The loads that often had no connection left: whether the service was slow or the load too narrow, only a reader can tell.
+fn crowded(history: &History, load: Option<&Name>) -> Vec<String> {
+    let (from, to) = history.whole();
+    let loads = history.started.loads.iter().map(|line| &line.name).filter(|name| load.is_none_or(|load| load == *name));
+    loads
+        .filter_map(|name| {
+            let bound = format!("connections of load {name}");
+            let hits = history.events.iter().filter_map(|event| match &event.fact {
+                Fact::Bound { what, limit, lost } if *what == bound => Some((*limit, *lost)),
+                _ => None,
+            });
+            let (limit, waited) = hits.fold((0, 0), |(_, sum), (limit, lost)| (limit, sum + lost));
+            let share = waited as f64 / history.counts(Some(name), from, to).intended.max(1) as f64;
+            (share > WAITED_MOST).then(|| {
+                format!(
+                    "over the run, {} of the requests of {name} waited for one of its {limit} connections, and that wait is in their \
+                     latency: raise `connections` if the service is not to blame for it",
+                    percent(share)
+                )
+            })
+        })
+        .collect()
+}
+
 /// The commonest causes of requests that did not end well: `503 x status 503, 12 x reset`.
 pub(super) fn causes(history: &History, load: Option<&Name>, window: &Window) -> Option<String> {
     let mut causes: BTreeMap<&str, u64> = BTreeMap::new();
@@ -168,6 +195,8 @@ impl Judge for Spec {
             }
             Err(_) => draft,
         };
+        let crowded = crowded(history, self.load.as_ref());
+        let open = |draft: Draft| open(draft).notes(&crowded);
         let mut findings = Vec::new();
         if let Some(target) = self.available {
             let words = format!("{target} of requests{} are answered as asked", self.of_load());

@@ -3,7 +3,7 @@
 
 use squall::kinds::Kind;
 use squall::recording::History;
-use squall::recording::fact::{Ending, Outcome, RunEnded};
+use squall::recording::fact::{Ending, Fact, Outcome, RunEnded};
 use squall::verdict::{Claim, Finding, Need, Over, Spec, Verdict, certificate, judge, overall};
 
 use crate::story::{Answer, Story, at, exponential_ms, name, not, object, ok};
@@ -134,6 +134,30 @@ fn a_percentile_passes_with_its_upper_bound_and_fails_with_its_lower_one() {
     for verdict in [Verdict::Pass, Verdict::Fail, Verdict::Inconclusive] {
         assert!(seen.contains(&verdict), "{verdict}");
     }
+}
+
+#[test]
+fn slo_tells_that_requests_waited_for_a_connection_and_judges_them_all_the_same() {
+    let bound = |lost| Fact::Bound { what: "connections of load shoppers".into(), limit: 8, lost };
+    let judged = |lost: &[u64]| {
+        let mut story = steady(100, 20, |_, i| ok(exponential_ms(i, 400.0)));
+        for lost in lost {
+            story.fact(at(20.0), bound(*lost));
+        }
+        findings(during("steady"), "slo", SLO, &story.history())
+    };
+    for finding in judged(&[100, 400]) {
+        assert_eq!(
+            finding.verdict,
+            if finding.name.ends_with("available") { Verdict::Pass } else { Verdict::Fail },
+            "{finding:#?}"
+        );
+        let told =
+            finding.notes.iter().any(|note| note.contains("25% of the requests of shoppers waited for one of its 8 connections"));
+        assert!(told, "{finding:#?}");
+    }
+    // One in a hundred is what a burst of a Poisson process does.
+    assert!(judged(&[20]).iter().all(|finding| finding.notes.is_empty()));
 }
 
 // The generator's own error

@@ -164,6 +164,23 @@ fn an_unknown_parameter_is_answered_with_the_one_that_was_meant() {
 }
 
 #[test]
+fn a_parameter_is_a_number_in_a_flow_map_too() {
+    let text = "plan: p\nclaim: c\nseed: \"${seed}\"\nparams: {n: 5, seed: 7, key: 1, empty: \"\"}\ntarget: {url: http://127.0.0.1/}\n\
+                phases: [{name: a, for: 10s}]\n\
+                load: [{name: l, rate: 50/s, connections: \"${n}\", request: {get: /, headers: {x-key: \"${key}\", x: \"${empty}\"}}}]\n";
+    let read = |text: &str| Plan::read_text("p.yaml", text, Path::new("."), &[], &environment);
+    let plan = read(text).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!((plan.loads[0].connections, plan.seed), (5, Some(7)));
+    let headers = [("x-key", "1"), ("x", "")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(plan.loads[0].request.headers, headers, "what is text stays text");
+    // Nothing is no number, and words around a parameter make text of it.
+    for (wrong, says) in [("${empty}", "found the text ``"), ("1${n}", "found the text `15`")] {
+        let problems = read(&text.replace("\"${n}\"", &format!("\"{wrong}\""))).expect_err("no number");
+        assert!(problems.list()[0].message.contains(says), "{problems}");
+    }
+}
+
+#[test]
 fn secrets_show_nowhere() {
     let text = "plan: p\nclaim: c\ntarget: {url: http://127.0.0.1/}\nphases: [{name: a, for: 10s}]\nload: [{name: l, rate: 50/s, request: {post: /, headers: {authorization: \"Bearer ${SECRET}\"}, body: \"${SECRET}\"}}]\n";
     let plan = Plan::read_text("p.yaml", text, Path::new("."), &[], &environment).unwrap_or_else(|problems| panic!("{problems}"));

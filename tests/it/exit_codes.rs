@@ -64,7 +64,24 @@ fn a_promise_that_so_few_requests_can_never_prove_is_2() {
     let squall = Squall::new();
     let target = healthy();
     let said = squall.run(&["load", &url(&target), "--rate", "20/s", "--for", "2s", "--p99", "300ms", "--out", "a"]);
-    said.expect(2).saying("299");
+    said.expect(2).saying("--p99 300ms can never be decided: 40 requests are sent, and it needs 299");
+}
+
+#[test]
+fn a_small_run_that_promised_nothing_runs_and_is_3() {
+    let squall = Squall::new();
+    let target = healthy();
+    let said = squall.run(&["load", &url(&target), "--rate", "20/s", "--for", "1s", "--out", "a"]);
+    said.expect(3).saying("nothing is asserted").saying("nothing was asserted, so nothing can pass");
+    assert_eq!(target.seen().requests, 20);
+}
+
+#[test]
+fn a_service_that_is_slow_and_keeps_its_promise_is_0() {
+    // 400 requests are under way at once: with fewer connections some would wait for one, and their wait would grow to 1.7s here.
+    let squall = Squall::new();
+    let target = FakeTarget::start(Dial::good(Timing::After(Duration::from_secs(1))));
+    squall.run(&["load", &url(&target), "--rate", "400/s", "--for", "3s", "--p99", "2s", "--out", "a"]).expect(0).saying("PASS");
 }
 
 #[test]

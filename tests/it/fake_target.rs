@@ -58,6 +58,8 @@ pub enum Then {
 #[derive(Clone, Debug)]
 pub struct Dial {
     pub timing: Timing,
+    /// Written to a fresh connection before anything is read from it.
+    pub greeting: Vec<u8>,
     pub reply: Vec<u8>,
     pub then: Then,
 }
@@ -65,12 +67,13 @@ pub struct Dial {
 impl Dial {
     /// Answers 200 with two bytes after `timing`.
     pub fn good(timing: Timing) -> Dial {
-        Dial { timing, reply: b"HTTP/1.1 200 OK\r\nx-pod: fake-1\r\nContent-Length: 2\r\n\r\nok".to_vec(), then: Then::Keep }
+        let reply = b"HTTP/1.1 200 OK\r\nx-pod: fake-1\r\nContent-Length: 2\r\n\r\nok".to_vec();
+        Dial { timing, greeting: Vec::new(), reply, then: Then::Keep }
     }
 
     /// Writes `reply` at once, whatever it is, and goes on as `then` says.
     pub fn says(reply: &str, then: Then) -> Dial {
-        Dial { timing: Timing::AtOnce, reply: reply.as_bytes().to_vec(), then }
+        Dial { timing: Timing::AtOnce, greeting: Vec::new(), reply: reply.as_bytes().to_vec(), then }
     }
 }
 
@@ -220,6 +223,7 @@ async fn accept(listener: &TcpListener, shared: &Arc<Shared>, tls: Option<TlsAcc
 }
 
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, shared: &Shared) -> std::io::Result<()> {
+    stream.write_all(&shared.dial.greeting).await?;
     let mut buffer = Vec::new();
     let mut nth = 0;
     while let Some(request) = next_request(&mut stream, &mut buffer).await? {

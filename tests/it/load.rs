@@ -435,6 +435,18 @@ fn a_connection_that_dies_under_a_request_is_a_failure() {
     assert_eq!((ran.counts.ok, ran.cause("closed before an answer")), (13, 12), "{:?}", ran.causes);
 }
 
+/// Goal: an interim answer that comes while a request is still being sent is no answer: the rest is sent. How: it lies ready on every
+/// connection before a body that no socket's buffers can hold, so that sending stops in the middle and finds it.
+#[test]
+fn an_interim_answer_in_the_middle_of_a_request_does_not_end_its_sending() {
+    let greeting = b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".to_vec();
+    let target = FakeTarget::start(Dial { greeting, then: Then::Close, ..Dial::good(Timing::AtOnce) });
+    let body: &'static str = "x".repeat(16 << 20).leak();
+    let ran = Drive { method: "POST", body, rate: 4.0, ..Drive::at(target.url()) }.run();
+    assert_eq!((ran.counts.ok, target.seen().requests), (2, 2), "{:?}", ran.causes);
+    assert!(ran.counts.bytes_out >= 2 * (16 << 20), "{:?}", ran.counts);
+}
+
 #[test]
 fn requests_arrive_as_written() {
     let target = FakeTarget::start(Dial::good(Timing::AtOnce));

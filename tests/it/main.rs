@@ -13,7 +13,6 @@ mod judge;
 mod latency;
 mod load;
 mod observe;
-mod plans;
 mod pod_kill;
 mod readme;
 mod recorded_exchanges;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use squall::sandbox::resource::{DEPLOYMENTS, ENDPOINTSLICES, EVENTS, HPAS, PODS, REPLICASETS, Resource, SERVICES};
+use squall::sandbox::resource::{CONFIGMAPS, DEPLOYMENTS, ENDPOINTSLICES, EVENTS, HPAS, PODS, REPLICASETS, Resource, SERVICES};
 use squall::sandbox::{Sandbox, SandboxConfig, cleanup};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixStream};
@@ -44,6 +44,11 @@ struct World {
 impl World {
     async fn start() -> World {
         World::with(SandboxConfig { autoscaler_sync: Duration::from_millis(300), ..SandboxConfig::default() }).await
+    }
+
+    /// One whose node takes no pods: all stay pending, which is enough where only objects count.
+    async fn without_room() -> World {
+        World::with(SandboxConfig { pods_max: 0, ..SandboxConfig::default() }).await
     }
 
     async fn with(config: SandboxConfig) -> World {
@@ -86,7 +91,11 @@ impl World {
     }
 
     async fn delete(&self, path: &str, grace_s: Option<i64>) {
-        let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": grace_s});
+        self.delete_as(path, json!({"gracePeriodSeconds": grace_s})).await;
+    }
+
+    async fn delete_as(&self, path: &str, mut options: Value) {
+        (options["apiVersion"], options["kind"]) = (json!("v1"), json!("DeleteOptions"));
         self.ask(reqwest::Method::DELETE, path, "application/json", options).await;
     }
 
@@ -276,8 +285,7 @@ async fn a_rolling_update_replaces_every_pod_without_a_failed_request() {
     world.create(&DEPLOYMENTS, server(3)).await;
     let before = world.ready_pods(3).await;
     let address = world.service().await;
-    let path = "/apis/apps/v1/namespaces/default/deployments/web";
-    world.merge(path, json!({"spec": {"template": {"metadata": {"annotations": {"v": "2"}}}}})).await;
+    world.merge(WEB, json!({"spec": {"template": {"metadata": {"annotations": {"v": "2"}}}}})).await;
     let (mut asked, mut failed) = (0, 0);
     let deployment = {
         let finished = world.wait(&DEPLOYMENTS, "the rollout", |w| {
@@ -304,6 +312,109 @@ async fn a_rolling_update_replaces_every_pod_without_a_failed_request() {
     assert_eq!(deployment["metadata"]["annotations"]["deployment.kubernetes.io/revision"], "2");
     let progress = deployment["status"]["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "Progressing").unwrap();
     assert_eq!(progress["reason"], "NewReplicaSetAvailable");
+    assert_eq!(world.all(&REPLICASETS).len(), 2);
+    world.sandbox.stop().await;
+}
+
+const WEB: &str = "/apis/apps/v1/namespaces/default/deployments/web";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_made_for_an_owner_that_is_gone_goes_too() {
+    // How: owners deleted in the middle of making 30 pods, again and again; and objects that name an owner that never was.
+    let world = World::without_room().await;
+    for i in 0..10 {
+        let (name, labels) = (format!("web-{i}"), json!({"app": format!("web-{i}")}));
+        let mut many = deployment(30, json!({"name": "c", "image": "i", "command": ["sleep", "600"]}));
+        many["metadata"]["name"] = json!(name);
+        many["spec"]["selector"]["matchLabels"] = labels.clone();
+        many["spec"]["template"]["metadata"]["labels"] = labels.clone();
+        world.create(&DEPLOYMENTS, many).await;
+        let made = |w: &World| w.all(&PODS).iter().any(|pod| pod["metadata"]["labels"]["app"] == labels["app"]).then_some(());
+        world.wait(&PODS, "a first pod", made).await;
+        world.delete(&format!("/apis/apps/v1/namespaces/default/deployments/{name}"), None).await;
+    }
+    let of_nobody =
+        |kind: &str, api: &str| json!([{"apiVersion": api, "kind": kind, "name": "gone", "uid": "of-nobody", "controller": true}]);
+    let pod = json!({"metadata": {"name": "late", "ownerReferences": of_nobody("ReplicaSet", "apps/v1")},
+        "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    world.create(&PODS, pod).await;
+    let map = json!({"metadata": {"name": "late", "ownerReferences": of_nobody("Deployment", "apps/v1")}});
+    world.create(&CONFIGMAPS, map).await;
+    for resource in [&REPLICASETS, &PODS, &CONFIGMAPS] {
+        world.wait(resource, "the end of all that is owned", |w| w.all(resource).is_empty().then_some(())).await;
+    }
+    world.sandbox.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orphans_are_adopted_and_a_relabelled_pod_is_let_go_and_replaced() {
+    let world = World::without_room().await;
+    let web = || deployment(2, json!({"name": "c", "image": "i", "command": ["sleep", "600"]}));
+    let settled = |w: &World| {
+        let deployment = w.get(&DEPLOYMENTS, "web")?;
+        (deployment["status"]["updatedReplicas"] == 2 && w.all(&PODS).len() == 2).then_some(())
+    };
+    world.create(&DEPLOYMENTS, web()).await;
+    world.wait(&DEPLOYMENTS, "two pods", settled).await;
+    let pods = |w: &World| w.all(&PODS).iter().map(|pod| name(pod)).collect::<Vec<_>>();
+    let before = pods(&world);
+    world.delete_as(WEB, json!({"propagationPolicy": "Orphan"})).await;
+    world.wait(&DEPLOYMENTS, "the end of the owner", |w| w.all(&DEPLOYMENTS).is_empty().then_some(())).await;
+    assert!(world.all(&REPLICASETS)[0]["metadata"]["ownerReferences"].is_null());
+    world.create(&DEPLOYMENTS, web()).await;
+    world.wait(&DEPLOYMENTS, "the adopted pods", settled).await;
+    assert_eq!((world.all(&REPLICASETS).len(), pods(&world)), (1, before.clone()));
+
+    let pod = format!("/api/v1/namespaces/default/pods/{}", before[0]);
+    world.merge(&pod, json!({"metadata": {"labels": {"app": "debug"}}})).await;
+    world.wait(&PODS, "a replacement", |w| (w.all(&PODS).len() == 3).then_some(())).await;
+    assert!(world.get(&PODS, &before[0]).unwrap()["metadata"]["ownerReferences"].is_null());
+    world.merge(&pod, json!({"metadata": {"labels": {"app": "web"}}})).await;
+    world.wait(&PODS, "two pods again", |w| (w.all(&PODS).len() == 2).then_some(())).await;
+    world.sandbox.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreground_deletion_waits_for_all_that_is_owned() {
+    let world = World::without_room().await;
+    world.create(&DEPLOYMENTS, deployment(2, json!({"name": "c", "image": "i", "command": ["sleep", "600"]}))).await;
+    world.wait(&PODS, "two pods", |w| (w.all(&PODS).len() == 2).then_some(())).await;
+    let held = format!("/api/v1/namespaces/default/pods/{}", name(&world.all(&PODS)[0]));
+    world.merge(&held, json!({"metadata": {"finalizers": ["test.squall.dev/hold"]}})).await;
+    world.delete_as(WEB, json!({"propagationPolicy": "Foreground"})).await;
+    world.wait(&PODS, "one pod to go", |w| (w.all(&PODS).len() == 1).then_some(())).await;
+    for resource in [&DEPLOYMENTS, &REPLICASETS] {
+        let waits = world.all(resource);
+        assert_eq!(waits[0]["metadata"]["finalizers"], json!(["foregroundDeletion"]), "{waits:#?}");
+    }
+    world.merge(&held, json!({"metadata": {"finalizers": null}})).await;
+    world.wait(&DEPLOYMENTS, "the end", |w| w.all(&DEPLOYMENTS).is_empty().then_some(())).await;
+    assert!(world.all(&REPLICASETS).is_empty() && world.all(&PODS).is_empty());
+    world.sandbox.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_return_to_a_revision_that_is_broken_is_late_again() {
+    let world = World::start().await;
+    let sleep = |port: Value| json!({"name": "c", "image": "i", "command": ["sleep", "600"], "readinessProbe": port});
+    // Nothing listens on port 1.
+    let (good, broken) = (sleep(Value::Null), sleep(json!({"tcpSocket": {"port": 1}, "periodSeconds": 1})));
+    let mut web = deployment(1, good.clone());
+    web["spec"]["progressDeadlineSeconds"] = json!(1);
+    world.create(&DEPLOYMENTS, web).await;
+    // The second time, the broken one's ReplicaSet is there already.
+    for _ in 0..2 {
+        for (container, reason) in [(&good, "NewReplicaSetAvailable"), (&broken, "ProgressDeadlineExceeded")] {
+            world.merge(WEB, json!({"spec": {"template": {"spec": {"containers": [container]}}}})).await;
+            let said = |w: &World| {
+                let web = w.get(&DEPLOYMENTS, "web")?;
+                let observed = web["status"]["observedGeneration"] == web["metadata"]["generation"];
+                let conditions = web["status"]["conditions"].as_array()?;
+                (observed && conditions.iter().any(|c| c["type"] == "Progressing" && c["reason"] == reason)).then_some(())
+            };
+            world.wait(&DEPLOYMENTS, reason, said).await;
+        }
+    }
     assert_eq!(world.all(&REPLICASETS).len(), 2);
     world.sandbox.stop().await;
 }
@@ -387,11 +498,92 @@ async fn the_autoscaler_follows_what_pods_expose() {
     world.sandbox.stop().await;
 }
 
+/// A gauge that nobody can read before the writer that this gives has written: a FIFO, once a scrape waits for it.
+async fn hanging(gauge: &std::path::Path) -> std::fs::File {
+    use std::os::unix::fs::OpenOptionsExt;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+        // Refused until somebody has opened it to read.
+        if let Ok(writer) = std::fs::File::options().write(true).custom_flags(flags).open(gauge) {
+            return writer;
+        }
+        assert!(Instant::now() < deadline, "nobody reads {}", gauge.display());
+        tokio::task::yield_now().await;
+    }
+}
+
+fn fifo(path: &std::path::Path) {
+    rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+}
+
+/// `web` and its autoscaler under another name, on a gauge.
+fn scaled(name: &str, gauge: &std::path::Path) -> (Value, Value) {
+    let mut web = server(1);
+    web["metadata"]["name"] = json!(name);
+    web["spec"]["selector"]["matchLabels"] = json!({"app": name});
+    web["spec"]["template"]["metadata"]["labels"] = json!({"app": name});
+    web["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"] = json!(gauge.to_str().unwrap());
+    let hpa = json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": name}, "spec": {
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}, "minReplicas": 1, "maxReplicas": 3,
+        "metrics": [{"type": "Pods", "pods": {"metric": {"name": "load"}, "target": {"type": "AverageValue", "averageValue": "10"}}}]}});
+    (web, hpa)
+}
+
+// Both: a scrape may take half of the period, 2 s, in which everything else here has to happen.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_autoscaler_sees_burnt_cpu() {
+async fn a_size_that_changes_while_metrics_are_read_is_not_overwritten() {
+    let world = World::with(SandboxConfig { autoscaler_sync: Duration::from_secs(4), ..SandboxConfig::default() }).await;
+    let gauge = world.sandbox.dir().join("gauge");
+    fifo(&gauge);
+    let (web, hpa) = scaled("web", &gauge);
+    world.create(&DEPLOYMENTS, web).await;
+    world.ready_pods(1).await;
+    world.create(&HPAS, hpa).await;
+    let mut writer = hanging(&gauge).await;
+    world.merge(&format!("{WEB}/scale"), json!({"spec": {"replicas": 2}})).await;
+    std::io::Write::write_all(&mut writer, b"25").unwrap();
+    drop(writer);
+    let refused = |w: &World| {
+        let hpa = w.get(&HPAS, "web")?;
+        let conditions = hpa["status"]["conditions"].as_array()?;
+        conditions.iter().any(|c| c["status"] == "False" && c["reason"] == "FailedUpdateScale").then_some(())
+    };
+    world.wait(&HPAS, "a refusal", refused).await;
+    assert_eq!(world.get(&DEPLOYMENTS, "web").unwrap()["spec"]["replicas"], 2);
+    let events = world.events();
+    assert!(events.iter().any(|e| e.contains("FailedRescale: New size: 3; reason: pods metric load above target")), "{events:#?}");
+    world.sandbox.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_hangs_delays_no_autoscaler_but_its_own() {
+    let world = World::with(SandboxConfig { autoscaler_sync: Duration::from_secs(4), ..SandboxConfig::default() }).await;
+    let (hangs, answers) = (world.sandbox.dir().join("hangs"), world.sandbox.dir().join("answers"));
+    fifo(&hangs);
+    std::fs::write(&answers, "10").unwrap();
+    let mut autoscalers = vec![];
+    for (name, gauge) in [("a-hangs", &hangs), ("b-answers", &answers)] {
+        let (web, hpa) = scaled(name, gauge);
+        world.create(&DEPLOYMENTS, web).await;
+        autoscalers.push(hpa);
+    }
+    world.ready_pods(2).await;
+    for hpa in autoscalers {
+        world.create(&HPAS, hpa).await;
+    }
+    let _writer = hanging(&hangs).await;
+    let synced = |w: &World, name: &str| w.get(&HPAS, name).is_some_and(|hpa| !hpa["status"]["conditions"].is_null());
+    world.wait(&HPAS, "a sync", |w| synced(w, "b-answers").then_some(())).await;
+    assert!(!synced(&world, "a-hangs"), "it was waited for");
+    world.sandbox.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_autoscaler_sees_burnt_cpu_and_a_request_that_is_a_number() {
     let world = World::start().await;
     let burn = json!({"name": "burn", "image": "none", "command": ["python3", "-c", "while True: pass"],
-        "resources": {"requests": {"cpu": "100m"}}});
+        "resources": {"requests": {"cpu": 0.1}}});
     world.create(&DEPLOYMENTS, deployment(1, burn)).await;
     world.create(&HPAS, json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "web"}, "spec": {
         "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}, "minReplicas": 1, "maxReplicas": 2,
@@ -447,6 +639,22 @@ async fn commands_that_fail_say_so_in_status_events_and_logs() {
     ] {
         assert!(events.iter().any(|e| e.starts_with(wanted)), "{wanted} in {events:#?}");
     }
+    world.sandbox.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_wait_for_the_init_container_before_them() {
+    let world = World::start().await;
+    let container = |name: &str| json!({"name": name, "image": "i", "command": ["sleep", "600"]});
+    let spec = json!({"initContainers": [container("first")], "containers": [container("second")]});
+    world.create(&PODS, json!({"metadata": {"name": "p"}, "spec": spec})).await;
+    let status = world
+        .wait(&PODS, "the init container's start", |w| {
+            let status = w.get(&PODS, "p")?["status"].clone();
+            status["initContainerStatuses"][0]["state"]["running"].is_object().then_some(status)
+        })
+        .await;
+    assert_eq!(status["containerStatuses"][0]["state"]["waiting"]["reason"], "PodInitializing");
     world.sandbox.stop().await;
 }
 
@@ -532,11 +740,12 @@ async fn two_sandboxes_side_by_side_share_nothing() {
     assert_eq!(cleanup::sweep(&cleanup::Scope::One { id, dir }), vec![]);
 }
 
-/// The holder of the next test, when that has started this test in a process of its own; nothing otherwise.
+/// The holder of the next tests, when they have started this test in a process of its own; nothing otherwise.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_holder_that_is_there_to_be_killed() {
     let Ok(path) = std::env::var("SQUALL_TEST_HOLDER") else { return };
-    let world = World::start().await;
+    let keeper = std::env::var_os("SQUALL_TEST_KEEPER").map(Into::into);
+    let world = World::with(SandboxConfig { keeper, ..SandboxConfig::default() }).await;
     let sleep = json!({"name": "c", "image": "i", "command": ["sh", "-c", "sleep 600 & exec sleep 600"]});
     world.create(&DEPLOYMENTS, deployment(2, sleep)).await;
     world.ready_pods(2).await;
@@ -546,22 +755,25 @@ async fn a_holder_that_is_there_to_be_killed() {
     std::future::pending::<()>().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn after_kill_9_of_the_holder_the_pods_die_and_the_sweep_finds_the_rest() {
+/// A holder in a process of its own, and its sandbox's id and folder.
+async fn holder(keeper: Option<&str>) -> (tokio::process::Child, String, std::path::PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("s");
     let listener = tokio::net::UnixListener::bind(&socket).unwrap();
-    let mut holder = tokio::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "sandbox::a_holder_that_is_there_to_be_killed", "--nocapture"])
-        .env("SQUALL_TEST_HOLDER", &socket)
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
+    let mut command = tokio::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "sandbox::a_holder_that_is_there_to_be_killed", "--nocapture"]);
+    command.env("SQUALL_TEST_HOLDER", &socket).envs(keeper.map(|keeper| ("SQUALL_TEST_KEEPER", keeper)));
+    let holder = command.kill_on_drop(true).spawn().unwrap();
     let (stream, _) = tokio::time::timeout(PATIENCE, listener.accept()).await.expect("the holder reports").unwrap();
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line).await.unwrap();
     let (id, folder) = line.trim().split_once(' ').unwrap();
-    let (id, folder) = (id.to_owned(), std::path::PathBuf::from(folder));
+    (holder, id.to_owned(), folder.into())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_kill_9_of_the_holder_the_pods_die_and_the_sweep_finds_the_rest() {
+    let (mut holder, id, folder) = holder(None).await;
     let scope = cleanup::Scope::One { id: id.clone(), dir: folder.clone() };
     assert_eq!(cleanup::sweep(&scope), vec![], "it lives");
     assert!(cleanup::finish(id.clone(), folder.clone()).await.is_err());
@@ -572,4 +784,35 @@ async fn after_kill_9_of_the_holder_the_pods_die_and_the_sweep_finds_the_rest() 
     assert!(said.contains("its folder is gone"), "{said}");
     assert!(!folder.exists());
     assert_eq!(cleanup::sweep(&scope), vec![]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_kill_9_of_the_holder_all_that_its_pods_have_started_dies_by_itself() {
+    let (mut holder, id, folder) = holder(Some(env!("CARGO_BIN_EXE_squall"))).await;
+    // The processes of two pods, with one more in the background of each, and the keeper, which is told the id.
+    let tells = |pid: &str, file: &str| {
+        std::fs::read(format!("/proc/{pid}/{file}")).is_ok_and(|bytes| bytes.windows(id.len()).any(|part| part == id.as_bytes()))
+    };
+    let mut handles = vec![];
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().filter(|pid| tells(pid, "environ") || tells(pid, "cmdline")).map(str::to_owned)
+        else {
+            continue;
+        };
+        let pid = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
+        handles.push(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap());
+    }
+    assert_eq!(handles.len(), 5, "processes of sandbox {id}");
+    holder.kill().await.unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let gone = tokio::task::spawn_blocking(move || {
+        handles.iter().all(|handle| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let left = rustix::event::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: 0 };
+            let mut wait = [rustix::event::PollFd::new(handle, rustix::event::PollFlags::IN)];
+            rustix::event::poll(&mut wait, Some(&left)).is_ok_and(|ended| ended == 1)
+        })
+    });
+    assert!(gone.await.unwrap(), "something of sandbox {id} lives on");
+    assert!(!folder.exists());
 }

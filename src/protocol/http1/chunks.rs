@@ -13,6 +13,7 @@ pub(super) struct Chunks {
     size: u64,
     /// Bytes of content so far.
     content: u64,
+    /// Bytes of the extension of the chunk, or of the trailer section.
     extras: u32,
 }
 
@@ -81,7 +82,10 @@ impl Chunks {
                     if self.size == 0 { State::ContentReturn } else { State::Content }
                 }
                 (State::ContentReturn, b'\r') => State::ContentLineFeed,
-                (State::ContentLineFeed, b'\n') => State::SizeStart,
+                (State::ContentLineFeed, b'\n') => {
+                    self.extras = 0;
+                    State::SizeStart
+                }
                 (State::TrailerStart, b'\r') => State::LastLineFeed,
                 (State::TrailerStart | State::Trailer, b'\n') => return Err(End::Garbage),
                 (State::Trailer, b'\r') => State::TrailerLineFeed,
@@ -133,6 +137,13 @@ mod tests {
         {
             assert_eq!(whole(bytes.as_bytes()), Err(End::Garbage), "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn a_long_body_of_padded_chunks_is_no_long_head() {
+        // Padding of 10 bytes a chunk: after 2,000 chunks there was more of it than one chunk may have.
+        let body = format!("{}0\r\n\r\n", "5 ;padding--\r\nhello\r\n".repeat(10_000));
+        assert_eq!(whole(body.as_bytes()), Ok(Some(body.len())));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! From a request's body to an object of the kind that the path names: wrong types are refused, unknown fields are refused, warned
-//! about or dropped as the client wishes, and nulls mean "not given".
+//! about or dropped as the client wishes, nulls mean "not given", and quantities get the one spelling that they have on a server.
 
 use serde_json::{Map, Value};
 
+use super::super::quantity;
 use super::super::resource::Resource;
 use super::super::schema::{self, Keys, Shape};
 use super::failure::Failure;
@@ -96,6 +97,11 @@ fn fit(shape: &Shape, value: &mut Value, parent: &str, path: &mut Vec<Step>, unk
         (Shape::Any, _) | (_, Value::Null) => Ok(()),
         (Shape::Text, Value::String(_)) | (Shape::Bool, Value::Bool(_)) => Ok(()),
         (Shape::NumberOrText, Value::String(_) | Value::Number(_)) => Ok(()),
+        (Shape::Quantity, Value::String(_) | Value::Number(_)) => {
+            let said = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            *value = Value::String(quantity::canonical(&said).ok_or(NO_QUANTITY)?);
+            Ok(())
+        }
         (Shape::Int32, Value::Number(n)) if n.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) => Ok(()),
         (Shape::Int64, Value::Number(n)) if n.is_i64() => Ok(()),
         (Shape::Struct(name), Value::Object(object)) => {
@@ -132,6 +138,8 @@ fn fit(shape: &Shape, value: &mut Value, parent: &str, path: &mut Vec<Step>, unk
     }
 }
 
+const NO_QUANTITY: &str = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+
 fn printed(path: &[Step]) -> String {
     let mut text = String::new();
     for step in path {
@@ -163,6 +171,7 @@ fn go_type(shape: &Shape) -> String {
         Shape::Int64 => "int64".into(),
         Shape::Bool => "bool".into(),
         Shape::NumberOrText => "intstr.IntOrString".into(),
+        Shape::Quantity => "resource.Quantity".into(),
         Shape::Any => "interface {}".into(),
         Shape::Struct(name) => format!("v1.{name}"),
         Shape::Map(inner) => format!("map[string]{}", go_type(inner)),
@@ -214,5 +223,20 @@ mod tests {
         assert_eq!(decoded.object, json!({"spec": {"template": {"spec": {"containers": [{}]}}}}));
         let strict = object(&DEPLOYMENTS, unknown, FieldValidation::Strict).unwrap_err();
         assert!(strict.message.contains("strict decoding error: unknown field \"spec.replicass\""), "{}", strict.message);
+    }
+    #[test]
+    fn quantities_become_text_in_one_spelling_and_nonsense_is_refused() {
+        let with =
+            |cpu: Value| json!({"spec": {"template": {"spec": {"containers": [{"resources": {"requests": {"cpu": cpu}}}]}}}});
+        for (said, kept) in [(json!(1), "1"), (json!(0.5), "500m"), (json!("1000m"), "1"), (json!("64Mi"), "64Mi")] {
+            let decoded = object(&DEPLOYMENTS, with(said), FieldValidation::Strict).unwrap();
+            assert_eq!(decoded.object, with(json!(kept)));
+        }
+        for said in [json!("lots"), json!(true), json!("")] {
+            let refused = object(&DEPLOYMENTS, with(said.clone()), FieldValidation::Warn).unwrap_err();
+            assert_eq!(refused.code, 400, "{said}: {}", refused.message);
+        }
+        let ports = json!({"spec": {"strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": "25%"}}}});
+        assert_eq!(object(&DEPLOYMENTS, ports.clone(), FieldValidation::Strict).unwrap().object, ports, "counts stay as they are");
     }
 }

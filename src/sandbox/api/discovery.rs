@@ -121,9 +121,21 @@ fn names(entry: &mut Value, resource: &Resource) {
 /// The content type of aggregated discovery, by which a client asks for it.
 pub const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
-/// Aggregated discovery of the core group, or of all others.
-pub fn aggregated(core: bool) -> Value {
-    let groups: BTreeMap<&str, Vec<&str>> = if core { BTreeMap::from([("", vec!["v1"])]) } else { named_groups() };
+/// Where a group's path begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Groups {
+    /// `/api`
+    Core,
+    /// `/apis`
+    Named,
+}
+
+/// Aggregated discovery.
+pub fn aggregated(of: Groups) -> Value {
+    let groups: BTreeMap<&str, Vec<&str>> = match of {
+        Groups::Core => BTreeMap::from([("", vec!["v1"])]),
+        Groups::Named => named_groups(),
+    };
     let items: Vec<Value> = groups
         .iter()
         .map(|(name, versions)| {
@@ -228,6 +240,7 @@ fn property(shape: &Shape, schemas: &mut Map<String, Value>) -> Value {
         Shape::Int64 => json!({"type": "integer", "format": "int64"}),
         Shape::Bool => json!({"type": "boolean"}),
         Shape::NumberOrText => json!({"oneOf": [{"type": "string"}, {"type": "number"}], "format": "int-or-string"}),
+        Shape::Quantity => json!({"oneOf": [{"type": "string"}, {"type": "number"}]}),
         Shape::Any => json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}),
         Shape::Struct(name) => {
             component(name, schemas);

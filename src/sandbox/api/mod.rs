@@ -40,6 +40,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use self::access::PodAccess;
+use self::discovery::Groups;
 use self::failure::Failure;
 use self::reply::Reply;
 use self::request::{Query, Request, Target};
@@ -267,7 +268,7 @@ impl Api {
             return stranger(name, &target, verb, request);
         }
         match (verb, target.subresource.as_deref(), target.resource.kind) {
-            ("create", None, "SelfSubjectAccessReview" | "SelfSubjectRulesReview") => review(&target, request, true),
+            ("create", None, "SelfSubjectAccessReview" | "SelfSubjectRulesReview") => review(&target, request, Rights::All),
             ("get", Some("log"), _) => self.log(&target, request).await,
             (_, Some("attach"), _) => self.attach(&target, request, upgrade).await,
             (_, Some(what @ ("exec" | "portforward")), _) => {
@@ -278,8 +279,7 @@ impl Api {
             }
             ("create", Some("eviction"), _) => self.evict(&target, request),
             ("get", Some("scale"), _) => self.get_scale(&target),
-            ("update", Some("scale"), _) => self.set_scale(&target, request, false),
-            ("patch", Some("scale"), _) => self.set_scale(&target, request, true),
+            ("update" | "patch", Some("scale"), _) => self.set_scale(&target, request),
             ("get", _, _) => self.get(&target, request),
             ("list", _, _) => self.list(&target, request),
             ("watch", _, _) => self.watch(&target, request),
@@ -315,10 +315,10 @@ impl Api {
         let reply = match segments[..] {
             ["version"] => Ok(reply::json(200, &discovery::version())),
             ["api"] if aggregated => {
-                Ok(reply::typed(200, discovery::AGGREGATED, discovery::aggregated(true).to_string().into_bytes()))
+                Ok(reply::typed(200, discovery::AGGREGATED, discovery::aggregated(Groups::Core).to_string().into_bytes()))
             }
             ["apis"] if aggregated => {
-                Ok(reply::typed(200, discovery::AGGREGATED, discovery::aggregated(false).to_string().into_bytes()))
+                Ok(reply::typed(200, discovery::AGGREGATED, discovery::aggregated(Groups::Named).to_string().into_bytes()))
             }
             ["api"] => Ok(reply::json(200, &discovery::core_versions(&self.address))),
             ["apis"] => Ok(reply::json(200, &discovery::groups())),
@@ -365,7 +365,7 @@ fn verb(target: &Target, request: &Request) -> Result<&'static str, Failure> {
 /// Somebody without any permission: may only ask what they may do.
 fn stranger(name: &str, target: &Target, verb: &str, request: &Request) -> Result<Reply, Failure> {
     if target.resource.group == "authorization.k8s.io" {
-        return review(target, request, false);
+        return review(target, request, Rights::None);
     }
     let (resource, group) = (target.resource.plural, target.resource.group);
     let path = match &target.subresource {
@@ -393,8 +393,15 @@ fn stranger(name: &str, target: &Target, verb: &str, request: &Request) -> Resul
     Err(Failure::new(403, "Forbidden", message).with(details))
 }
 
+/// What somebody may do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Rights {
+    All,
+    None,
+}
+
 /// "May I?": yes for the owner of the token, no for everybody else.
-fn review(target: &Target, request: &Request, allowed: bool) -> Result<Reply, Failure> {
+fn review(target: &Target, request: &Request, rights: Rights) -> Result<Reply, Failure> {
     let kind = target.resource.kind;
     let mut review = decode::shaped(kind, "v1", body(request, kind)?, decode::FieldValidation::Ignore)?.object;
     review["kind"] = json!(kind);
@@ -404,26 +411,27 @@ fn review(target: &Target, request: &Request, allowed: bool) -> Result<Reply, Fa
     }
     let ask = json!({"verbs": ["create"], "apiGroups": ["authorization.k8s.io"],
         "resources": ["selfsubjectaccessreviews", "selfsubjectrulesreviews"]});
-    review["status"] = match (kind, allowed) {
-        ("SelfSubjectAccessReview", true) => {
+    review["status"] = match (kind, rights) {
+        ("SelfSubjectAccessReview", Rights::All) => {
             json!({"allowed": true, "reason": "the sandbox's token may do everything"})
         }
-        ("SelfSubjectAccessReview", false) => json!({"allowed": false}),
-        (_, true) => json!({"resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
+        ("SelfSubjectAccessReview", Rights::None) => json!({"allowed": false}),
+        (_, Rights::All) => json!({"resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
             "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}], "incomplete": false}),
-        (_, false) => json!({"resourceRules": [ask], "nonResourceRules": [], "incomplete": false}),
+        (_, Rights::None) => json!({"resourceRules": [ask], "nonResourceRules": [], "incomplete": false}),
     };
     Ok(reply::json(201, &review))
 }
 
-/// The object in a request's body. Protobuf is refused, and clients then speak JSON.
+/// The object in a request's body. Protobuf is refused, and clients do not fall back: `kubectl create` of some kinds sends nothing else,
+/// so the refusal says what works instead.
 fn body(request: &Request, kind: &str) -> Result<Value, Failure> {
     match request.header("content-type").split(';').next().unwrap_or_default().trim() {
         "" | "application/json" => decode::json(&request.body, kind),
         "application/yaml" | "application/apply-patch+yaml" => decode::yaml(&request.body, kind),
         _ => {
             let message = "the body of the request was in an unknown format - accepted media types include: application/json, \
-                application/yaml";
+                application/yaml; the sandbox does not read protobuf: write the object to a file and use `kubectl apply -f`";
             Err(Failure::new(415, "UnsupportedMediaType", message).with(json!({})))
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::super::resource::{NAMESPACES, RESOURCES};
-use super::super::store::{Preconditions, Store, StoreError, text};
+use super::super::store::{DeleteOptions, Store, StoreError, text};
 
 /// How often a namespace that is not empty yet is looked at again.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -43,7 +43,7 @@ fn swept(store: &Store, namespace: &str) -> bool {
         for object in store.list(resource, Some(namespace)).0 {
             left += 1;
             if text(&object, "deletionTimestamp").is_empty() {
-                let deleted = store.begin_delete(resource, namespace, text(&object, "name"), None, &Preconditions::default());
+                let deleted = store.begin_delete(resource, namespace, text(&object, "name"), &DeleteOptions::default());
                 if let Err(error) = deleted {
                     tracing::debug!(%error, namespace, "an object of a terminating namespace was gone already");
                 }

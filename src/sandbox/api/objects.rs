@@ -3,20 +3,21 @@
 
 use std::sync::Arc;
 
+use http::Method;
 use serde_json::{Value, json};
 
 use super::super::defaults;
-use super::super::resource::{PODS, REPLICASETS, RESOURCES, Resource, SERVICES};
+use super::super::resource::{Resource, SERVICES};
 use super::super::schema::Shape;
 use super::super::selector::Selector;
-use super::super::store::{Deletion, Preconditions, StoreError, metadata, text, version_of};
+use super::super::store::{self, Deletion, Preconditions, Propagation, StoreError, metadata, text, version_of};
 use super::failure::{Cause, Failure};
 use super::fields::FieldSelector;
 use super::managed::{self, Manager};
 use super::patch::{self, PatchKind};
 use super::reply::{self, Reply};
 use super::request::{Form, Request, Target};
-use super::table;
+use super::table::{self, Columns};
 use super::watch::{self, Bookmarks, Filter, Telling};
 use super::{Api, decode, validate};
 
@@ -56,7 +57,7 @@ impl Api {
             Form::Metadata => reply::json(200, &table::partial(&object)),
             Form::Table => {
                 let version = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
-                reply::json(200, &table::table(target.resource, &[&object], version, true, include))
+                reply::json(200, &table::table(target.resource, &[&object], version, Columns::Told, include))
             }
         })
     }
@@ -85,7 +86,7 @@ impl Api {
         }
         let include = request.query.get("includeObject").unwrap_or("Metadata");
         Ok(match form {
-            Form::Table => reply::json(200, &table::table(resource, &page, meta, true, include)),
+            Form::Table => reply::json(200, &table::table(resource, &page, meta, Columns::Told, include)),
             Form::Metadata => {
                 let items: Vec<Value> = page.into_iter().map(table::partial).collect();
                 let list =
@@ -184,7 +185,7 @@ impl Api {
             // A new object's status is the server's to begin and the controllers' to go on with.
             object.shift_remove("status");
         }
-        defaults::apply(resource, &mut object, true);
+        defaults::apply(resource, &mut object, defaults::Stage::New);
         let causes = validate::created(resource, &object);
         if !causes.is_empty() {
             return Err(invalid(resource, &object, &causes));
@@ -378,38 +379,10 @@ impl Api {
         name: &str,
         options: &DeleteOptions,
     ) -> Result<Deletion, Failure> {
-        if options.dry_run {
-            return Ok(self.store.begin_delete_dry(resource, ns, name, options.grace_s, &options.demands)?);
-        }
-        if options.orphans
-            && let Some(object) = self.store.get(resource, ns, name)
-        {
-            self.orphan(ns, text(&object, "uid"));
-        }
-        Ok(self.store.begin_delete(resource, ns, name, options.grace_s, &options.demands)?)
-    }
-
-    /// Lets go of everything that the object owns, so that it outlives it.
-    fn orphan(&self, ns: &str, uid: &str) {
-        for resource in
-            RESOURCES.iter().filter(|r| r.namespaced && (***r == PODS || ***r == REPLICASETS || r.group == "discovery.k8s.io"))
-        {
-            for object in self.store.list(resource, Some(ns)).0 {
-                let owned = |reference: &Value| reference["uid"] == uid;
-                if !object["metadata"]["ownerReferences"].as_array().into_iter().flatten().any(owned) {
-                    continue;
-                }
-                let freed = self.store.update(resource, ns, text(&object, "name"), |object| {
-                    if let Some(references) = metadata(object).get_mut("ownerReferences").and_then(Value::as_array_mut) {
-                        references.retain(|reference| !owned(reference));
-                    }
-                    Ok(())
-                });
-                if let Err(error) = freed {
-                    tracing::debug!(%error, "an object to be orphaned was gone already");
-                }
-            }
-        }
+        Ok(match options.dry_run {
+            true => self.store.begin_delete_dry(resource, ns, name, &options.how)?,
+            false => self.store.begin_delete(resource, ns, name, &options.how)?,
+        })
     }
 
     pub(super) fn get_scale(&self, target: &Target) -> Result<Reply, Failure> {
@@ -420,9 +393,9 @@ impl Api {
     }
 
     /// Sets the number of replicas, by a whole `Scale` or by a patch of one.
-    pub(super) fn set_scale(&self, target: &Target, request: &Request, is_patch: bool) -> Result<Reply, Failure> {
+    pub(super) fn set_scale(&self, target: &Target, request: &Request) -> Result<Reply, Failure> {
         let (resource, name) = (target.resource, target.name.as_deref().unwrap_or_default());
-        let kind = if is_patch { Some(PatchKind::of(request.header("content-type"))?) } else { None };
+        let kind = if request.method == Method::PATCH { Some(PatchKind::of(request.header("content-type"))?) } else { None };
         let body = match kind {
             Some(PatchKind::Apply) | None => super::body(request, "Scale")?,
             Some(_) => decode::yaml(&request.body, "Scale")?,
@@ -466,10 +439,8 @@ enum Books {
 /// How a client wants something deleted.
 #[derive(Clone, Default, Debug)]
 pub(super) struct DeleteOptions {
-    pub grace_s: Option<i64>,
-    pub orphans: bool,
     pub dry_run: bool,
-    pub demands: Preconditions,
+    pub how: store::DeleteOptions,
 }
 
 impl DeleteOptions {
@@ -481,22 +452,41 @@ impl DeleteOptions {
             return DeleteOptions::of_object(&options);
         }
         let grace = request.query.number("gracePeriodSeconds")?;
+        let orphans = request.query.get("orphanDependents").map(|_| request.query.is_set("orphanDependents"));
         Ok(DeleteOptions {
-            grace_s: grace.map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX)),
-            orphans: request.query.get("propagationPolicy") == Some("Orphan") || request.query.is_set("orphanDependents"),
             dry_run: request.is_dry_run()?,
-            demands: Preconditions::default(),
+            how: store::DeleteOptions {
+                grace_s: grace.map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX)),
+                demands: Preconditions::default(),
+                propagation: propagation(request.query.get("propagationPolicy"), orphans)?,
+            },
         })
     }
 
     pub(super) fn of_object(options: &Value) -> Result<DeleteOptions, Failure> {
         let demand = |field: &str| options["preconditions"][field].as_str().map(str::to_owned);
         Ok(DeleteOptions {
-            grace_s: options["gracePeriodSeconds"].as_i64(),
-            orphans: options["propagationPolicy"] == "Orphan" || options["orphanDependents"] == true,
             dry_run: options["dryRun"].as_array().is_some_and(|list| list.iter().any(|all| all == "All")),
-            demands: Preconditions { uid: demand("uid"), resource_version: demand("resourceVersion") },
+            how: store::DeleteOptions {
+                grace_s: options["gracePeriodSeconds"].as_i64(),
+                demands: Preconditions { uid: demand("uid"), resource_version: demand("resourceVersion") },
+                propagation: propagation(options["propagationPolicy"].as_str(), options["orphanDependents"].as_bool())?,
+            },
         })
+    }
+}
+
+/// What is to become of an object's dependents, in today's words or in the older `orphanDependents`.
+fn propagation(policy: Option<&str>, orphans: Option<bool>) -> Result<Propagation, Failure> {
+    match (policy, orphans) {
+        (None | Some(""), None) => Ok(Propagation::Unsaid),
+        (None | Some(""), Some(true)) | (Some("Orphan"), _) => Ok(Propagation::Orphan),
+        (None | Some(""), Some(false)) | (Some("Background"), _) => Ok(Propagation::Background),
+        (Some("Foreground"), _) => Ok(Propagation::Foreground),
+        (Some(other), _) => {
+            let cause = Cause::unsupported("propagationPolicy", &json!(other), &["Foreground", "Background", "Orphan", "nil"]);
+            Err(Failure::invalid("meta.k8s.io", "DeleteOptions", "", &[cause]))
+        }
     }
 }
 
@@ -646,7 +636,7 @@ fn settled(resource: &'static Resource, part: Part, before: &Value, mut after: V
             &[Cause::invalid("metadata.name", &after["metadata"]["name"], "field is immutable")],
         ));
     }
-    defaults::apply(resource, &mut after, false);
+    defaults::apply(resource, &mut after, defaults::Stage::Changed);
     let causes = match part {
         Part::Main => validate::updated(resource, before, &after),
         Part::EphemeralContainers => validate::ephemeral_containers(before, &after),

@@ -20,8 +20,16 @@ struct Layout {
     cells: fn(&Value) -> Vec<Value>,
 }
 
-/// A `Table` of objects; the definitions of the columns are left out where a watch has sent them already.
-pub fn table(resource: &'static Resource, objects: &[&Value], list_metadata: Value, with_columns: bool, include: &str) -> Value {
+/// Whether a table defines its columns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Columns {
+    Told,
+    /// A watch has sent them already.
+    Known,
+}
+
+/// A `Table` of objects.
+pub fn table(resource: &'static Resource, objects: &[&Value], list_metadata: Value, told: Columns, include: &str) -> Value {
     let layout = layout(resource);
     let columns: Vec<Value> = layout
         .columns
@@ -44,7 +52,7 @@ pub fn table(resource: &'static Resource, objects: &[&Value], list_metadata: Val
         })
         .collect();
     json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": list_metadata,
-        "columnDefinitions": if with_columns { json!(columns) } else { Value::Null }, "rows": rows})
+        "columnDefinitions": if told == Columns::Told { json!(columns) } else { Value::Null }, "rows": rows})
 }
 
 /// An object's metadata alone.

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
+use super::super::quantity;
 use super::super::resource::Resource;
 use super::super::selector::Selector;
 use super::failure::Cause;
@@ -284,6 +285,10 @@ fn pod_spec(at: &str, spec: &Value, causes: &mut Vec<Cause>) {
             let at = format!("{at}.{list}[{i}]");
             container_basics(&at, container, &mut names, causes);
             container_details(&at, container, &volumes, causes);
+            if list == "initContainers" && container["restartPolicy"] == "Always" {
+                let why = "the sandbox runs no sidecars: an init container has to end; make this one of `containers`";
+                causes.push(Cause::forbidden(format!("{at}.restartPolicy"), why));
+            }
         }
     }
 }
@@ -328,55 +333,22 @@ fn container_details(at: &str, container: &Value, volumes: &HashSet<&str>, cause
         not_negative(value, &format!("{at}.{probe}"), &numbers, causes);
     }
     let resources = &container["resources"];
+    let nano = |quantity: &Value| quantity.as_str().and_then(quantity::nano);
     for of in ["limits", "requests"] {
         for (name, quantity) in resources[of].as_object().into_iter().flatten() {
             let field = format!("{at}.resources.{of}[{name}]");
-            match quantity_of(quantity) {
-                None => {
-                    let why = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
-                    causes.push(Cause::invalid(field, quantity, why));
-                }
-                Some(n) if n < 0.0 => causes.push(Cause::invalid(field, quantity, NOT_NEGATIVE)),
-                Some(n) if of == "requests" && quantity_of(&resources["limits"][name]).is_some_and(|limit| n > limit) => {
+            match nano(quantity) {
+                Some(n) if n < 0 => causes.push(Cause::invalid(field, quantity, NOT_NEGATIVE)),
+                Some(n) if of == "requests" && nano(&resources["limits"][name]).is_some_and(|limit| n > limit) => {
                     let limit = resources["limits"][name].to_string();
                     let why = format!("must be less than or equal to {name} limit of {}", limit.trim_matches('"'));
                     causes.push(Cause::invalid(format!("{at}.resources.requests"), quantity, why));
                 }
-                Some(_) => {}
+                // What is no quantity was refused when the object was decoded.
+                Some(_) | None => {}
             }
         }
     }
-}
-
-/// A quantity's value; `None` when it is none. Good enough to compare: exact to 15 digits.
-fn quantity_of(quantity: &Value) -> Option<f64> {
-    let text = match quantity {
-        Value::Number(n) => return n.as_f64(),
-        Value::String(text) => text,
-        _ => return None,
-    };
-    let digits = text.find(|c: char| !c.is_ascii_digit() && !".+-".contains(c)).unwrap_or(text.len());
-    let scale = match &text[digits..] {
-        "" => 1.0,
-        "n" => 1e-9,
-        "u" => 1e-6,
-        "m" => 1e-3,
-        "k" => 1e3,
-        "M" => 1e6,
-        "G" => 1e9,
-        "T" => 1e12,
-        "P" => 1e15,
-        "E" => 1e18,
-        "Ki" => 1024.0,
-        "Mi" => 1024f64.powi(2),
-        "Gi" => 1024f64.powi(3),
-        "Ti" => 1024f64.powi(4),
-        "Pi" => 1024f64.powi(5),
-        "Ei" => 1024f64.powi(6),
-        exponent if exponent.starts_with(['e', 'E']) => return text.parse().ok(),
-        _ => return None,
-    };
-    text[..digits].parse::<f64>().ok().map(|number| number * scale)
 }
 
 fn service(spec: &Value, causes: &mut Vec<Cause>) {
@@ -505,12 +477,12 @@ fn fixed_part(spec: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::super::super::defaults;
-    use super::super::super::resource::{DEPLOYMENTS, HPAS, RESOURCES, SERVICES};
+    use super::super::super::resource::{DEPLOYMENTS, HPAS, PODS, RESOURCES, SERVICES};
     use super::*;
 
     #[track_caller]
     fn check(resource: &'static Resource, mut object: Value, expected: &[&str]) {
-        defaults::apply(resource, &mut object, true);
+        defaults::apply(resource, &mut object, defaults::Stage::New);
         let told: Vec<String> = created(resource, &object).iter().map(|c| format!("{}: {}", c.field, c.message)).collect();
         assert_eq!(told.len(), expected.len(), "{told:#?}");
         for (told, expected) in told.iter().zip(expected) {
@@ -560,5 +532,12 @@ mod tests {
             json!({"metadata": {"name": "1a"}, "spec": {}}),
             &["metadata.name: Invalid", "spec.ports: Required value"],
         );
+    }
+
+    #[test]
+    fn a_sidecar_is_refused_instead_of_blocking_its_pod() {
+        let init = json!([{"name": "once", "image": "i"}, {"name": "proxy", "image": "i", "restartPolicy": "Always"}]);
+        let pod = json!({"metadata": {"name": "p"}, "spec": {"initContainers": init, "containers": [{"name": "a", "image": "i"}]}});
+        check(&PODS, pod, &["spec.initContainers[1].restartPolicy: Forbidden: the sandbox runs no sidecars"]);
     }
 }

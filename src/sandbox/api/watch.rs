@@ -18,7 +18,7 @@ use super::super::store::{Change, ChangeKind, WatchStream};
 use super::failure::Failure;
 use super::fields::FieldSelector;
 use super::request::Form;
-use super::table;
+use super::table::{self, Columns};
 
 /// How often an idle watch tells how far it is.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(30);
@@ -70,7 +70,7 @@ pub fn lines(
     permit: OwnedSemaphorePermit,
     stop: signal::Receiver<bool>,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send {
-    let mut told = Told { telling, told_columns: false, lines: VecDeque::new() };
+    let mut told = Told { telling, columns: Columns::Told, lines: VecDeque::new() };
     for object in initial {
         if told.telling.filter.shows(&object) {
             told.object("ADDED", &object);
@@ -140,7 +140,7 @@ impl Watch {
 /// What is to be sent.
 struct Told {
     telling: Telling,
-    told_columns: bool,
+    columns: Columns,
     lines: VecDeque<Bytes>,
 }
 
@@ -171,8 +171,8 @@ impl Told {
             Form::Metadata => self.push(kind, &table::partial(object)),
             Form::Table => {
                 let version = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
-                let first = !std::mem::replace(&mut self.told_columns, true);
-                let row = table::table(self.telling.resource, &[object], version, first, &self.telling.include);
+                let columns = std::mem::replace(&mut self.columns, Columns::Known);
+                let row = table::table(self.telling.resource, &[object], version, columns, &self.telling.include);
                 self.push(kind, &row);
             }
         }
@@ -187,7 +187,7 @@ impl Told {
         let mark = match self.telling.form {
             Form::Whole => json!({"kind": resource.kind, "apiVersion": resource.api_version(), "metadata": metadata}),
             Form::Metadata => json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}),
-            Form::Table => table::table(resource, &[], metadata, false, "None"),
+            Form::Table => table::table(resource, &[], metadata, Columns::Known, "None"),
         };
         self.push("BOOKMARK", &mark);
     }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::replicaset::until;
-use super::{Queue, Shared, queue_own, queue_owners};
+use super::claim::{claimed, queue_owners};
+use super::{Queue, Shared, queue_own};
 use crate::sandbox::feed::Feed;
 use crate::sandbox::objects::{
     Key, Rounding, Updates, condition, controlled_by, count_or_percent, has_ended, int, is_controlled_by, is_leaving, key, millis,
@@ -17,7 +17,7 @@ use crate::sandbox::objects::{
 use crate::sandbox::recorder::Recorder;
 use crate::sandbox::resource::{DEPLOYMENTS, PODS, REPLICASETS};
 use crate::sandbox::store::{StoreError, text};
-use crate::time::{monotonic_now, wall_now};
+use crate::time::{monotonic_now, until, wall_now};
 
 const HASH: &str = "pod-template-hash";
 const REVISION: &str = "deployment.kubernetes.io/revision";
@@ -34,7 +34,7 @@ pub async fn run(shared: Shared) {
         let next = due.values().min().copied();
         tokio::select! {
             batch = deployments.batch() => queue_own(&mut queue, batch),
-            batch = sets.batch() => queue_owners(&mut queue, batch, "Deployment"),
+            batch = sets.batch() => queue_owners(&mut queue, &shared.store, batch, &DEPLOYMENTS),
             () = until(next) => {
                 let now = monotonic_now();
                 queue.extend(due.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()));
@@ -126,9 +126,7 @@ impl Rollout<'_> {
     }
 
     fn sets(&self, deployment: &Value) -> Sets {
-        let (ns, _) = key(deployment);
-        let mut owned: Vec<Arc<Value>> =
-            self.shared.store.list(&REPLICASETS, Some(&ns)).0.into_iter().filter(|set| is_controlled_by(set, deployment)).collect();
+        let mut owned = claimed(&self.shared.store, &DEPLOYMENTS, deployment, &REPLICASETS);
         owned.sort_by_key(|set| (millis(&set["metadata"]["creationTimestamp"]), revision(set)));
         let template = &deployment["spec"]["template"];
         let new = owned.iter().position(|set| same_template(&set["spec"]["template"], template)).map(|i| owned.remove(i));
@@ -437,8 +435,9 @@ impl Rollout<'_> {
             set_condition(d, available, Updates::Yes);
 
             let progress = condition(d, "Progressing").cloned();
-            let ended = progress.as_ref().is_some_and(|c| c["reason"] == "NewReplicaSetAvailable");
-            // A finished rollout stays finished while pods come and go, until there is a new template.
+            let was_available = progress.as_ref().is_some_and(|c| c["reason"] == "NewReplicaSetAvailable");
+            // A finished rollout stays finished while pods come and go, until there are pods of another template.
+            let ended = was_available && updated == total;
             if complete && !new_name.is_empty() {
                 let message = format!("ReplicaSet {new_name:?} has successfully progressed.");
                 let done = json!({"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable", "message": message});
@@ -447,7 +446,7 @@ impl Rollout<'_> {
                 let message = format!("ReplicaSet {new_name:?} is progressing.");
                 let on = json!({"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated", "message": message});
                 set_condition(d, on, Updates::Yes);
-            } else if let Some(progress) = progress.filter(|_| !ended) {
+            } else if let Some(progress) = progress.filter(|_| !was_available) {
                 let since = millis(&progress["lastUpdateTime"]).unwrap_or_default();
                 let left_ms = since + deadline_s * 1000 - wall_now().as_millisecond();
                 if left_ms <= 0 && progress["reason"] != "ProgressDeadlineExceeded" && d["spec"]["paused"] != true {

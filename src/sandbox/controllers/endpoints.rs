@@ -110,10 +110,14 @@ fn endpoint(pod: &Value, anyway: bool) -> Value {
     json!({
         "addresses": [pod["status"]["podIP"]],
         "conditions": {"ready": anyway || (ready && !leaving), "serving": ready, "terminating": leaving},
-        "targetRef": {"kind": "Pod", "namespace": pod["metadata"]["namespace"], "name": pod["metadata"]["name"],
-            "uid": pod["metadata"]["uid"]},
+        "targetRef": reference(pod),
         "nodeName": pod["spec"]["nodeName"],
     })
+}
+
+fn reference(pod: &Value) -> Value {
+    let metadata = &pod["metadata"];
+    json!({"kind": "Pod", "namespace": metadata["namespace"], "name": metadata["name"], "uid": metadata["uid"]})
 }
 
 fn write_endpoints<'a>(shared: &Shared, service: &Value, groups: impl Iterator<Item = &'a (Value, Vec<&'a Value>)>) {
@@ -126,7 +130,7 @@ fn write_endpoints<'a>(shared: &Shared, service: &Value, groups: impl Iterator<I
                 chosen
                     .map(|pod| {
                         json!({"ip": pod["status"]["podIP"], "nodeName": pod["spec"]["nodeName"],
-                    "targetRef": endpoint(pod, false)["targetRef"]})
+                    "targetRef": reference(pod)})
                     })
                     .collect()
             };

@@ -10,18 +10,17 @@ use serde_json::{Value, json};
 
 use super::Shared;
 use crate::sandbox::feed::{Feed, News};
-use crate::sandbox::objects::{is_leaving, key};
-use crate::sandbox::resource::{
-    DEPLOYMENTS, EVENTS, NAMESPACES, NODES, PODS, REPLICASETS, RESOURCES, Resource, SERVICEACCOUNTS, SERVICES,
-};
-use crate::sandbox::store::{ChangeKind, Preconditions, metadata, text};
+use crate::sandbox::objects::{disown, is_leaving, key};
+use crate::sandbox::resource::{EVENTS, NAMESPACES, RESOURCES, Resource, SERVICEACCOUNTS, of_kind};
+use crate::sandbox::store::{ChangeKind, DeleteOptions, FOREGROUND, ORPHAN, Preconditions, Propagation, metadata, text};
 
-/// Kinds that own others.
-static OWNERS: [&Resource; 4] = [&DEPLOYMENTS, &REPLICASETS, &SERVICES, &PODS];
+/// All kinds that own or are owned; events are neither.
+fn kinds() -> impl Iterator<Item = &'static Resource> {
+    RESOURCES.iter().copied().filter(|resource| **resource != EVENTS)
+}
 
 pub async fn run(shared: Shared) {
-    let mut feeds: Vec<(&'static Resource, Feed)> =
-        OWNERS.iter().copied().chain([&NAMESPACES]).map(|r| (r, Feed::new(&shared.store, r))).collect();
+    let mut feeds: Vec<(&'static Resource, Feed)> = kinds().map(|r| (r, Feed::new(&shared.store, r))).collect();
     loop {
         let (resource, batch) = {
             let waits = feeds.iter_mut().map(|(resource, feed)| {
@@ -42,8 +41,17 @@ fn collect(shared: &Shared, resource: &'static Resource, batch: VecDeque<News>) 
         let object = &change.object;
         if change.kind == ChangeKind::Deleted {
             emptied = true;
-            orphaned(shared, object);
-        } else if is_leaving(object) {
+            for (resource, dependent) in dependents(shared, object) {
+                collect_orphan(shared, resource, &dependent);
+            }
+            continue;
+        }
+        // Its owner may have gone while it was being made, or before it was adopted.
+        let owners = |object: &Value| object["metadata"]["ownerReferences"].clone();
+        if change.previous.as_deref().map(owners) != Some(owners(object)) {
+            collect_orphan(shared, resource, object);
+        }
+        if is_leaving(object) {
             by_policy(shared, resource, object);
         } else if *resource == NAMESPACES && change.kind == ChangeKind::Added {
             give_account(shared, text(object, "name"));
@@ -51,8 +59,8 @@ fn collect(shared: &Shared, resource: &'static Resource, batch: VecDeque<News>) 
     }
     if emptied {
         // A foreground deletion may have waited for what just went.
-        for resource in OWNERS {
-            for object in shared.store.list(resource, None).0.iter().filter(|o| is_leaving(o) && has(o, "foregroundDeletion")) {
+        for resource in kinds() {
+            for object in shared.store.list(resource, None).0.iter().filter(|o| is_leaving(o) && has(o, FOREGROUND)) {
                 by_policy(shared, resource, object);
             }
         }
@@ -69,35 +77,46 @@ fn give_account(shared: &Shared, ns: &str) {
 fn dependents(shared: &Shared, owner: &Value) -> Vec<(&'static Resource, Arc<Value>)> {
     let ns = text(owner, "namespace");
     let uid = &owner["metadata"]["uid"];
-    let namespaced = RESOURCES.iter().copied().filter(|r| r.namespaced && **r != EVENTS && **r != NODES);
     let owned =
         |object: &Value| object["metadata"]["ownerReferences"].as_array().is_some_and(|l| l.iter().any(|o| o["uid"] == *uid));
-    namespaced
+    kinds()
+        .filter(|r| r.namespaced)
         .flat_map(|r| shared.store.list(r, Some(ns)).0.into_iter().map(move |o| (r, o)))
         .filter(|(_, object)| owned(object))
         .collect()
 }
 
-/// Deletes what the vanished owner leaves behind, unless another owner remains.
-fn orphaned(shared: &Shared, owner: &Value) {
-    for (resource, object) in dependents(shared, owner) {
-        let references = object["metadata"]["ownerReferences"].as_array().map_or(0, Vec::len);
-        let (ns, name) = key(&object);
-        if references > 1 {
-            release(shared, resource, &object, owner);
-        } else {
-            // Already gone is as good.
-            let _ = shared.store.begin_delete(resource, &ns, &name, None, &Preconditions::default());
-        }
+/// Deletes an object all of whose owners are gone; of some that are gone, it is freed.
+fn collect_orphan(shared: &Shared, resource: &'static Resource, object: &Value) {
+    let (ns, name) = key(object);
+    let present = shared.store.get(resource, &ns, &name).filter(|present| present["metadata"]["uid"] == object["metadata"]["uid"]);
+    let Some(object) = present else { return };
+    let references = object["metadata"]["ownerReferences"].as_array().map_or(&[][..], Vec::as_slice);
+    // Of a kind that is not served nothing is known.
+    let is_gone = |reference: &&Value| {
+        let field = |name: &str| reference[name].as_str().unwrap_or_default();
+        let kind = of_kind(field("apiVersion"), field("kind"));
+        let named = kind.map(|kind| shared.store.get(kind, &ns, field("name")));
+        named.is_some_and(|named| named.is_none_or(|named| named["metadata"]["uid"] != reference["uid"]))
+    };
+    let gone: Vec<&Value> = references.iter().filter(is_gone).collect();
+    if gone.is_empty() {
+        return;
     }
+    if gone.len() < references.len() {
+        return gone.iter().for_each(|reference| release(shared, resource, &object, &reference["uid"]));
+    }
+    let demands = Preconditions { uid: Some(text(&object, "uid").to_owned()), ..Preconditions::default() };
+    // Already gone is as good.
+    let _ = shared.store.begin_delete(resource, &ns, &name, &DeleteOptions { demands, ..DeleteOptions::default() });
 }
 
+/// Takes one owner from an object.
 fn release(shared: &Shared, resource: &'static Resource, object: &Value, owner: &Value) {
     let (ns, name) = key(object);
+    // Already gone is as good.
     let _ = shared.store.update(resource, &ns, &name, |object| {
-        if let Some(list) = object["metadata"]["ownerReferences"].as_array_mut() {
-            list.retain(|o| o["uid"] != owner["metadata"]["uid"]);
-        }
+        disown(object, owner);
         Ok(())
     });
 }
@@ -108,23 +127,25 @@ fn has(object: &Value, finalizer: &str) -> bool {
 
 /// What a deletion's policy asks for before the owner itself may go.
 fn by_policy(shared: &Shared, resource: &'static Resource, object: &Value) {
-    let finalizer = if has(object, "orphan") {
+    let finalizer = if has(object, ORPHAN) {
         for (resource, dependent) in dependents(shared, object) {
-            release(shared, resource, &dependent, object);
+            release(shared, resource, &dependent, &object["metadata"]["uid"]);
         }
-        "orphan"
-    } else if has(object, "foregroundDeletion") {
-        let waiting = dependents(shared, object);
-        for (resource, dependent) in &waiting {
-            if !is_leaving(dependent) {
-                let (ns, name) = key(dependent);
-                let _ = shared.store.begin_delete(resource, &ns, &name, None, &Preconditions::default());
-            }
+        ORPHAN
+    } else if has(object, FOREGROUND) {
+        let waits_for = dependents(shared, object);
+        for (resource, dependent) in waits_for.iter().filter(|(_, dependent)| !is_leaving(dependent)) {
+            let (ns, name) = key(dependent);
+            // What owns something itself waits for that in turn.
+            let owns = !dependents(shared, dependent).is_empty();
+            let propagation = if owns { Propagation::Foreground } else { Propagation::Background };
+            // Already gone is as good.
+            let _ = shared.store.begin_delete(resource, &ns, &name, &DeleteOptions { propagation, ..DeleteOptions::default() });
         }
         if !dependents(shared, object).is_empty() {
             return;
         }
-        "foregroundDeletion"
+        FOREGROUND
     } else {
         return;
     };

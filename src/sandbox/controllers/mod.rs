@@ -2,6 +2,7 @@
 //! takes the step between them; what it did comes back to it as a change.
 
 pub mod autoscaler;
+mod claim;
 mod deployment;
 mod endpoints;
 mod garbage;
@@ -12,19 +13,17 @@ mod scheduler;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::address::Block;
 use super::feed::News;
 use super::kubelet::Kubelet;
-use super::objects::{Key, controller, key};
+use super::objects::{Key, key};
 use super::store::Store;
 
 pub use autoscaler::Autoscaling;
 pub use endpoints::named_port;
 pub use node::NODE;
-pub use replicaset::until;
 
 /// What controllers share.
 #[derive(Clone)]
@@ -56,24 +55,6 @@ fn queue_own(queue: &mut Queue, batch: impl IntoIterator<Item = News>) {
     for news in batch {
         if let News::Changed(change) = news {
             queue.insert(key(&change.object));
-        }
-    }
-}
-
-/// Queues the owners, of that kind, of the objects that changed.
-fn queue_owners(queue: &mut Queue, batch: impl IntoIterator<Item = News>, kind: &str) {
-    let mut owner = |object: &Value| {
-        if let Some(reference) = controller(object).filter(|r| r["kind"] == kind) {
-            let name = reference["name"].as_str().unwrap_or_default();
-            queue.insert((key(object).0, name.to_owned()));
-        }
-    };
-    for news in batch {
-        if let News::Changed(change) = news {
-            owner(&change.object);
-            if let Some(previous) = &change.previous {
-                owner(previous);
-            }
         }
     }
 }

@@ -7,16 +7,17 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{Queue, Shared, queue_own, queue_owners};
+use super::claim::{claimed, queue_owners};
+use super::{Queue, Shared, queue_own};
 use crate::sandbox::feed::Feed;
 use crate::sandbox::objects::{
-    Key, Updates, condition, controlled_by, has_ended, int, is_active, is_controlled_by, is_leaving, is_ready, key, millis,
-    qos_class, selects, set_condition,
+    Key, Updates, condition, controlled_by, has_ended, int, is_active, is_leaving, is_ready, key, millis, qos_class, selects,
+    set_condition,
 };
 use crate::sandbox::recorder::Recorder;
 use crate::sandbox::resource::{PODS, REPLICASETS};
-use crate::sandbox::store::{Preconditions, text};
-use crate::time::{monotonic_now, wall_now};
+use crate::sandbox::store::{DeleteOptions, text};
+use crate::time::{monotonic_now, until, wall_now};
 
 pub async fn run(shared: Shared) {
     let recorder = Recorder::new(&shared.store, "replicaset-controller", None);
@@ -28,7 +29,7 @@ pub async fn run(shared: Shared) {
         let next = due.values().min().copied();
         tokio::select! {
             batch = sets.batch() => queue_own(&mut queue, batch),
-            batch = pods.batch() => queue_owners(&mut queue, batch, "ReplicaSet"),
+            batch = pods.batch() => queue_owners(&mut queue, &shared.store, batch, &REPLICASETS),
             () = until(next) => {
                 let now = monotonic_now();
                 queue.extend(due.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()));
@@ -43,18 +44,10 @@ pub async fn run(shared: Shared) {
     }
 }
 
-/// Waits for a moment, or for ever.
-pub async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
 /// One step; and after how long to look again, when time alone will change something.
 fn sync(shared: &Shared, recorder: &Recorder, (ns, name): &Key) -> Option<Duration> {
     let set = shared.store.get(&REPLICASETS, ns, name)?;
-    let pods = owned(shared, &set);
+    let pods = claimed(&shared.store, &REPLICASETS, &set, &PODS);
     let active: Vec<&Arc<Value>> = pods.iter().filter(|pod| is_active(pod)).collect();
     let wanted = int(&set["spec"]["replicas"], 1);
     let missing = wanted - active.len() as i64;
@@ -72,18 +65,13 @@ fn sync(shared: &Shared, recorder: &Recorder, (ns, name): &Key) -> Option<Durati
         }
         for pod in victims(&active, -missing) {
             let pod_name = text(pod, "name");
-            match shared.store.begin_delete(&PODS, ns, pod_name, None, &Preconditions::default()) {
+            match shared.store.begin_delete(&PODS, ns, pod_name, &DeleteOptions::default()) {
                 Ok(_) => recorder.normal(&set, "SuccessfulDelete", &format!("Deleted pod: {pod_name}")),
                 Err(error) => failure = Some(("FailedDelete", error.to_string())),
             }
         }
     }
     write_status(shared, &set, failure)
-}
-
-fn owned(shared: &Shared, set: &Value) -> Vec<Arc<Value>> {
-    let pods = shared.store.list(&PODS, Some(text(set, "namespace"))).0;
-    pods.into_iter().filter(|pod| is_controlled_by(pod, set)).collect()
 }
 
 /// The `count` pods that would be missed least: unscheduled before scheduled, pending before running, not ready before ready, cheap
@@ -140,7 +128,7 @@ fn new_pod(set: &Value) -> Value {
 }
 
 fn write_status(shared: &Shared, set: &Value, failure: Option<(&str, String)>) -> Option<Duration> {
-    let pods = owned(shared, set);
+    let pods = claimed(&shared.store, &REPLICASETS, set, &PODS);
     let active = || pods.iter().filter(|pod| is_active(pod));
     let labels = &set["spec"]["template"]["metadata"]["labels"];
     let labelled = active().filter(|pod| selects(labels, &pod["metadata"]["labels"])).count();

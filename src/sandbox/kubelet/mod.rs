@@ -163,12 +163,12 @@ impl Kubelet {
         &self.0.setup.network
     }
 
-    /// CPU and memory of every pod that runs, by namespace and name.
-    pub async fn usage(&self) -> BTreeMap<Key, Usage> {
+    /// CPU, over about `window`, and memory of every pod that runs, by namespace and name.
+    pub async fn usage(&self, window: Duration) -> BTreeMap<Key, Usage> {
         let watched: Vec<Watched> = lock(&self.0.running).values().cloned().collect();
         let sampler = self.0.sampler.clone();
         // /proc is read off the runtime: it takes milliseconds on a machine with many processes.
-        let sampled = tokio::task::spawn_blocking(move || lock(&sampler).sample(&watched)).await;
+        let sampled = tokio::task::spawn_blocking(move || lock(&sampler).sample(&watched, window)).await;
         sampled.unwrap_or_default()
     }
 }

@@ -22,13 +22,12 @@ use super::spawner::{Process, exit_code};
 use super::status::{self, Facts};
 use super::usage::Watched;
 use super::{Inner, lock};
-use crate::sandbox::controllers::until;
 use crate::sandbox::network::interposition;
 use crate::sandbox::objects::{Key, int, is_leaving, key};
 use crate::sandbox::recorder::Severity;
 use crate::sandbox::resource::PODS;
 use crate::sandbox::store::{StoreError, seconds, text};
-use crate::time::{monotonic_now, wall_now};
+use crate::time::{monotonic_now, until, wall_now};
 
 /// Notes that wait for a pod's worker.
 const NOTES_MAX: usize = 64;
@@ -80,7 +79,7 @@ impl Slot {
             role,
             name: spec["name"].as_str().unwrap_or_default().to_owned(),
             spec: spec.clone(),
-            state: json!({"waiting": {"reason": if role == Role::Main { "ContainerCreating" } else { "PodInitializing" }}}),
+            state: json!({"waiting": {"reason": "ContainerCreating"}}),
             last_state: json!({}),
             restarts: 0,
             runs: 0,
@@ -163,7 +162,9 @@ impl Worker {
             pod["spec"][field].as_array().into_iter().flatten().map(move |spec| Slot::new(role, spec)).collect::<Vec<_>>()
         };
         let mut slots = list("initContainers", Role::Init);
+        let waiting = if slots.is_empty() { "ContainerCreating" } else { "PodInitializing" };
         slots.extend(list("containers", Role::Main));
+        slots.iter_mut().for_each(|slot| slot.state = json!({"waiting": {"reason": waiting}}));
         let (tell, notes) = mpsc::channel(NOTES_MAX);
         Worker {
             kubelet,

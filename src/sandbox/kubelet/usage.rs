@@ -1,7 +1,7 @@
 //! CPU and memory of containers, from what the kernel counts for their process groups. Sampled when somebody asks, never otherwise: an
 //! idle sandbox reads nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::sandbox::objects::Key;
@@ -38,34 +38,57 @@ pub struct Watched {
 /// Two readings closer than this are one.
 const FRESH: Duration = Duration::from_millis(400);
 
-/// Remembers the last reading, to tell how much was used since.
+/// Readings that are remembered at most.
+const READINGS_MAX: usize = 256;
+
+/// Remembers readings, to tell how much was used since one of them.
 #[derive(Default)]
 pub struct Sampler {
-    last: HashMap<u32, (Instant, u64)>,
-    result: Option<(Instant, BTreeMap<Key, Usage>)>,
+    readings: VecDeque<Reading>,
+}
+
+struct Reading {
+    at: Instant,
+    /// ms of the epoch.
+    at_ms: i64,
+    /// By process group, of those that were watched then.
+    groups: HashMap<u32, Group>,
 }
 
 impl Sampler {
-    /// The use of resources since the last reading, or since the start of a container that was not there then.
-    pub fn sample(&mut self, watched: &[Watched]) -> BTreeMap<Key, Usage> {
+    /// The use of resources over `window` as nearly as readings allow, whoever else asked in between.
+    pub fn sample(&mut self, watched: &[Watched], window: Duration) -> BTreeMap<Key, Usage> {
         let now = monotonic_now();
-        if let Some((at, result)) = &self.result
-            && now.duration_since(*at) < FRESH
-        {
-            return result.clone();
+        if self.readings.back().is_none_or(|last| now.duration_since(last.at) >= FRESH) {
+            let mut groups = read_groups();
+            groups.retain(|group, _| watched.iter().any(|container| container.pid == *group));
+            self.readings.push_back(Reading { at: now, at_ms: wall_now().as_millisecond(), groups });
         }
-        let groups = read_groups();
-        let at_ms = wall_now().as_millisecond();
+        // One that is older than the window is enough.
+        let is_old = |reading: &Reading| now.duration_since(reading.at) >= window;
+        while self.readings.len() > READINGS_MAX || self.readings.get(1).is_some_and(is_old) {
+            self.readings.pop_front();
+        }
+        self.usage(watched, window)
+    }
+
+    /// What was used up to the last reading. A container that began after it has no sample yet.
+    fn usage(&self, watched: &[Watched], window: Duration) -> BTreeMap<Key, Usage> {
         let mut usage: BTreeMap<Key, Usage> = BTreeMap::new();
-        let mut next = HashMap::new();
+        let Some(last) = self.readings.back() else { return usage };
         for container in watched {
-            let group = groups.get(&container.pid).copied().unwrap_or_default();
-            let (since, before) = self.last.get(&container.pid).copied().unwrap_or((container.since, 0));
-            let window = now.duration_since(since).max(Duration::from_millis(1));
-            let used_ns = group.cpu_ns.saturating_sub(before);
-            next.insert(container.pid, (now, group.cpu_ns));
+            let cpu_at = |reading: &Reading| {
+                let group = reading.groups.get(&container.pid).filter(|_| reading.at >= container.since)?;
+                Some((reading.at, group.cpu_ns))
+            };
+            let Some(group) = last.groups.get(&container.pid).filter(|_| last.at >= container.since) else { continue };
+            let before = self.readings.iter().rev().skip(1).filter_map(cpu_at).chain([(container.since, 0)]);
+            let nearest = before.min_by_key(|(at, _)| last.at.duration_since(*at).abs_diff(window));
+            let (since, before_ns) = nearest.unwrap_or((container.since, 0));
+            let window = last.at.duration_since(since).max(Duration::from_millis(1));
+            let used_ns = group.cpu_ns.saturating_sub(before_ns);
             let window_ms = i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
-            let pod = usage.entry(container.pod.clone()).or_insert(Usage { at_ms, window_ms, containers: vec![] });
+            let pod = usage.entry(container.pod.clone()).or_insert(Usage { at_ms: last.at_ms, window_ms, containers: vec![] });
             pod.window_ms = pod.window_ms.min(window_ms);
             pod.containers.push(ContainerUsage {
                 name: container.container.clone(),
@@ -73,8 +96,6 @@ impl Sampler {
                 memory_bytes: group.memory_bytes,
             });
         }
-        self.last = next;
-        self.result = Some((now, usage.clone()));
         usage
     }
 }
@@ -131,8 +152,32 @@ mod tests {
         let pid = rustix::process::getpgrp().as_raw_nonzero().get() as u32;
         let key = ("ns".to_owned(), "p".to_owned());
         let watched = [Watched { pod: key.clone(), container: "c".into(), pid, since: monotonic_now() - Duration::from_secs(1) }];
-        let usage = Sampler::default().sample(&watched);
+        let usage = Sampler::default().sample(&watched, Duration::from_secs(15));
         assert!(usage[&key].containers[0].memory_bytes > 0);
         assert!(usage[&key].window_ms >= 1000);
+    }
+
+    #[test]
+    fn a_window_is_the_one_that_was_asked_for_however_often_others_ask() {
+        let begin = monotonic_now();
+        let at = |second: u64| begin + Duration::from_secs(second);
+        // Idle for the first 10 s, then one core; somebody reads every second.
+        let reading = |second: u64| {
+            let cpu_ns = second.saturating_sub(10) * 1_000_000_000;
+            let groups = HashMap::from([(7, Group { cpu_ns, memory_bytes: 1 })]);
+            Reading { at: at(second), at_ms: second as i64 * 1000, groups }
+        };
+        let sampler = Sampler { readings: (0..=20).map(reading).collect() };
+        let told = |since_ms: u64, window_s: u64| {
+            let since = begin + Duration::from_millis(since_ms);
+            let watched = [Watched { pod: ("ns".into(), "p".into()), container: "c".into(), pid: 7, since }];
+            let usage = sampler.usage(&watched, Duration::from_secs(window_s));
+            usage.values().next().map(|pod| (pod.at_ms, pod.window_ms, pod.containers[0].cpu_nanocores / 1_000_000))
+        };
+        assert_eq!(told(0, 15), Some((20_000, 15_000, 666)));
+        assert_eq!(told(0, 5), Some((20_000, 5_000, 1000)));
+        // One that got this process id 4.5 s ago: all that it has used, since it began.
+        assert_eq!(told(15_500, 15), Some((20_000, 4_500, 2222)));
+        assert_eq!(told(20_001, 15), None);
     }
 }

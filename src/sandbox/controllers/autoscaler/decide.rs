@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::limits::Memory;
-use super::replicas::{Calculator, PodView, Proposal, Sample, Tolerances, Tuning};
+use super::replicas::{Calculator, Measure, PodView, Proposal, Sample, Tolerances, Tuning};
 use super::spec::{Metric, ResourceTarget, Spec};
 use crate::sandbox::quantity::from_milli;
 
@@ -122,6 +122,12 @@ pub fn no_scale(why: &str) -> Condition {
     condition("AbleToScale", false, "FailedGetScale", &message)
 }
 
+/// The condition that says a rescale was refused.
+pub fn no_update(why: &str) -> Condition {
+    let message = format!("the HPA controller was unable to update the target scale: {why}");
+    condition("AbleToScale", false, "FailedUpdateScale", &message)
+}
+
 /// The most that any metric asks for, and that metric in words. `None` after saying why when it cannot be known: when no metric could be
 /// computed, or when one could not and the others would shrink the target.
 fn recommend(inputs: &Inputs<'_>, decision: &mut Decision) -> Option<(i32, String)> {
@@ -219,7 +225,7 @@ fn propose(metric: &Metric, reading: &Reading, calculator: &Calculator<'_>) -> R
         }
         Metric::Pods { name, average_milli } => {
             let proposal = match reading {
-                Ok(samples) => calculator.plain(samples, *average_milli, false),
+                Ok(samples) => calculator.plain(samples, *average_milli, Measure::Other),
                 Err(why) => Err(format!("unable to get metric {name}: {why}")),
             };
             proposal.map(|p| (p, format!("pods metric {name}"))).map_err(|message| Failure {

@@ -14,9 +14,9 @@ use super::decide::Reading;
 use super::replicas::Sample;
 use super::spec::{Metric, Spec};
 use crate::sandbox::controllers::Shared;
-use crate::sandbox::kubelet::usage::Usage;
+use crate::sandbox::kubelet::usage::{ContainerUsage, Usage};
 use crate::sandbox::network::get::{Get, get};
-use crate::sandbox::objects::{is_leaving, key};
+use crate::sandbox::objects::{Key, is_leaving, key};
 use crate::sandbox::store::text;
 use crate::time::wall_now;
 
@@ -28,17 +28,13 @@ const PAGE_MAX: usize = 4 << 20;
 /// One reading for each metric of the spec, in order.
 pub async fn read(shared: &Shared, ns: &str, spec: &Spec, pods: &[Arc<Value>]) -> Vec<Reading> {
     let wants_usage = spec.metrics.iter().any(|m| matches!(m, Metric::Resource { .. }));
-    let usage = if wants_usage { shared.kubelet.usage().await } else { BTreeMap::new() };
+    let usage = if wants_usage { shared.kubelet.usage(shared.autoscaling.sync).await } else { BTreeMap::new() };
     let scrapes = spec.metrics.iter().any(|m| matches!(m, Metric::Pods { .. }));
     let pages = if scrapes { scrape(shared, pods).await } else { vec![] };
     spec.metrics
         .iter()
         .map(|metric| match metric {
-            Metric::Resource { name, container, .. } => {
-                let of = |pod: &Arc<Value>| sample(name, container.as_deref(), usage.get(&key(pod))?);
-                found(pods.iter().filter_map(|pod| Some((text(pod, "name").to_owned(), of(pod)?))))
-                    .ok_or_else(|| "no metrics returned from resource metrics API".to_owned())
-            }
+            Metric::Resource { name, container, .. } => resource(name, container.as_deref(), pods, &usage),
             Metric::Pods { name, .. } => {
                 let at_ms = wall_now().as_millisecond();
                 let values = pages.iter().filter_map(|(pod, page)| Some((pod.clone(), gauge(page, name)?)));
@@ -62,19 +58,39 @@ fn found(samples: impl Iterator<Item = (String, Sample)>) -> Option<BTreeMap<Str
     (!samples.is_empty()).then_some(samples)
 }
 
+/// One resource of pods, or of one container of each. A container that a pod does not have is an error and no idle one.
+fn resource(name: &str, container: Option<&str>, pods: &[Arc<Value>], usage: &BTreeMap<Key, Usage>) -> Reading {
+    let mut samples = BTreeMap::new();
+    for pod in pods {
+        let Some(used) = usage.get(&key(pod)) else { continue };
+        let mut declared = pod["spec"]["containers"].as_array().into_iter().flatten();
+        if let Some(container) = container.filter(|container| !declared.any(|c| c["name"] == *container)) {
+            let (ns, pod) = key(pod);
+            return Err(format!("container {container} not present in metrics for pod {ns}/{pod}"));
+        }
+        samples.extend(sample(name, container, used).map(|sample| (text(pod, "name").to_owned(), sample)));
+    }
+    found(samples.into_iter()).ok_or_else(|| "no metrics returned from resource metrics API".to_owned())
+}
+
+/// `None` for a resource that is not measured, and when nothing of what was asked for runs.
 fn sample(resource: &str, container: Option<&str>, usage: &Usage) -> Option<Sample> {
-    let chosen = usage.containers.iter().filter(|c| container.is_none_or(|name| name == c.name));
-    let milli = match resource {
-        "memory" => chosen.map(|c| c.memory_bytes as i64 * 1000).sum(),
+    let of = |used: &ContainerUsage| match resource {
+        "memory" => Some(used.memory_bytes as i64 * 1000),
         // Each container rounds up, as the metrics client does.
-        _ => chosen.map(|c| (c.cpu_nanocores as i64 + 999_999) / 1_000_000).sum(),
+        "cpu" => Some((used.cpu_nanocores as i64 + 999_999) / 1_000_000),
+        _ => None,
     };
+    let mut chosen = usage.containers.iter().filter(|c| container.is_none_or(|name| name == c.name)).peekable();
+    chosen.peek()?;
+    let milli = chosen.map(of).sum::<Option<i64>>()?;
     Some(Sample { milli, at_ms: usage.at_ms, window_ms: usage.window_ms })
 }
 
 /// The metrics pages of all pods that run, by pod name.
 async fn scrape(shared: &Shared, pods: &[Arc<Value>]) -> Vec<(String, String)> {
-    let timeout = shared.autoscaling.sync.clamp(Duration::from_millis(250), Duration::from_secs(10));
+    // A pod that hangs must not cost its autoscaler the next sync.
+    let timeout = (shared.autoscaling.sync / 2).clamp(Duration::from_millis(250), Duration::from_secs(10));
     let running = pods.iter().filter(|pod| pod["status"]["phase"] == "Running" && !is_leaving(pod));
     let asks = running.filter_map(|pod| {
         let annotation = |name: &str| pod["metadata"]["annotations"][name].as_str();
@@ -139,6 +155,7 @@ fn end_of_labels(text: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn a_gauge_is_the_sum_of_its_series_and_not_of_its_namesakes() {
@@ -148,5 +165,31 @@ mod tests {
         assert_eq!(gauge(page, "other"), Some(7.0));
         assert_eq!(gauge(page, "missing"), None);
         assert_eq!(gauge("in_flight NaN\n", "in_flight"), None);
+    }
+
+    #[test]
+    fn what_is_not_measured_has_no_sample_and_a_container_that_is_not_there_is_an_error() {
+        let pod = |name: &str| {
+            Arc::new(
+                json!({"metadata": {"name": name, "namespace": "shop"}, "spec": {"containers": [{"name": "a"}, {"name": "b"}]}}),
+            )
+        };
+        let used = |name: &str| ContainerUsage { name: name.into(), cpu_nanocores: 1, memory_bytes: 5 };
+        let usage = |containers| Usage { at_ms: 1, window_ms: 1, containers };
+        let all = BTreeMap::from([
+            (("shop".to_owned(), "p".to_owned()), usage(vec![used("a"), used("b")])),
+            (("shop".to_owned(), "q".to_owned()), usage(vec![used("a")])),
+        ]);
+        let pods = [pod("p"), pod("q"), pod("pending")];
+        let told = |name: &str, container: Option<&str>| {
+            let samples = resource(name, container, &pods, &all)?;
+            Ok(samples.into_iter().map(|(pod, sample)| format!("{pod} {}", sample.milli)).collect::<Vec<_>>().join(", "))
+        };
+        assert_eq!(told("cpu", None), Ok("p 2, q 1".to_owned()));
+        assert_eq!(told("memory", Some("b")), Ok("p 5000".to_owned()), "q's is not running");
+        let none: Result<String, String> = Err("no metrics returned from resource metrics API".into());
+        assert_eq!(told("gpu", None), none);
+        let typo: Result<String, String> = Err("container typo not present in metrics for pod shop/p".into());
+        assert_eq!(told("cpu", Some("typo")), typo);
     }
 }

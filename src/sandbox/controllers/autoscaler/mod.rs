@@ -7,29 +7,33 @@ mod metrics;
 pub mod replicas;
 pub mod spec;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use serde_json::{Value, json};
 
-use self::decide::{Condition, Inputs, decide, no_scale, rescaled};
+use self::decide::{Condition, Inputs, Reading, decide, no_scale, no_update, rescaled};
 use self::limits::Memory;
 use self::replicas::{Phase, PodView, Requests, Tuning};
 use self::spec::Spec;
 use super::Shared;
-use super::replicaset::until;
 use crate::sandbox::feed::{Feed, News};
 use crate::sandbox::objects::{Key, Updates, condition, is_leaving, key, millis, selects, set_condition};
 use crate::sandbox::quantity;
 use crate::sandbox::recorder::Recorder;
 use crate::sandbox::resource::{DEPLOYMENTS, HPAS, PODS, REPLICASETS, Resource};
 use crate::sandbox::selector::Selector;
-use crate::sandbox::store::{ChangeKind, seconds, text};
-use crate::time::{monotonic_now, wall_now};
+use crate::sandbox::store::{ChangeKind, StoreError, seconds, text};
+use crate::time::{monotonic_now, until, wall_now};
 use crate::units::Span;
 
 /// Where the sync period is noted on each autoscaler, so that an observer can tell how long a reaction may take.
 pub const SYNC_ANNOTATION: &str = "sandbox.squall.dev/autoscaler-sync";
+
+const OUTDATED: &str = "the object has been modified; please apply your changes to the latest version and try again";
 
 /// The controller's settings.
 #[derive(Clone, Copy, Debug)]
@@ -54,11 +58,16 @@ impl Autoscaling {
     }
 }
 
+/// Autoscalers that read their metrics at the same time, as in the real controller: a pod that hangs delays only its own.
+const SYNCS_MAX: usize = 5;
+
 pub async fn run(shared: Shared) {
     let recorder = Recorder::new(&shared.store, "horizontal-pod-autoscaler", None);
     let mut autoscalers = Feed::new(&shared.store, &HPAS);
     let mut controller = Controller { shared, recorder, memories: HashMap::new(), selectors: BTreeMap::new() };
     let mut due: BTreeMap<Key, Instant> = BTreeMap::new();
+    let mut reading: BTreeSet<Key> = BTreeSet::new();
+    let mut reads = FuturesUnordered::new();
     loop {
         let next = due.values().min().copied();
         tokio::select! {
@@ -75,18 +84,42 @@ pub async fn run(shared: Shared) {
                 }
                 News::StartsOver => due.clear(),
             },
-            () = until(next) => {
+            () = until(next), if reads.len() < SYNCS_MAX => {
                 let now = monotonic_now();
-                let ready: Vec<Key> = due.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()).collect();
-                for at in ready {
-                    controller.sync(&at).await;
+                for (at, planned) in due.iter_mut().filter(|(_, planned)| **planned <= now) {
+                    if reads.len() == SYNCS_MAX {
+                        break;
+                    }
                     // From the plan, not from the end of the work, or the period would drift.
-                    let sync = controller.shared.autoscaling.sync;
-                    let planned = due.get(&at).copied().unwrap_or(now) + sync;
-                    due.insert(at, planned.max(monotonic_now()));
+                    *planned = (*planned + controller.shared.autoscaling.sync).max(now);
+                    if !reading.contains(at) && let Some(look) = controller.look(at) {
+                        reading.insert(at.clone());
+                        reads.push(look.read(controller.shared.clone()));
+                    }
                 }
             }
+            Some((look, readings)) = reads.next() => {
+                reading.remove(&look.at);
+                controller.conclude(&look, &readings);
+            }
         }
+    }
+}
+
+/// What one sync has found, before its metrics are read.
+struct Look {
+    at: Key,
+    autoscaler: Arc<Value>,
+    spec: Spec,
+    resource: &'static Resource,
+    target: Arc<Value>,
+    pods: Vec<Arc<Value>>,
+}
+
+impl Look {
+    async fn read(self, shared: Shared) -> (Look, Vec<Reading>) {
+        let readings = metrics::read(&shared, &self.at.0, &self.spec, &self.pods).await;
+        (self, readings)
     }
 }
 
@@ -117,70 +150,85 @@ impl Controller {
         });
     }
 
-    async fn sync(&mut self, at: &Key) {
+    /// The first half of a sync: finds the target and its pods, or says why it cannot.
+    fn look(&mut self, at: &Key) -> Option<Look> {
         let (ns, name) = at;
-        let Some(autoscaler) = self.shared.store.get(&HPAS, ns, name).filter(|a| !is_leaving(a)) else { return };
-        let spec = Spec::read(&autoscaler);
+        let autoscaler = self.shared.store.get(&HPAS, ns, name).filter(|a| !is_leaving(a))?;
         let (resource, target) = match self.target(ns, &autoscaler) {
             Ok(target) => target,
             Err(why) => {
                 self.recorder.warning(&autoscaler, "FailedGetScale", &why);
                 self.write(at, &[no_scale(&why)], |_| ());
-                return;
+                return None;
             }
         };
         let chooses = target["spec"]["selector"].clone();
-        self.selectors.insert(at.clone(), chooses.clone());
-        let current = target["spec"]["replicas"].as_i64().and_then(|n| i32::try_from(n).ok()).unwrap_or(1);
         let pods = self.shared.store.list(&PODS, Some(ns)).0;
-        let pods: Vec<_> = pods.into_iter().filter(|pod| selects(&chooses, &pod["metadata"]["labels"])).collect();
-        let claimants = self.claimants(at, &pods);
-        let readings = metrics::read(&self.shared, ns, &spec, &pods).await;
+        let pods = pods.into_iter().filter(|pod| selects(&chooses, &pod["metadata"]["labels"])).collect();
+        self.selectors.insert(at.clone(), chooses);
+        Some(Look { at: at.clone(), spec: Spec::read(&autoscaler), autoscaler, resource, target, pods })
+    }
+
+    /// The second half: decides, scales, and says so.
+    fn conclude(&mut self, look: &Look, readings: &[Reading]) {
+        let Look { at, autoscaler, spec, resource, target, pods } = look;
+        let (ns, name) = at;
+        let present = self.shared.store.get(&HPAS, ns, name);
+        if present.is_none_or(|present| present["metadata"]["uid"] != autoscaler["metadata"]["uid"]) {
+            return;
+        }
+        let current = target["spec"]["replicas"].as_i64().and_then(|n| i32::try_from(n).ok()).unwrap_or(1);
+        let claimants = self.claimants(at, pods);
         let views: Vec<PodView> = pods.iter().map(|pod| view(pod)).collect();
-        let words = Selector::of(&chooses).unwrap_or_default().to_string();
+        let words = Selector::of(&target["spec"]["selector"]).unwrap_or_default().to_string();
 
         let now = wall_now();
         let memory = self.memories.entry(at.clone()).or_default();
         let tuning = self.shared.autoscaling.tuning;
         let inputs = Inputs {
             now_ms: now.as_millisecond(),
-            spec: &spec,
+            spec,
             current,
             selector: Some(&words),
             claimants: &claimants,
             pods: &views,
-            readings: &readings,
+            readings,
             tuning: &tuning,
         };
         let decision = decide(&inputs, memory);
         for warning in &decision.events {
-            self.recorder.warning(&autoscaler, warning.reason, &warning.message);
+            self.recorder.warning(autoscaler, warning.reason, &warning.message);
         }
         let mut conditions = decision.conditions.clone();
-        let mut scaled_at = None;
+        let (mut scaled_at, mut failed) = (None, decision.failed);
         if let Some(reason) = &decision.rescale {
             let desired = decision.desired;
-            let scaled = self.shared.store.update(resource, ns, text(&target, "name"), |target| {
-                target["spec"]["replicas"] = json!(desired);
+            // Somebody may have scaled it while the metrics were read: what was decided is then about another size.
+            let scaled = self.shared.store.update(resource, ns, text(target, "name"), |present| {
+                if present["spec"]["replicas"] != target["spec"]["replicas"] {
+                    return Err(StoreError::Conflict { resource, name: text(target, "name").into(), why: OUTDATED.into() });
+                }
+                present["spec"]["replicas"] = json!(desired);
                 Ok(())
             });
             match scaled {
                 Ok(_) => {
-                    memory.rescaled(now.as_millisecond(), &spec, current, desired);
+                    memory.rescaled(now.as_millisecond(), spec, current, desired);
                     conditions.push(rescaled(desired));
                     scaled_at = Some(seconds(now));
-                    self.recorder.normal(&autoscaler, "SuccessfulRescale", &format!("New size: {desired}; reason: {reason}"));
+                    self.recorder.normal(autoscaler, "SuccessfulRescale", &format!("New size: {desired}; reason: {reason}"));
                 }
                 Err(error) => {
                     let message = format!("New size: {desired}; reason: {reason}; error: {error}");
-                    self.recorder.warning(&autoscaler, "FailedRescale", &message);
-                    return;
+                    self.recorder.warning(autoscaler, "FailedRescale", &message);
+                    conditions.push(no_update(&error.to_string()));
+                    failed = true;
                 }
             }
         }
         self.write(at, &conditions, |status| {
             status["currentReplicas"] = json!(current);
-            if !decision.failed {
+            if !failed {
                 status["desiredReplicas"] = json!(decision.desired);
             } else if status["desiredReplicas"].is_null() {
                 status["desiredReplicas"] = json!(0);
@@ -192,7 +240,7 @@ impl Controller {
         });
     }
 
-    fn target(&self, ns: &str, autoscaler: &Value) -> Result<(&'static Resource, std::sync::Arc<Value>), String> {
+    fn target(&self, ns: &str, autoscaler: &Value) -> Result<(&'static Resource, Arc<Value>), String> {
         let reference = &autoscaler["spec"]["scaleTargetRef"];
         let field = |name: &str| reference[name].as_str().unwrap_or_default();
         let resource = match field("kind") {
@@ -209,7 +257,7 @@ impl Controller {
     }
 
     /// Every autoscaler of the namespace whose target's selector chooses one of these pods.
-    fn claimants(&self, at: &Key, pods: &[std::sync::Arc<Value>]) -> Vec<String> {
+    fn claimants(&self, at: &Key, pods: &[Arc<Value>]) -> Vec<String> {
         let claims = |chooses: &Value| pods.iter().any(|pod| selects(chooses, &pod["metadata"]["labels"]));
         let others = self.selectors.iter().filter(|(other, chooses)| other.0 == at.0 && claims(chooses));
         others.map(|((ns, name), _)| format!("{ns}/{name}")).collect()

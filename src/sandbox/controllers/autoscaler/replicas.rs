@@ -34,6 +34,20 @@ pub enum Phase {
     Other,
 }
 
+/// Whether a starting pod's samples say something about load.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Measure {
+    /// They do not: starting takes CPU.
+    Cpu,
+    Other,
+}
+
+impl Measure {
+    fn of(resource: &str) -> Measure {
+        if resource == "cpu" { Measure::Cpu } else { Measure::Other }
+    }
+}
+
 /// One pod's value of one metric.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
@@ -97,14 +111,14 @@ impl Calculator<'_> {
         samples: &BTreeMap<String, Sample>,
     ) -> Result<Proposal, String> {
         match target {
-            ResourceTarget::AverageMilli(target) => self.plain(samples, target, resource == "cpu"),
+            ResourceTarget::AverageMilli(target) => self.plain(samples, target, Measure::of(resource)),
             ResourceTarget::Utilization(target) => self.utilization(samples, target, resource, container),
         }
     }
 
     /// A number per pod against its target average.
-    pub fn plain(&self, samples: &BTreeMap<String, Sample>, target: i64, is_cpu: bool) -> Result<Proposal, String> {
-        let groups = self.group(samples, is_cpu)?;
+    pub fn plain(&self, samples: &BTreeMap<String, Sample>, target: i64, measure: Measure) -> Result<Proposal, String> {
+        let groups = self.group(samples, measure)?;
         let mut values = groups.values(samples)?;
         let average = |values: &BTreeMap<&str, i64>| values.values().sum::<i64>() / values.len() as i64;
         let used = average(&values);
@@ -127,7 +141,7 @@ impl Calculator<'_> {
         resource: &str,
         container: Option<&str>,
     ) -> Result<Proposal, String> {
-        let groups = self.group(samples, resource == "cpu")?;
+        let groups = self.group(samples, Measure::of(resource))?;
         let mut values = groups.values(samples)?;
         let requests = self.requests(resource, container)?;
         let percent = |values: &BTreeMap<&str, i64>| -> Result<(i64, i64), String> {
@@ -189,7 +203,7 @@ impl Calculator<'_> {
         Ok(replicas)
     }
 
-    fn group<'s>(&'s self, samples: &BTreeMap<String, Sample>, is_cpu: bool) -> Result<Groups<'s>, String> {
+    fn group<'s>(&'s self, samples: &BTreeMap<String, Sample>, measure: Measure) -> Result<Groups<'s>, String> {
         if self.pods.is_empty() {
             return Err("no pods returned by selector while calculating replica count".into());
         }
@@ -201,7 +215,7 @@ impl Calculator<'_> {
             } else if pod.phase == Phase::Pending {
                 groups.unready.insert(name);
             } else if let Some(sample) = samples.get(name) {
-                if is_cpu && self.still_starting(pod, sample) {
+                if measure == Measure::Cpu && self.still_starting(pod, sample) {
                     groups.unready.insert(name);
                 } else {
                     groups.ready += 1;
