@@ -118,6 +118,13 @@ pub struct Told {
     whole: u64,
 }
 
+impl Told {
+    /// Whether everything in it is undone and proven.
+    pub fn is_closed(&self) -> bool {
+        self.unreadable.is_empty() && matches!(self.lines.last(), Some(Line { entry: Entry::Closed, .. }))
+    }
+}
+
 impl Journal {
     /// Makes the journal of a new run and locks it.
     pub fn create(dir: &Path) -> Result<Journal, Error> {

@@ -71,8 +71,8 @@ pub fn read(text: &str) -> Result<Vec<Sample>, Error> {
             column: line[..at].chars().count() + 1,
             what,
         })?;
-        // A number that is none says nothing about the service.
-        if sample.value.is_nan() || is_distribution(&sample, &families) {
+        // A number that is none says nothing about the service, and the recording has no word for infinity.
+        if !sample.value.is_finite() || is_distribution(&sample, &families) {
             continue;
         }
         samples.push(sample);
@@ -248,9 +248,8 @@ mod tests {
     #[test]
     fn exemplars_time_stamps_comments_and_odd_numbers_are_taken() {
         assert_eq!(one("x_total 17 # {trace_id=\"a b\"} 0.67 1.5").value, 17.0);
-        assert_eq!(one("x +Inf").value, f64::INFINITY);
         assert_eq!(one("  x\t-3 \t 12").value, -3.0);
-        assert!(read("x NaN\n\n# HELP x y\n# EOF\nnot read at all !").unwrap().is_empty());
+        assert!(read("x NaN\nx +Inf\nx -Inf\n\n# HELP x y\n# EOF\nnot read at all !").unwrap().is_empty());
         assert_eq!(one("x 1\r").value, 1.0);
     }
 

@@ -12,6 +12,9 @@ use crate::time::Offset;
 /// The version of the recording format.
 pub const SCHEMA: &str = "squall.recording.v1";
 
+/// The name of the machine among the facts of [`RunStarted::environment`].
+pub const HOSTNAME: &str = "hostname";
+
 /// One line of the recording.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
@@ -110,7 +113,7 @@ pub struct RunStarted {
     pub phases: Vec<PhaseSpan>,
     pub loads: Vec<LoadLine>,
     pub faults: Vec<FaultLine>,
-    /// What this machine is: cores, kernel, memory. Compared before two runs are.
+    /// What this machine is: cores, kernel, memory, and its name. All but the name is compared before two runs are.
     pub environment: BTreeMap<String, String>,
 }
 

@@ -90,8 +90,12 @@ impl Sink {
         self.emit_at(self.clock.now(), fact);
     }
 
-    /// Records `fact` as seen at `t`.
+    /// Records `fact` as seen at `t`. A reading that is no number is none: JSON has no word for it, and a line that cannot be read back
+    /// would spoil the whole recording.
     pub fn emit_at(&self, t: Offset, fact: Fact) {
+        if matches!(&fact, Fact::Reading(reading) if !reading.value.is_finite()) {
+            return;
+        }
         self.offer(Entry::Fact(t, fact));
     }
 

@@ -183,8 +183,9 @@ fn append(out: &mut impl Write, event: &Event) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names::ObjectRef;
     use crate::recording::History;
-    use crate::recording::fact::{Ending, GeneratorSample, SCHEMA};
+    use crate::recording::fact::{Ending, GeneratorSample, Reading, SCHEMA};
     use std::time::Duration;
 
     fn started() -> RunStarted {
@@ -232,6 +233,20 @@ mod tests {
         assert_eq!(history.torn, Vec::<String>::new());
         assert_eq!(live.try_recv().unwrap().n, 0, "the first live reader sees how the run started");
         assert_eq!(late.try_recv().unwrap().n, 1, "another sees what comes after it subscribed");
+    }
+
+    #[test]
+    fn a_reading_that_is_no_number_spoils_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (sink, recording) = Recording::create(dir.path(), Clock::starting_in(Duration::ZERO), started()).unwrap();
+        let object: ObjectRef = "shop/pod/checkout-a".parse().unwrap();
+        for value in [f64::INFINITY, 3.0, f64::NAN] {
+            sink.emit(Fact::Reading(Reading { object: object.clone(), metric: "limit".into(), value }));
+        }
+        recording.close(completed()).unwrap();
+        let history = History::load(dir.path()).unwrap();
+        assert_eq!(history.torn, Vec::<String>::new());
+        assert_eq!(history.series(&object, "limit").iter().map(|(_, _, value)| *value).collect::<Vec<_>>(), [3.0]);
     }
 
     /// Goal: kill -9 leaves a readable prefix. Method: read while the writer is idle and never closed; an event is waited for

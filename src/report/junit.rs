@@ -9,6 +9,7 @@ use anyhow::Context;
 use quick_junit::{NonSuccessKind, Property, TestCase, TestCaseStatus, TestSuite};
 
 use crate::exit::Exit;
+use crate::recording::fact::HOSTNAME;
 use crate::report::{EvidenceRow, Format, Report, numbers, words};
 use crate::verdict::{Finding, Verdict};
 
@@ -54,6 +55,9 @@ fn render(report: &Report) -> anyhow::Result<Vec<u8>> {
 fn suite(report: &Report, class: &str) -> TestSuite {
     let mut suite = TestSuite::new(class);
     suite.timestamp = report.started.parse().ok();
+    if let Some(hostname) = report.environment.get(HOSTNAME) {
+        suite.extra.insert("hostname".into(), words::clean(hostname).into());
+    }
     for (name, value) in [("run_id", report.run_id.clone()), ("seed", report.seed.to_string()), ("squall", report.squall.clone())] {
         suite.add_property(Property::new(name, value));
     }

@@ -38,10 +38,10 @@ pub struct LoadRow {
     pub unsent: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
-    /// Seconds that the row covers.
+    /// Seconds that the row covers: of a phase that a run did not finish, those that it ran.
     pub duration_s: f64,
     pub latency_ms: Quantiles,
-    /// The 95% interval of the latency's p99, computed as a finding's is.
+    /// The two-sided 95% interval of the latency's p99. A finding has the one-sided bounds on which it is decided.
     pub p99_ci_low_ms: Option<f64>,
     pub p99_ci_high_ms: Option<f64>,
     /// How many independent requests the sample behind the p99 is worth: slow ones cluster.
@@ -124,7 +124,7 @@ fn row(history: &History, load: Option<&Name>, phase: &str, from: Offset, to: Of
         unsent: counts.unsent,
         bytes_in: counts.bytes_in,
         bytes_out: counts.bytes_out,
-        duration_s: to.since(from).as_secs_f64(),
+        duration_s: to.min(history.ran_until()).since(from).as_secs_f64(),
         latency_ms: Quantiles::of(&latency),
         p99_ci_low_ms: p99.map(|(interval, _)| interval.low as f64 / 1e3),
         p99_ci_high_ms: p99.map(|(interval, _)| interval.high as f64 / 1e3),
@@ -143,6 +143,11 @@ impl LoadRow {
     /// Requests that ended other than `ok`, by the service's doing or in its silence.
     pub fn bad(&self) -> u64 {
         self.rejected + self.failed + self.timed_out
+    }
+
+    /// Requests that the service had its chance at: also those that found its door closed, which were never sent.
+    pub fn tried(&self) -> u64 {
+        self.ok + self.bad()
     }
 }
 

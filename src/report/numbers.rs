@@ -86,6 +86,7 @@ fn with_unit(number: &str, unit: &str) -> String {
     match unit {
         "" | "1" => number.to_owned(),
         "ms" | "s" | "%" | "us" => format!("{number}{unit}"),
+        _ if number == "1" => format!("{number} {}", unit.strip_suffix('s').unwrap_or(unit)),
         _ => format!("{number} {unit}"),
     }
 }
@@ -103,6 +104,7 @@ mod tests {
             (99.98, "%", "99.98%"),
             (100.0, "%", "100%"),
             (5.0, "replicas", "5 replicas"),
+            (1.0, "replicas", "1 replica"),
             (0.9312, "1", "0.9312"),
             (0.0, "s", "0s"),
             (-0.00001, "s", "0s"),

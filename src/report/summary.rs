@@ -1,7 +1,7 @@
 //! The one summary that every format renders: a pure function of the recording, the findings and the exit code. What is not in
 //! here is in no report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -68,6 +68,8 @@ pub struct Report {
     pub lost_events: u64,
     /// What is wrong with the recording itself, in words.
     pub torn: Vec<String>,
+    /// Kinds of facts that a newer Squall recorded and this one does not know: it judged without them.
+    pub unknown: Vec<String>,
     pub environment: BTreeMap<String, String>,
     #[serde(skip)]
     pub seconds: Vec<SecondRow>,
@@ -174,6 +176,7 @@ impl Report {
                 .collect(),
             lost_events: history.ended.as_ref().map_or(0, |end| end.lost_events),
             torn: history.torn.clone(),
+            unknown: history.unknown.clone(),
             environment: started.environment.clone(),
             seconds: second::rows(history),
             place: Place::default(),
@@ -187,12 +190,12 @@ impl Report {
         self
     }
 
-    /// The phase in which a finding's window begins, or [`ALL`] when it covers the whole run. Stable from run to run, which the
-    /// phase in which a window *ends* is not.
+    /// The phase in which a finding's window begins, or [`ALL`] when it covers the whole run or has none. Stable from run to run, which
+    /// the phase in which a window *ends* is not.
     pub fn phase_of(&self, finding: &Finding) -> &str {
         let [from, to] = finding.window_s;
         let (Some(first), Some(last)) = (self.phases.first(), self.phases.last()) else { return ALL };
-        if self.phases.len() > 1 && from <= first.start_s && to >= last.end_s {
+        if from >= to || self.phases.len() > 1 && from <= first.start_s && to >= last.end_s {
             return ALL;
         }
         self.phases.iter().rfind(|phase| phase.start_s <= from).unwrap_or(first).name.as_str()
@@ -263,7 +266,7 @@ fn phases(history: &History) -> Vec<PhaseRow> {
 }
 
 fn evidence(history: &History, findings: &[Finding]) -> Vec<EvidenceRow> {
-    let wanted: std::collections::BTreeSet<u64> = findings.iter().flat_map(|finding| finding.evidence.iter().copied()).collect();
+    let wanted: BTreeSet<u64> = findings.iter().flat_map(|finding| finding.evidence.iter().copied()).collect();
     history
         .events
         .iter()

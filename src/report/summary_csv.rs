@@ -78,8 +78,8 @@ fn cells_of(report: &Report, row: &LoadRow) -> Vec<String> {
         cells::plain(row.sent),
         cells::plain(row.ok),
         cells::plain(row.failed),
-        // Of what was sent, the share that did not end ok: rejected, failed and timed out.
-        cells::number((row.sent > 0).then(|| row.bad() as f64 / row.sent as f64)),
+        // Of what ended, the share that did not end ok: rejected, failed and timed out.
+        cells::number((row.tried() > 0).then(|| row.bad() as f64 / row.tried() as f64)),
         rate(row.ok),
         cells::plain(row.bytes_in),
         cells::plain(row.bytes_out),

@@ -309,6 +309,9 @@ fn measurement(page: &mut Page, report: &Report) {
     for torn in &report.torn {
         page.labelled("  recording  ", torn);
     }
+    if !report.unknown.is_empty() {
+        page.labelled("  recording  ", &format!("holds facts that only a newer squall knows: {}", report.unknown.join(", ")));
+    }
 }
 
 fn whither(page: &mut Page, report: &Report) {

@@ -1,7 +1,9 @@
-//! What machine a run was made on: written into its recording, and compared before two runs are.
+//! What machine a run was made on: written into its recording, and compared before two runs are (but for its name).
 
 use std::collections::BTreeMap;
 use std::fs;
+
+use crate::recording::fact::HOSTNAME;
 
 /// Names and values, as far as this machine tells: a value that cannot be read is left out.
 pub fn fingerprint() -> BTreeMap<String, String> {
@@ -11,6 +13,7 @@ pub fn fingerprint() -> BTreeMap<String, String> {
             facts.insert(name.to_owned(), value);
         }
     };
+    fact(HOSTNAME, fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|s| s.trim().to_owned()));
     fact("os", Some(std::env::consts::OS.to_owned()));
     fact("arch", Some(std::env::consts::ARCH.to_owned()));
     fact("cores", std::thread::available_parallelism().ok().map(|n| n.to_string()));

@@ -1,13 +1,16 @@
-//! From a recorded run to its verdict: findings, exit code and report, all derived from the recording and from nothing else, so
-//! that judging again gives the same.
+//! From a recorded run to its verdict: findings, exit code and report, all derived from the run's folder and from nothing else, so
+//! that judging again gives the same. Findings rest on the recording alone; whether a fault may still be active, on the journal too,
+//! since healing may come after the recording.
 
 use std::fs;
 use std::path::Path;
 
 use super::Interrupt;
 use crate::exit::{Exit, Failure};
+use crate::faults::journal;
 use crate::plan::{Plan, Problems};
 use crate::recording::fact::{Ending, Fact};
+use crate::recording::history::FaultSeen;
 use crate::recording::{History, history};
 use crate::report::{ExitInfo, Place, Report};
 use crate::verdict::{self, Certificate, Claim, Finding};
@@ -67,14 +70,44 @@ pub fn open(run: &Path) -> Result<History, Failure> {
 pub fn judge_history(run: &Path, history: History, claims: &[Claim], place: Place) -> Judged {
     let findings = verdict::judge(claims, &history);
     let certificate = verdict::certificate(claims, &history);
-    let exit = exit_of(&history, &findings, &certificate);
-    let report = Report::of(&history, &findings, certificate.clone(), ExitInfo::of(exit, &findings, &certificate, &history))
-        .at(Place { folder: Some(run.display().to_string()), ..place });
+    let cleanup = Cleanup::of(run, &history);
+    let exit = exit_of(&history, &findings, &certificate, cleanup);
+    let mut info = ExitInfo::of(exit, &findings, &certificate, &history);
+    if cleanup == Cleanup::ByJournal {
+        info.reason.push_str("; what its recording shows as left behind has been healed, as its journal proves");
+    }
+    let report = Report::of(&history, &findings, certificate, info).at(Place { folder: Some(run.display().to_string()), ..place });
     Judged { history, findings, exit, report, unsaved: None }
 }
 
+/// Whether all that a run did is undone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cleanup {
+    /// As its recording shows.
+    Proven,
+    /// As only its journal shows: where `squall heal` came after the recording's last line.
+    ByJournal,
+    NotProven,
+}
+
+impl Cleanup {
+    fn of(run: &Path, history: &History) -> Cleanup {
+        // Where the queue was full, either step may be missing from the recording.
+        let began = |fault: &FaultSeen| fault.journalled.is_some() || fault.injected.is_some();
+        let unhealed = history.faults().iter().any(|fault| began(fault) && fault.healed.is_none());
+        let left = history.events.iter().any(|event| matches!(event.fact, Fact::LeftBehind { .. }));
+        // A run without a journal, or with one that cannot be read, has nothing to set against its recording.
+        let closed = || fs::read(run.join(journal::FILE)).is_ok_and(|bytes| journal::read(&bytes).is_closed());
+        match unhealed || left {
+            false => Cleanup::Proven,
+            true if closed() => Cleanup::ByJournal,
+            true => Cleanup::NotProven,
+        }
+    }
+}
+
 /// The exit code that a recording comes to. Precedence is [`Exit::or_worse`].
-fn exit_of(history: &History, findings: &[Finding], certificate: &Certificate) -> Exit {
+fn exit_of(history: &History, findings: &[Finding], certificate: &Certificate, cleanup: Cleanup) -> Exit {
     let mut exit = Exit::of(verdict::overall(findings, certificate, history));
     let (from, to) = history.whole();
     let counts = history.counts(None, from, to);
@@ -89,7 +122,5 @@ fn exit_of(history: &History, findings: &[Finding], certificate: &Certificate) -
         Some(Ending::Broken { .. }) => exit.or_worse(Exit::Environment),
         None => exit.or_worse(Exit::Inconclusive),
     };
-    let unhealed = history.faults().iter().any(|fault| fault.journalled.is_some() && fault.healed.is_none());
-    let left = history.events.iter().any(|event| matches!(event.fact, Fact::LeftBehind { .. }));
-    if unhealed || left { exit.or_worse(Exit::CleanupNotProven) } else { exit }
+    if cleanup == Cleanup::NotProven { exit.or_worse(Exit::CleanupNotProven) } else { exit }
 }

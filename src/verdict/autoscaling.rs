@@ -14,18 +14,21 @@ use super::pods::PodReady;
 use super::scaling;
 use super::window::Window;
 use super::within::Within;
-use super::words::count;
+use super::words::{count, seconds};
 use super::{Claim, Finding, Judge, Need, Verdict};
 use crate::names::ObjectRef;
 use crate::recording::History;
-use crate::recording::fact::AutoscalerSpec;
+use crate::recording::fact::{AutoscalerSpec, Fact, PhaseSpan};
+use crate::recording::history::same_object;
 use crate::recording::metric::{DESIRED_REPLICAS, EXISTS, READY_REPLICAS, REPLICAS};
 use crate::time::Offset;
 
 /// A watch delivers a change at once; this is what a busy machine adds.
 const RESOLUTION: Duration = Duration::from_millis(250);
-/// The mean rates of two phases differ by more than this before a change of the load explains a change of direction.
+/// Two rates differ by more than this share, and by more than chance does, before the load has changed.
 const LOAD_CHANGE: f64 = 0.2;
+/// Standard deviations of a count that chance does not exceed.
+const CHANCE: f64 = 3.0;
 
 /// What the autoscaler must do in the window. Give at least one of `reach`, `reversals` and `at_most`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -155,15 +158,13 @@ impl Spec {
             if event.t_ns >= subject.window.to {
                 break;
             }
-            let crate::recording::fact::Fact::Condition { object, condition, status, reason, message } = &event.fact else {
-                continue;
-            };
+            let Fact::Condition { object, condition, status, reason, message } = &event.fact else { continue };
             let telling = match condition.as_str() {
                 "ScalingActive" | "AbleToScale" => status == "False",
                 "ScalingLimited" => status == "True",
                 _ => false,
             };
-            if telling && crate::recording::history::same_object(object, &subject.object) {
+            if telling && same_object(object, &subject.object) {
                 notes.push(format!("the autoscaler said {condition}={status}, {reason}: {message} (event {})", event.n));
             }
         }
@@ -237,15 +238,26 @@ impl Judge for Spec {
         };
         let window = match Window::of(&claim.over, history) {
             Ok(window) => window,
-            Err(blind) => return all(&|_, draft| draft.evidence(blind.evidence.clone()).inconclusive(blind.why.clone())),
+            Err(blind) => return all(&|_, draft| draft.blind(&blind)),
         };
         let torn = integrity(history);
         if !torn.is_empty() {
             return all(&|_, draft| draft.window(window.from, window.to).inconclusive(torn.join("; ")));
         }
-        let Some((spec_seen, _, spec)) = history.autoscaler(&object).into_iter().rfind(|(_, t, _)| *t < window.to) else {
+        let specs: Vec<_> = history.autoscaler(&object).into_iter().filter(|(_, t, _)| *t < window.to).collect();
+        let Some((spec_seen, _, spec)) = specs.last().copied() else {
             return all(&|check, draft| absent(&object, check, draft.window(window.from, window.to), &window, history));
         };
+        // What somebody else changes in the middle answers neither for its old self nor for its new one.
+        let (before, _, at_first) = specs.iter().rfind(|(_, t, _)| *t <= window.from).unwrap_or(&specs[0]);
+        if let Some((after, t, _)) = specs.iter().find(|(_, t, other)| *t > window.from && other != at_first) {
+            return all(&|_, draft| {
+                draft.window(window.from, window.to).evidence([*before, *after]).inconclusive(format!(
+                    "the spec of {object} was changed at {}, in the middle of the window: leave it alone while it is judged",
+                    seconds(t.seconds())
+                ))
+            });
+        }
         // An autoscaler answers the load that there was; a load that was not the planned one asks it another question.
         let blame = Certificate::over(history, window.from, window.to, None).blame();
         let subject = Subject { object, window, spec, spec_seen };
@@ -385,25 +397,57 @@ fn reversals<'a>(seen: &'a [Step], loads: &[(Offset, Direction)]) -> Vec<&'a Ste
     turns
 }
 
-/// When the planned load went up or down, as far as a phase's mean rate tells; up to a stabilization window before `from` too, since an
-/// autoscaler answers late.
+/// When the load went up or down: from one phase to the next, or all through a phase. Up to a stabilization window before `from` too,
+/// since an autoscaler answers late.
 fn load_changes(history: &History, from: Offset, to: Offset) -> Vec<(Offset, Direction)> {
     const ANSWERS_WITHIN: Duration = Duration::from_secs(300);
-    let rate = |phase: &crate::recording::fact::PhaseSpan| {
-        let due: u64 = history.started.loads.iter().filter_map(|load| load.intended.get(&phase.name)).sum();
-        due as f64 / phase.end.since(phase.start).as_secs_f64().max(1e-9)
-    };
-    history
-        .started
-        .phases
-        .windows(2)
-        .filter_map(|pair| {
-            let (before, after) = (rate(&pair[0]), rate(&pair[1]));
-            let changed = (after - before).abs() > LOAD_CHANGE * before.max(after);
-            let near = pair[1].start >= from - ANSWERS_WITHIN && pair[1].start < to;
-            (changed && near).then(|| Direction::of(before, after).map(|direction| (pair[1].start, direction)))?
-        })
-        .collect()
+    let slopes: Vec<Slope> = history.started.phases.iter().map(|phase| Slope::of(phase, history)).collect();
+    let mut changes = Vec::new();
+    for (index, slope) in slopes.iter().enumerate() {
+        let before = index.checked_sub(1).map(|before| slopes[before].end);
+        let start = slope.phase.start;
+        changes.extend(before.and_then(|before| changed(before, slope.start)).map(|direction| (start, direction)));
+        changes.extend(changed(slope.start, slope.end).map(|direction| (start, direction)));
+    }
+    changes.retain(|(t, _)| *t >= from - ANSWERS_WITHIN && *t < to);
+    changes
+}
+
+fn changed(before: f64, after: f64) -> Option<Direction> {
+    Direction::of(before, after).filter(|_| (after - before).abs() > LOAD_CHANGE * before.max(after))
+}
+
+/// The rate at which a phase starts and ends, in requests a second.
+struct Slope<'a> {
+    phase: &'a PhaseSpan,
+    start: f64,
+    end: f64,
+}
+
+impl Slope<'_> {
+    /// A ramp's halves differ; its ends lie as far from their middles as those from the middle of all. Otherwise the rate is the mean.
+    fn of<'a>(phase: &'a PhaseSpan, history: &History) -> Slope<'a> {
+        let rate = |due: u64, from: Offset, to: Offset| due as f64 / to.since(from).as_secs_f64().max(1e-9);
+        let planned: u64 = history.started.loads.iter().filter_map(|load| load.intended.get(&phase.name)).sum();
+        let mean = rate(planned, phase.start, phase.end);
+        // On a whole second, which belongs to one half alone.
+        let second = (phase.start + phase.end.since(phase.start) / 2).second();
+        let middle = Offset::from_nanos(second.saturating_mul(1_000_000_000)).max(phase.start);
+        let half = |from: Offset, to: Offset| {
+            let due = history.counts(None, from, to).intended;
+            let seconds = to.since(from).as_secs_f64().max(1e-9);
+            (rate(due, from, to), due as f64 / (seconds * seconds))
+        };
+        let ((first, noise), (last, more)) = (half(phase.start, middle), half(middle, phase.end));
+        let is_ramp =
+            middle > phase.start && changed(first, last).is_some() && (last - first).abs() > CHANCE * (noise + more).sqrt();
+        let reach = (last - first) / 2.0;
+        if is_ramp {
+            Slope { phase, start: (first - reach).max(0.0), end: (last + reach).max(0.0) }
+        } else {
+            Slope { phase, start: mean, end: mean }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! A finding in the making: everything but how it ends. Also the evidence that points from a number back to the recording.
 
+use super::window::{Blind, Window};
 use super::{Claim, Finding, Verdict};
 use crate::kinds::Kind;
 use crate::names::Name;
@@ -59,9 +60,14 @@ impl Draft {
         self
     }
 
-    pub fn interval(mut self, low: f64, high: f64) -> Draft {
-        self.0.ci_low = Some(round(low));
-        self.0.ci_high = Some(round(high));
+    pub fn interval(self, low: f64, high: f64) -> Draft {
+        self.bounds(Some(low), Some(high))
+    }
+
+    /// An interval of which one side may be open.
+    pub fn bounds(mut self, low: Option<f64>, high: Option<f64>) -> Draft {
+        self.0.ci_low = low.map(round);
+        self.0.ci_high = high.map(round);
         self
     }
 
@@ -100,6 +106,23 @@ impl Draft {
 
     pub fn inconclusive(self, reason: impl Into<String>) -> Finding {
         self.end(Verdict::Inconclusive, reason)
+    }
+
+    /// Without a window there is nothing to judge; the one that was planned is shown, where it is known.
+    pub fn blind(self, blind: &Blind) -> Finding {
+        let draft = match &blind.planned {
+            Some(Window { from, to }) => self.window(*from, *to),
+            None => self,
+        };
+        draft.evidence(blind.evidence.iter().copied()).inconclusive(blind.why.clone())
+    }
+}
+
+/// `finding`, unless the generator is to blame for what it found.
+pub fn unless_blamed(finding: Finding, blame: Option<&str>) -> Finding {
+    match blame {
+        Some(blame) => Finding { verdict: Verdict::Inconclusive, reason: blame.to_owned(), ..finding },
+        None => finding,
     }
 }
 

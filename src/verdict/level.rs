@@ -5,10 +5,11 @@ use super::words::seconds;
 use crate::names::ObjectRef;
 use crate::recording::History;
 use crate::recording::fact::Gap;
+use crate::recording::history::same_object;
 use crate::time::Offset;
 
 /// A gap this short is closed by the next observation before anything can hide in it.
-const GAP_SHORT_S: f64 = 2.0;
+pub const GAP_SHORT_S: f64 = 2.0;
 /// The share of a window that must have been observed.
 const COVERAGE_LEAST: f64 = 0.95;
 
@@ -62,6 +63,21 @@ pub fn quantile(steps: &[Step], q: f64) -> Option<&Step> {
     sorted.last().copied()
 }
 
+/// The least value that held once the share `q` of the time is left out, that of the lowest values.
+pub fn least(steps: &[Step], q: f64) -> Option<&Step> {
+    let total: f64 = steps.iter().map(Step::length_s).sum();
+    let mut sorted: Vec<&Step> = steps.iter().collect();
+    sorted.sort_by(|a, b| a.value.total_cmp(&b.value));
+    let mut below = 0.0;
+    for step in &sorted {
+        below += step.length_s();
+        if below > q * total + 1e-9 {
+            return Some(step);
+        }
+    }
+    sorted.last().copied()
+}
+
 /// The mean, each value weighed with how long it held.
 pub fn mean(steps: &[Step]) -> Option<f64> {
     let total: f64 = steps.iter().map(Step::length_s).sum();
@@ -82,23 +98,31 @@ pub fn increase(steps: &[Step]) -> f64 {
 /// What hides a part of `[from, to)` from somebody who needs to see `objects`, and the events that say so. `None` when enough was
 /// seen.
 pub fn hidden(history: &History, objects: &[&ObjectRef], from: Offset, to: Offset) -> Option<(String, Vec<u64>)> {
-    let gaps: Vec<(u64, &Gap)> =
-        history.gaps(from, to).into_iter().filter(|(_, gap)| objects.iter().any(|object| concerns(gap, object))).collect();
-    let length = |gap: &Gap| gap.to.min(to).since(gap.from.max(from)).as_secs_f64();
-    let longest = gaps.iter().max_by(|a, b| length(a.1).total_cmp(&length(b.1)).then(b.0.cmp(&a.0)))?;
-    let blind: f64 = gaps.iter().map(|(_, gap)| length(gap)).sum();
+    let gaps = gaps(history, objects, from, to);
+    let (_, longest, length) = gaps.iter().max_by(|a, b| a.2.total_cmp(&b.2).then(b.0.cmp(&a.0)))?;
+    let blind: f64 = gaps.iter().map(|(_, _, length)| length).sum();
     let window = to.since(from).as_secs_f64();
-    if length(longest.1) <= GAP_SHORT_S && blind <= (1.0 - COVERAGE_LEAST) * window {
+    if *length <= GAP_SHORT_S && blind <= (1.0 - COVERAGE_LEAST) * window {
         return None;
     }
     let why = format!(
         "{} was blind for {} of {} ({}): what happened then is not known",
-        longest.1.source,
+        longest.source,
         seconds(blind),
         seconds(window),
-        longest.1.reason
+        longest.reason
     );
-    Some((why, gaps.iter().map(|(n, _)| *n).collect()))
+    Some((why, gaps.iter().map(|(n, ..)| *n).collect()))
+}
+
+/// The gaps that hide any of `objects` in `[from, to)`: event, gap, and how many seconds of it lie there.
+pub fn gaps<'a>(history: &'a History, objects: &[&ObjectRef], from: Offset, to: Offset) -> Vec<(u64, &'a Gap, f64)> {
+    history
+        .gaps(from, to)
+        .into_iter()
+        .filter(|(_, gap)| objects.iter().any(|object| concerns(gap, object)))
+        .map(|(n, gap)| (n, gap, gap.to.min(to).since(gap.from.max(from)).as_secs_f64()))
+        .collect()
 }
 
 /// Whether a gap hides `object`. A source names a namespace and either the object itself or all of its kind, as in
@@ -113,7 +137,7 @@ fn concerns(gap: &Gap, object: &ObjectRef) -> bool {
     let about = |word: &str| words.iter().any(|known| known == word);
     let about_kind = words.iter().any(|word| {
         let candidate = ObjectRef { namespace: object.namespace.clone(), kind: word.clone(), name: object.name.clone() };
-        crate::recording::history::same_object(&candidate, object)
+        same_object(&candidate, object)
     });
     let names_a_kind = ["pods", "deployments", "autoscalers", "endpoints", "events"].iter().any(|kind| about(kind));
     let in_namespace = about(&object.namespace) || !words.iter().any(|word| word == "in");
@@ -144,6 +168,7 @@ mod tests {
         assert_eq!(quantile(&steps, 0.5).unwrap().value, 2.0);
         assert_eq!(quantile(&steps, 0.95).unwrap().value, 6.0);
         assert_eq!(increase(&steps), 5.0);
+        assert_eq!([0.0, 0.09, 0.1, 0.49, 0.5].map(|q| least(&steps, q).unwrap().value), [1.0, 1.0, 2.0, 2.0, 6.0]);
     }
 
     #[test]

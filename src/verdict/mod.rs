@@ -17,6 +17,7 @@ mod amplification;
 mod autoscaling;
 pub mod certificate;
 mod draft;
+mod latency;
 mod level;
 mod moment;
 mod overload;

@@ -1,6 +1,7 @@
 //! Beyond capacity, work is refused early instead of piling up: goodput holds, what is accepted is served in time, the rest is told
 //! "not now" instead of being left to time out, and nothing in between multiplies the load.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -8,10 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use super::amplification;
 use super::certificate::Certificate;
-use super::draft::{Draft, heaviest};
-use super::moment::{Seen, decide};
+use super::draft::{Draft, heaviest, unless_blamed};
+use super::latency::{self, Objective, Of};
 use super::ratio::Share;
-use super::recovery::Goodput;
+use super::recovery::{Asked, Goodput, Recovery};
+use super::slo::nothing_counts;
 use super::statistics::{least_samples, mean, quantile};
 use super::window::Window;
 use super::within::Within;
@@ -37,9 +39,8 @@ const ANSWERS_LEAST: u64 = 30;
 const WAITED: [Outcome; 2] = [Outcome::Ok, Outcome::TimedOut];
 /// How long `recover_within: auto` allows.
 const AUTO: Duration = Duration::from_secs(30);
-
-/// Goodput is known per second.
-const RESOLUTION: Duration = Duration::from_secs(1);
+/// How long goodput must stay back to count as back.
+const HOLD: Duration = Duration::from_secs(3);
 
 /// What must hold while more is asked for than there is capacity.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -64,7 +65,8 @@ pub struct Spec {
     /// Whether refusals must say when to come back.
     #[serde(default)]
     pub retry_after: RetryAfter,
-    /// Once the window is over, how long until goodput is back at 95% of what it was before, per request that was due.
+    /// Once the window is over, how long until goodput is back at 95% of what it was before, per request that was due, not to be lost
+    /// again before this time is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recover_within: Option<Within>,
     /// How many times the service may call its dependency for each operation that it wants; from the counters
@@ -144,7 +146,7 @@ impl Spec {
     /// Good answers in each whole second of `[from, to)`, and requests due.
     fn good(&self, history: &History, from: Offset, to: Offset) -> Vec<(f64, u64)> {
         let goodput = Goodput { load: self.load.as_ref(), within: self.accepted_p99 };
-        let by_second: std::collections::BTreeMap<i64, (u64, u64)> =
+        let by_second: BTreeMap<i64, (u64, u64)> =
             goodput.seconds(history, from, to).into_iter().map(|(second, good, due)| (second, (good, due))).collect();
         let (first, last) = (from.nanos().div_euclid(1_000_000_000), to.nanos().div_euclid(1_000_000_000));
         let first = if from.nanos().rem_euclid(1_000_000_000) == 0 { first } else { first + 1 };
@@ -174,7 +176,8 @@ impl Spec {
             .max_by(|a, b| a.0.total_cmp(&b.0))
             .map(|(best, phase)| (best, format!("{}/s in phase {phase}", significant(best, 3))))
             .ok_or_else(|| {
-                "no phase outside of the overload was absorbed, so its capacity is not known: add one, or give `capacity`"
+                "no phase of three seconds or more outside of the overload was absorbed, so its capacity is not known: add one, or \
+                 give `capacity`"
                     .to_owned()
             })
     }
@@ -190,7 +193,7 @@ impl Spec {
         let offered = due as f64 / seconds.len().max(1) as f64;
         let values: Vec<f64> = seconds.iter().map(|(good, _)| *good).collect();
         let Some((value, low, high)) = mean(&values).map(|(value, low, high)| (value, low.max(0.0), high)) else {
-            return draft.inconclusive("the window holds no whole second");
+            return draft.inconclusive("the window holds fewer than three whole seconds: make it longer");
         };
         let draft = draft
             .limit(floor)
@@ -240,12 +243,9 @@ impl Spec {
         else {
             return draft.inconclusive("a third of the window has no answers at all, so waiting cannot be followed through it");
         };
-        let allowed = (GROWTH * middle.value as f64 + GROWTH_FLOOR_US) as u64;
         let draft = draft
             .observed(late.value as f64 / 1e3)
             .interval(late.low as f64 / 1e3, late.high as f64 / 1e3)
-            .limit(allowed as f64 / 1e3)
-            .limit_source("1.25 times the median of the window's middle third, and 50ms")
             .samples(n_middle + n_late)
             .evidence(heaviest(history, load, last, window.to, |tally| tally.counts.ended()));
         if n_middle.min(n_late) < ANSWERS_LEAST {
@@ -254,7 +254,7 @@ impl Spec {
         }
         let given_up = history.counts(load, last, window.to);
         if given_up.timed_out > given_up.ok {
-            // Cut off at the timeout, growth can no longer be seen; that it got there is enough.
+            // Cut off at the timeout, growth can no longer be seen, nor held against a limit; that it got there is enough.
             return draft.end(
                 Verdict::Fail,
                 format!(
@@ -264,6 +264,8 @@ impl Spec {
                 ),
             );
         }
+        let allowed = (GROWTH * middle.value as f64 + GROWTH_FLOOR_US) as u64;
+        let draft = draft.limit(allowed as f64 / 1e3).limit_source("1.25 times the median of the window's middle third, and 50ms");
         let said = format!(
             "the median wait is {} in the first third of the window, {} in the second, {} in the last",
             micros(early.value),
@@ -296,7 +298,7 @@ impl Spec {
             .samples(share.n)
             .evidence(heaviest(history, self.load.as_ref(), window.from, window.to, |tally| lost(&tally.counts)));
         if share.n == 0 {
-            return draft.inconclusive("no request was due in this window: give it load");
+            return draft.inconclusive(nothing_counts(&counts));
         }
         let draft = draft.observed(share.point * 100.0).interval(share.low * 100.0, share.high * 100.0);
         let said = format!(
@@ -322,34 +324,8 @@ impl Spec {
         }
     }
 
-    fn p99(&self, draft: Draft, limit: Span, outcomes: &[Outcome], window: &Window, history: &History) -> Finding {
-        let limit_us = u64::try_from(limit.duration().as_micros()).unwrap_or(u64::MAX);
-        let load = self.load.as_ref();
-        let seconds = history.above_per_second(load, outcomes, Measure::Response, limit_us, window.from, window.to);
-        let share = Share::of_process(seconds.values().copied());
-        let draft = draft.samples(share.n).evidence(heaviest(history, load, window.from, window.to, |tally| {
-            seconds.get(&tally.second).map_or(0, |(slow, _)| *slow)
-        }));
-        if share.n == 0 {
-            return draft.inconclusive("there were none in this window, so nothing shows how long they take");
-        }
-        let counts = history.counts(load, window.from, window.to);
-        let expected: u64 = outcomes.iter().map(|outcome| counts.of(*outcome)).sum();
-        let histogram = history.histogram(load, outcomes, Measure::Response, window.from, window.to);
-        let mut draft = draft;
-        let mut shown = String::new();
-        if let Some(p99) = quantile(&histogram, 0.99, share.phi) {
-            draft = draft.observed(p99.value as f64 / 1e3).interval(p99.low as f64 / 1e3, p99.high as f64 / 1e3);
-            shown = format!("{} (95% interval {} to {}); ", micros(p99.value), micros(p99.low), micros(p99.high));
-        }
-        if share.n + expected / 1000 < expected {
-            return draft.inconclusive(format!("latency was recorded for {} of {expected}: latency.hlog is incomplete", share.n));
-        }
-        let said = format!("{shown}{} of {} took longer than {limit}: {}", share.bad, share.n, share.words());
-        match share.against(0.01) {
-            Verdict::Inconclusive => draft.inconclusive(format!("{said}, 1% allowed: {}", share.way_out(0.01))),
-            verdict => draft.end(verdict, format!("{said}, 1% allowed")),
-        }
+    fn p99(&self, limit: Span, of: Of) -> Objective<'_> {
+        Objective { q: 0.99, limit, load: self.load.as_ref(), of }
     }
 
     fn retry_after(&self, draft: Draft, window: &Window, history: &History) -> Finding {
@@ -383,7 +359,6 @@ impl Spec {
             Within::Span(span) => (span.duration(), "the plan".to_owned()),
             Within::Auto => (AUTO, format!("auto: {}", seconds(AUTO.as_secs_f64()))),
         };
-        const HOLD: Duration = Duration::from_secs(3);
         let goodput = Goodput { load: self.load.as_ref(), within: self.accepted_p99 };
         let (_, end) = history.whole();
         let draft = draft
@@ -395,26 +370,8 @@ impl Spec {
             Ok(normal) => normal,
             Err(why) => return draft.inconclusive(why),
         };
-        if window.to >= end {
-            return draft.inconclusive("no load comes after the overload, so nothing shows whether service recovers: add a phase");
-        }
-        let (back, again) = goodput.back(history, (window.to, window.to, end), normal, HOLD);
-        let until = back.map_or(end, |back| (back + HOLD).min(end));
-        let mut draft = draft.samples(goodput.seconds(history, window.to, until).iter().map(|(_, _, due)| due).sum());
-        if let Some(second) = again {
-            draft = draft.note(format!("goodput fell again in second {second}, for whatever reason"));
-        }
-        let seen = match back {
-            Some(back) => {
-                let after = back.since(window.to);
-                draft = draft
-                    .observed(after.as_secs_f64())
-                    .interval(after.saturating_sub(RESOLUTION).as_secs_f64(), after.as_secs_f64());
-                Seen::After(back.since(window.to))
-            }
-            None => Seen::NotWithin(end.since(window.to).saturating_sub(HOLD)),
-        };
-        let (verdict, said) = decide(seen, bound, RESOLUTION);
+        let asked = Asked { start: window.to, past: window.to, bound, hold: HOLD };
+        let (draft, Recovery { verdict, said, .. }) = goodput.recovery(draft, asked, normal, history);
         draft.end(verdict, format!("95% of the goodput before the overload ({}) {said}", percent(normal)))
     }
 }
@@ -424,12 +381,7 @@ impl Judge for Spec {
         let drafts = self.drafts(claim);
         let window = match Window::of(&claim.over, history) {
             Ok(window) => window,
-            Err(blind) => {
-                return drafts
-                    .into_iter()
-                    .map(|(_, draft)| draft.evidence(blind.evidence.clone()).inconclusive(blind.why.clone()))
-                    .collect();
-            }
+            Err(blind) => return drafts.into_iter().map(|(_, draft)| draft.blind(&blind)).collect(),
         };
         let limit = self.accepted_p99.map(Span::duration);
         let blame = Certificate::over(history, window.from, window.to, limit).blame();
@@ -447,8 +399,8 @@ impl Judge for Spec {
                     Check::Goodput => self.goodput(draft, &window, history),
                     Check::Queue => self.queue(draft, &window, history),
                     Check::Abandoned => self.abandoned(draft, &window, history),
-                    Check::AcceptedP99(limit) => self.p99(draft, limit, &WAITED, &window, history),
-                    Check::RejectedP99(limit) => self.p99(draft, limit, &[Outcome::Rejected], &window, history),
+                    Check::AcceptedP99(limit) => latency::judge(draft, &self.p99(limit, Of::Accepted), &window, history),
+                    Check::RejectedP99(limit) => latency::judge(draft, &self.p99(limit, Of::Refused), &window, history),
                     Check::RetryAfter => self.retry_after(draft, &window, history),
                     Check::Recover(within) => self.recover(draft, within, &window, history),
                     Check::Amplification(most) => amplification::judge(draft, most, &window, history),
@@ -459,10 +411,7 @@ impl Judge for Spec {
                     Check::RejectedP99(_) => &blame_refusals,
                     _ => &blame,
                 };
-                match blame {
-                    Some(blame) => Finding { verdict: Verdict::Inconclusive, reason: blame.clone(), ..finding },
-                    None => finding,
-                }
+                unless_blamed(finding, blame.as_deref())
             })
             .collect()
     }

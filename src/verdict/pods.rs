@@ -1,4 +1,5 @@
-//! How long pods took to become ready in this very run: the part of every scaling bound that belongs to the service.
+//! Which pods a workload had, and how long they took to become ready in this very run: the part of every scaling bound that belongs to
+//! the service.
 
 use std::collections::BTreeMap;
 
@@ -6,6 +7,25 @@ use crate::names::ObjectRef;
 use crate::recording::History;
 use crate::recording::fact::Fact;
 use crate::time::Offset;
+
+/// Whether a pod is of `workload`. Its name starts with the workload's: that is how every controller names them.
+fn belongs(namespace: &str, name: &str, workload: &ObjectRef) -> bool {
+    namespace == workload.namespace && name.strip_prefix(&workload.name).is_some_and(|rest| rest.starts_with('-'))
+}
+
+/// The pods of `workload` (every pod when `None`) that a watch saw, or that have readings of `metric`.
+pub fn of(history: &History, workload: Option<&ObjectRef>, metric: &str) -> Vec<ObjectRef> {
+    let mut pods = history.objects_with(metric);
+    for event in &history.events {
+        let Fact::Pod(pod) = &event.fact else { continue };
+        let seen = ObjectRef { namespace: pod.namespace.clone(), kind: "pod".to_owned(), name: pod.name.clone() };
+        if !pods.contains(&seen) {
+            pods.push(seen);
+        }
+    }
+    pods.retain(|pod| workload.is_none_or(|workload| belongs(&pod.namespace, &pod.name, workload)));
+    pods
+}
 
 /// Used where no pod became ready while it was watched, so that a bound can be given at all.
 const ASSUMED_S: f64 = 10.0;
@@ -26,8 +46,7 @@ impl PodReady {
         let mut took: Vec<f64> = Vec::new();
         for event in &history.events {
             let Fact::Pod(pod) = &event.fact else { continue };
-            // A pod's name starts with its workload's: that is how every controller names them.
-            if workload.is_some_and(|w| pod.namespace != w.namespace || !pod.name.starts_with(&format!("{}-", w.name))) {
+            if workload.is_some_and(|workload| !belongs(&pod.namespace, &pod.name, workload)) {
                 continue;
             }
             match born.get(pod.uid.as_str()) {

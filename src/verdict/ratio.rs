@@ -58,6 +58,24 @@ impl Share {
         }
     }
 
+    /// The most bad ones of as many, as clustered, that still pass; the fewest that fail.
+    pub fn edges(&self, budget: f64) -> (Option<u64>, Option<u64>) {
+        let first = |is: &dyn Fn(Verdict) -> bool| {
+            let (mut low, mut high) = (0, self.n + 1);
+            while low < high {
+                let middle = low + (high - low) / 2;
+                if is(Share::with(middle, self.n, self.phi).against(budget)) {
+                    high = middle;
+                } else {
+                    low = middle + 1;
+                }
+            }
+            low
+        };
+        let fails = first(&|verdict| verdict == Verdict::Fail);
+        (first(&|verdict| verdict != Verdict::Pass).checked_sub(1), (fails <= self.n).then_some(fails))
+    }
+
     /// `0.2% (95% bounds 0.15% to 0.28%, n 4000)`, and what clustering cost where it cost something.
     pub fn words(&self) -> String {
         let clustering = if self.phi > 1.05 {
@@ -93,9 +111,22 @@ impl Share {
     }
 }
 
+/// One minus the share that must be good, without the last-digit noise of the subtraction.
+pub fn budget(good: f64) -> f64 {
+    ((1.0 - good) * 1e12).round() / 1e12
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The cut-offs of the statistics' own table.
+    #[test]
+    fn the_edges_are_where_the_verdict_turns() {
+        assert_eq!(Share::of_happening(10, 1000).edges(0.01), (Some(4), Some(16)));
+        assert_eq!(Share::of_happening(0, 100).edges(0.01), (None, Some(4)));
+        assert_eq!(Share::of_happening(0, 4).edges(0.5), (None, None));
+    }
 
     #[test]
     fn the_three_verdicts() {

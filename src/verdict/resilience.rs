@@ -8,14 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use super::amplification;
 use super::certificate::Certificate;
-use super::draft::{Draft, heaviest};
-use super::moment::{Seen, decide};
+use super::draft::{Draft, heaviest, unless_blamed};
 use super::pods::PodReady;
 use super::ratio::Share;
-use super::recovery::Goodput;
-use super::slo::{Rejected, causes};
+use super::recovery::{Asked, Goodput, RESOLUTION, Recovery};
+use super::slo::{Rejected, causes, nothing_counts};
 use super::statistics::least_samples;
-use super::window::{Window, effective};
+use super::window::{Blind, Window, blind, effective, ran};
 use super::within::Within;
 use super::words::{percent, seconds};
 use super::{Claim, Finding, Judge, Need, Over, Verdict};
@@ -25,8 +24,6 @@ use crate::recording::history::FaultSeen;
 use crate::time::Offset;
 use crate::units::{Ratio, Span};
 
-/// Goodput is known per second.
-const RESOLUTION: Duration = Duration::from_secs(1);
 /// How long `auto` gives a service to be back once the fault is gone, besides what its pods need to become ready.
 const AUTO: Duration = Duration::from_secs(30);
 /// Requests that were on their way when the fault struck belong to it.
@@ -40,9 +37,9 @@ pub struct Spec {
     /// fault is healed and `recover_within` has passed. `0%` means not one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<Ratio>,
-    /// How long until goodput is back at 95% of what it was before, per request that was due. Counted from the injection, or,
-    /// for a fault that lasts, from when its healing began. `auto` is 30 s, and for a fault that does not last as much more as pods
-    /// took to become ready in this run.
+    /// How long until goodput is back at 95% of what it was before, per request that was due, not to be lost again before this time is
+    /// over. Counted from the injection, or, for a fault that lasts, from when its healing began. `auto` is 30 s, and for a fault that
+    /// does not last as much more as pods took to become ready in this run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recover_within: Option<Within>,
     /// How long goodput must stay back to count as back.
@@ -105,24 +102,21 @@ impl Spec {
     }
 
     /// What became of the fault, or why it says nothing.
-    fn course(&self, claim: &Claim, history: &History) -> Result<Course, (String, Vec<u64>)> {
+    fn course(&self, claim: &Claim, history: &History) -> Result<Course, Blind> {
         let Over::Fault(name) = &claim.over else {
-            return Err(("no fault is named: write `fault: NAME` beside `resilience`".to_owned(), Vec::new()));
+            return Err(blind("no fault is named: write `fault: NAME` beside `resilience`".to_owned()));
         };
-        let fault = effective(name, history).map_err(|blind| (blind.why, blind.evidence))?;
+        let fault = effective(name, history)?;
         let Some((_, injected)) = fault.injected else {
-            return Err((format!("fault {name} was proven effective but never recorded as injected"), Vec::new()));
+            return Err(blind(format!("fault {name} was proven effective but never recorded as injected")));
         };
         let lasts = fault.planned.as_ref().is_some_and(|planned| planned.duration_ns.is_some());
         let start = match (lasts, fault.healing.or(fault.healed)) {
             (false, _) => injected,
             (true, Some((_, t))) => t,
             (true, None) => {
-                let events = fault.failures.iter().map(|failure| failure.seen.0).collect();
-                return Err((
-                    format!("healing of fault {name} never began{}: what came after it cannot be told", fault.why_not()),
-                    events,
-                ));
+                let why = format!("healing of fault {name} never began{}: what came after it cannot be told", fault.why_not());
+                return Err(Blind { evidence: fault.failures.iter().map(|failure| failure.seen.0).collect(), ..blind(why) });
             }
         };
         let (bound, bound_source) = match self.recover_within {
@@ -137,6 +131,7 @@ impl Spec {
         let (first, last) = history.whole();
         let healed = fault.healed.map_or(start, |(_, t)| t);
         let to = healed.max(start + bound).min(last);
+        ran(to, history)?;
         Ok(Course { injected, start, bound, bound_source, cost: Window { from: (injected - IN_FLIGHT).max(first), to }, fault })
     }
 
@@ -152,7 +147,7 @@ impl Spec {
             .evidence(course.fault.injected.map(|(n, _)| n))
             .evidence(heaviest(history, load, window.from, window.to, |tally| self.rejected.share_of(&tally.counts).0));
         if n == 0 {
-            return draft.inconclusive("no request was due while the fault lasted: give it load");
+            return draft.inconclusive(nothing_counts(&counts));
         }
         let mut draft = draft.observed(share.point * 100.0).interval(share.low * 100.0, share.high * 100.0);
         if let Some(causes) = causes(history, load, window).filter(|_| bad > 0) {
@@ -191,14 +186,12 @@ impl Spec {
         };
         // Before a fault is proven it has not struck yet: a pod that is told to go may still serve.
         let struck = course.fault.effective.map_or(course.start, |(_, t)| t).max(course.start);
-        let (back, again) = goodput.back(history, (course.start, struck, end), normal, self.hold.duration());
-        let watched = end.since(course.start).saturating_sub(self.hold.duration());
+        let asked = Asked { start: course.start, past: struck, bound: course.bound, hold: self.hold.duration() };
+        let (mut draft, Recovery { back, verdict, said }) = goodput.recovery(draft, asked, normal, history);
         let lowest = goodput
             .seconds(history, course.injected, back.unwrap_or(end).max(course.injected + RESOLUTION))
             .into_iter()
             .min_by(|a, b| (a.1 as f64 / a.2 as f64).total_cmp(&(b.1 as f64 / b.2 as f64)));
-        let until = back.map_or(end, |back| (back + self.hold.duration()).min(end));
-        let mut draft = draft.samples(goodput.seconds(history, course.start, until).iter().map(|(_, _, due)| due).sum());
         if let Some((second, good, due)) = lowest {
             let at = Offset::from_nanos(second.saturating_mul(1_000_000_000));
             draft = draft
@@ -211,21 +204,6 @@ impl Spec {
                     percent(good as f64 / due as f64)
                 ));
         }
-        let seen = match back {
-            Some(back) => {
-                let after = back.since(course.start);
-                // It came somewhere in the second before it was seen.
-                draft = draft
-                    .observed(after.as_secs_f64())
-                    .interval(after.saturating_sub(RESOLUTION).as_secs_f64(), after.as_secs_f64());
-                Seen::After(after)
-            }
-            None => Seen::NotWithin(watched),
-        };
-        if let Some(second) = again {
-            draft = draft.note(format!("goodput fell again in second {second}, for whatever reason"));
-        }
-        let (verdict, said) = decide(seen, course.bound, RESOLUTION);
         let said = format!("95% of the goodput before the fault {said}");
         // A fault that is over and a service that is not back: something sustains it, and retries are what usually does.
         let after = Window { from: course.start, to: back.unwrap_or(end) };
@@ -248,8 +226,9 @@ impl Judge for Spec {
         let drafts = self.drafts(claim);
         let course = match self.course(claim, history) {
             Ok(course) => course,
-            Err((why, events)) => {
-                return drafts.into_iter().map(|(_, draft)| draft.evidence(events.clone()).inconclusive(why.clone())).collect();
+            Err(blind) => {
+                let blind = blind.planned(&claim.over, history);
+                return drafts.into_iter().map(|(_, draft)| draft.blind(&blind)).collect();
             }
         };
         let Course { cost, injected, .. } = &course;
@@ -276,10 +255,7 @@ impl Judge for Spec {
                     Check::Recover => self.recover(draft, &course, history),
                     Check::Amplification(most) => amplification::judge(draft.window(cost.from, cost.to), most, cost, history),
                 };
-                match &blame {
-                    Some(blame) => Finding { verdict: Verdict::Inconclusive, reason: blame.clone(), ..finding },
-                    None => finding,
-                }
+                unless_blamed(finding, blame.as_deref())
             })
             .collect()
     }

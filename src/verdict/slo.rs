@@ -7,16 +7,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::certificate::Certificate;
-use super::draft::{Draft, heaviest};
-use super::ratio::Share;
-use super::statistics::{least_samples, overdispersion, quantile};
+use super::draft::{Draft, heaviest, unless_blamed};
+use super::latency::{self, Objective, Of};
+use super::ratio::{Share, budget};
+use super::statistics::least_samples;
 use super::window::Window;
-use super::words::{micros, percent};
+use super::words::percent;
 use super::{Claim, Finding, Judge, Need, Verdict};
 use crate::names::Name;
 use crate::recording::History;
-use crate::recording::fact::{Counts, Fact, Outcome};
-use crate::recording::sink::Measure;
+use crate::recording::fact::{Counts, Fact};
 use crate::units::{Ratio, Span};
 
 /// Service level objectives. Give at least one.
@@ -74,9 +74,6 @@ impl Rejected {
     }
 }
 
-/// The outcomes whose latency is judged.
-const WITH_LATENCY: [Outcome; 2] = [Outcome::Ok, Outcome::TimedOut];
-
 impl Spec {
     /// The latency objectives: check, quantile, limit.
     fn quantiles(&self) -> impl Iterator<Item = (&'static str, f64, Span)> {
@@ -95,7 +92,7 @@ impl Spec {
         self.load.as_ref().map(|load| format!(" of {load}")).unwrap_or_default()
     }
 
-    fn available(&self, draft: Draft, target: Ratio, window: &Window, history: &History, blame: Option<&str>) -> Finding {
+    fn available(&self, draft: Draft, target: Ratio, window: &Window, history: &History) -> Finding {
         let budget = budget(target.fraction());
         let seconds: Vec<(u64, u64)> = history
             .per_second(self.load.as_ref(), window.from, window.to)
@@ -108,14 +105,11 @@ impl Spec {
             self.rejected.share_of(&tally.counts).0
         }));
         if bad.n == 0 {
-            return draft.inconclusive("no request was due in this window: give it load, or judge another");
+            return draft.inconclusive(nothing_counts(&counts));
         }
         let draft = draft.observed((1.0 - bad.point) * 100.0).interval((1.0 - bad.high) * 100.0, (1.0 - bad.low) * 100.0);
         let why =
             causes(history, self.load.as_ref(), window).filter(|_| bad.bad > 0).map(|why| format!(", {why}")).unwrap_or_default();
-        if let Some(blame) = blame {
-            return draft.inconclusive(blame);
-        }
         let said = format!(
             "{} of {} were not answered as asked ({} failed, {} timed out, {} rejected{}{why}): {}",
             bad.bad,
@@ -133,74 +127,17 @@ impl Spec {
             Verdict::Inconclusive => draft.inconclusive(format!("{said}, {allowed} allowed: {}", bad.way_out(budget))),
         }
     }
-
-    fn latency(&self, draft: Draft, (q, limit): (f64, Span), window: &Window, history: &History, blame: Option<&str>) -> Finding {
-        let load = self.load.as_ref();
-        let budget = budget(q);
-        let limit_us = u64::try_from(limit.duration().as_micros()).unwrap_or(u64::MAX);
-        let counts = history.counts(load, window.from, window.to);
-        // Answers are judged by their histograms; timed out requests by their count, since how long they would have taken is not known.
-        let slow = history.above_per_second(load, &[Outcome::Ok], Measure::Response, limit_us, window.from, window.to);
-        let mut seconds: BTreeMap<i64, (u64, u64)> = slow;
-        let measured: u64 = seconds.values().map(|(_, all)| all).sum();
-        for (second, counts) in history.per_second(load, window.from, window.to) {
-            let (bad, all) = seconds.entry(second).or_default();
-            *bad += counts.timed_out;
-            *all += counts.timed_out;
-        }
-        let share = Share::of_process(seconds.values().copied());
-        let histogram = history.histogram(load, &WITH_LATENCY, Measure::Response, window.from, window.to);
-        let draft = draft.samples(share.n).evidence(heaviest(history, load, window.from, window.to, |tally| {
-            seconds.get(&tally.second).map_or(0, |(bad, _)| if tally.counts.ended() > 0 { *bad } else { 0 })
-        }));
-        if share.n == 0 {
-            return draft.inconclusive("no request was answered in this window, so none has a latency: see what became of them");
-        }
-        let mut draft = draft;
-        let mut quantile_words = String::new();
-        // Clustering at the quantile itself, not at the limit: what is shown is where the quantile lies.
-        if let Some(plain) = quantile(&histogram, q, 1.0) {
-            let above = history.above_per_second(load, &WITH_LATENCY, Measure::Response, plain.value, window.from, window.to);
-            let interval = quantile(&histogram, q, overdispersion(above.values().copied())).unwrap_or(plain);
-            draft = draft.observed(interval.value as f64 / 1e3).interval(interval.low as f64 / 1e3, interval.high as f64 / 1e3);
-            quantile_words =
-                format!("{} (95% interval {} to {}); ", micros(interval.value), micros(interval.low), micros(interval.high));
-        }
-        let others = counts.rejected + counts.failed;
-        if others > 0 {
-            let share = others as f64 / (others + share.n) as f64;
-            draft = draft.note(format!(
-                "latency speaks of the {} that were answered or timed out; {} were rejected or failed",
-                percent(1.0 - share),
-                percent(share)
-            ));
-        }
-        if counts.timed_out > 0 {
-            draft = draft.note(format!(
-                "{} timed out: they took at least their timeout, and count as slower than the limit",
-                counts.timed_out
-            ));
-        }
-        if let Some(blame) = blame {
-            return draft.inconclusive(blame);
-        }
-        if measured + counts.ok / 1000 < counts.ok {
-            return draft
-                .inconclusive(format!("latency was recorded for {measured} of {} answers: latency.hlog is incomplete", counts.ok));
-        }
-        let said = format!("{quantile_words}{} of {} took longer than {limit}: {}", share.bad, share.n, share.words());
-        let allowed = percent(budget);
-        match share.against(budget) {
-            Verdict::Pass => draft.end(Verdict::Pass, format!("{said}, {allowed} allowed")),
-            Verdict::Fail => draft.end(Verdict::Fail, format!("{said}, {allowed} allowed")),
-            Verdict::Inconclusive => draft.inconclusive(format!("{said}, {allowed} allowed: {}", share.way_out(budget))),
-        }
-    }
 }
 
-/// One minus the share that must be good, without the last-digit noise of the subtraction.
-fn budget(good: f64) -> f64 {
-    ((1.0 - good) * 1e12).round() / 1e12
+/// Why a share of requests is one of none.
+pub(super) fn nothing_counts(counts: &Counts) -> String {
+    match counts.intended {
+        0 => "no request was due in this window: give it load, or judge another".to_owned(),
+        due => format!(
+            "none of the {due} requests that were due in this window counts: {} were rejected and are left out, {} were never sent",
+            counts.rejected, counts.unsent
+        ),
+    }
 }
 
 /// The share of requests that may wait for a connection of ours before a reader must know of it.
@@ -265,16 +202,19 @@ impl Judge for Spec {
             let words = format!("{target} of requests{} are answered as asked", self.of_load());
             let draft = open(Draft::of(claim, "available", words, "%").limit(target.percent()));
             findings.push(match &window {
-                Ok(window) => self.available(draft, target, window, history, blame.as_deref()),
-                Err(blind) => draft.evidence(blind.evidence.clone()).inconclusive(blind.why.clone()),
+                Ok(window) => unless_blamed(self.available(draft, target, window, history), blame.as_deref()),
+                Err(blind) => draft.blind(blind),
             });
         }
         for (check, q, limit) in self.quantiles() {
             let words = format!("{} of requests{} answer within {limit}", percent(q), self.of_load());
             let draft = open(Draft::of(claim, check, words, "ms").limit(limit.millis()));
             findings.push(match &window {
-                Ok(window) => self.latency(draft, (q, limit), window, history, blame.as_deref()),
-                Err(blind) => draft.evidence(blind.evidence.clone()).inconclusive(blind.why.clone()),
+                Ok(window) => {
+                    let objective = Objective { q, limit, load: self.load.as_ref(), of: Of::Accepted };
+                    unless_blamed(latency::judge(draft, &objective, window, history), blame.as_deref())
+                }
+                Err(blind) => draft.blind(blind),
             });
         }
         findings

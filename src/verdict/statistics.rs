@@ -2,7 +2,7 @@
 //! their sources; nothing here knows what is being counted.
 
 use hdrhistogram::Histogram;
-use statrs::distribution::{Beta, ContinuousCDF};
+use statrs::distribution::{Beta, ContinuousCDF, StudentsT};
 
 /// The level of every one-sided bound.
 pub const CONFIDENCE: f64 = 0.95;
@@ -99,7 +99,7 @@ pub fn quantile(histogram: &Histogram<u64>, q: f64, v: f64) -> Option<QuantileIn
 }
 
 /// The value of rank `rank`, counted from 1.
-fn at_rank(histogram: &Histogram<u64>, rank: u64) -> u64 {
+pub fn at_rank(histogram: &Histogram<u64>, rank: u64) -> u64 {
     let mut below = 0;
     for bar in histogram.iter_recorded() {
         below += bar.count_at_value();
@@ -110,12 +110,13 @@ fn at_rank(histogram: &Histogram<u64>, rank: u64) -> u64 {
     histogram.max()
 }
 
-/// The mean and its one-sided 95% bounds by the normal approximation, for per-second values. Neighbouring seconds are alike, so
-/// the variance is that of means over blocks of five ("batch means", Law and Kelton, "Simulation Modeling and Analysis").
+/// The mean and its one-sided 95% bounds by Student's t, for per-second values. Neighbouring seconds are alike, so the variance is
+/// that of means over blocks of five ("batch means", Law and Kelton, "Simulation Modeling and Analysis"), where there are four of
+/// them. `None` for fewer than three values, whose variance is not known.
 pub fn mean(values: &[f64]) -> Option<(f64, f64, f64)> {
     const BLOCK: usize = 5;
-    const Z_ONE_SIDED: f64 = 1.644_853_627;
-    if values.is_empty() {
+    const LEAST: usize = 3;
+    if values.len() < LEAST {
         return None;
     }
     let mean = values.iter().sum::<f64>() / values.len() as f64;
@@ -125,12 +126,10 @@ pub fn mean(values: &[f64]) -> Option<(f64, f64, f64)> {
         values.to_vec()
     };
     let m = blocks.len() as f64;
-    if m < 2.0 {
-        return Some((mean, mean, mean));
-    }
     let centre = blocks.iter().sum::<f64>() / m;
     let variance = blocks.iter().map(|value| (value - centre).powi(2)).sum::<f64>() / (m - 1.0);
-    let half = Z_ONE_SIDED * (variance / m).sqrt();
+    let t = StudentsT::new(0.0, 1.0, m - 1.0).ok()?.inverse_cdf(CONFIDENCE);
+    let half = t * (variance / m).sqrt();
     Some((mean, mean - half, mean + half))
 }
 
@@ -204,5 +203,19 @@ mod tests {
         let wide = quantile(&histogram, 0.5, 9.0).unwrap();
         assert!(wide.low < tight.low && wide.high > tight.high && wide.value == tight.value);
         assert_eq!(quantile(&Histogram::<u64>::new(3).unwrap(), 0.5, 1.0), None);
+    }
+
+    /// t is 2.920 for the two degrees of freedom of three values, and 2.353 for the three of twenty values in four blocks.
+    #[test]
+    fn few_values_bound_a_mean_widely_and_two_not_at_all() {
+        assert_eq!(mean(&[1.0, 2.0]), None);
+        let (centre, low, high) = mean(&[1.0, 2.0, 3.0]).unwrap();
+        assert!(
+            (high - 2.0 - 2.91999 / 3f64.sqrt()).abs() < 1e-4 && centre == 2.0 && (low + high - 4.0).abs() < 1e-9,
+            "{low} {high}"
+        );
+        let blocks: Vec<f64> = (0..20).map(|second| f64::from(second / 5)).collect();
+        let (centre, _, high) = mean(&blocks).unwrap();
+        assert!((high - centre - 2.35336 * (5.0f64 / 3.0 / 4.0).sqrt()).abs() < 1e-4, "{high}");
     }
 }

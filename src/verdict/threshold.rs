@@ -1,6 +1,7 @@
 //! An aggregate of anything that was recorded stays within a limit: what the client saw (`client.goodput`), or a reading of an
 //! object (`shop/deployment/checkout.ready_replicas`).
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::certificate::{Certificate, integrity};
 use super::draft::{Draft, heaviest};
-use super::level::{Step, hidden, increase, mean, quantile, steps};
+use super::level::{Step, hidden, increase, least, mean, quantile, steps};
 use super::window::Window;
 use super::words::{percent, significant};
 use super::{Claim, Finding, Judge, Need, Verdict};
@@ -55,7 +56,7 @@ pub enum Aggregate {
     P50,
     P95,
     P99,
-    /// How much a counter grew over the window.
+    /// How much a counter grew over the window; `client.` metrics are no counters.
     Increase,
 }
 
@@ -109,6 +110,12 @@ enum Source {
 impl Spec {
     fn source(&self) -> Result<Source, String> {
         if let Some(name) = self.metric.strip_prefix("client.") {
+            if self.aggregate == Aggregate::Increase {
+                return Err(format!(
+                    "`increase` is how much a counter grew, and `{}` is no counter but so many in each second: use `max` or `mean`",
+                    self.metric
+                ));
+            }
             return CLIENT
                 .iter()
                 .find(|(known, ..)| *known == name)
@@ -128,28 +135,19 @@ impl Spec {
         Ok(Source::Object(object.parse().map_err(|_| wrong())?, metric.to_owned()))
     }
 
-    /// The share of time that the aggregate passes over: 0 for `max`, all for `min`, moved inwards by what is tolerated.
-    fn quantile(&self) -> Option<f64> {
-        let tolerate = self.tolerate.map_or(0.0, Ratio::fraction);
-        match self.aggregate {
-            Aggregate::Min => Some(tolerate),
-            Aggregate::Max => Some(1.0 - tolerate),
-            Aggregate::P50 => Some(0.5),
-            Aggregate::P95 => Some(0.95),
-            Aggregate::P99 => Some(0.99),
-            Aggregate::Mean | Aggregate::Last | Aggregate::Increase => None,
-        }
-    }
-
     fn value(&self, steps: &[Step]) -> Option<(f64, Option<u64>)> {
-        match (self.aggregate, self.quantile()) {
-            // The lowest that held at all is exact, where the general rule would allow for rounding.
-            (Aggregate::Min, Some(0.0)) => steps.iter().min_by(|a, b| a.value.total_cmp(&b.value)).map(|step| (step.value, step.n)),
-            (_, Some(q)) => quantile(steps, q).map(|step| (step.value, step.n)),
-            (Aggregate::Last, None) => steps.last().map(|step| (step.value, step.n)),
-            (Aggregate::Increase, None) => Some((increase(steps), steps.last().and_then(|step| step.n))),
-            (_, None) => mean(steps).map(|mean| (mean, None)),
-        }
+        let tolerate = self.tolerate.map_or(0.0, Ratio::fraction);
+        let step = match self.aggregate {
+            Aggregate::Min => least(steps, tolerate),
+            Aggregate::Max => quantile(steps, 1.0 - tolerate),
+            Aggregate::P50 => quantile(steps, 0.5),
+            Aggregate::P95 => quantile(steps, 0.95),
+            Aggregate::P99 => quantile(steps, 0.99),
+            Aggregate::Last => steps.last(),
+            Aggregate::Mean => return mean(steps).map(|mean| (mean, None)),
+            Aggregate::Increase => return steps.last().map(|last| (increase(steps), last.n)),
+        };
+        step.map(|step| (step.value, step.n))
     }
 
     fn words(&self) -> String {
@@ -192,14 +190,15 @@ impl Judge for Spec {
         };
         let window = match Window::of(&claim.over, history) {
             Ok(window) => window,
-            Err(blind) => return vec![bare(draft).evidence(blind.evidence).inconclusive(blind.why)],
+            Err(blind) => return vec![bare(draft).blind(&blind)],
         };
         let draft = draft.window(window.from, window.to);
+        // What was observed under a load that was not the planned one answers another question, as what the client saw does.
+        let unsound = Certificate::over(history, window.from, window.to, None).blame();
         let (seen, blame) = match self.source() {
             Err(why) => return vec![bare(draft).inconclusive(why)],
             Ok(Source::Client(client, _)) => {
-                let blame = Certificate::over(history, window.from, window.to, None).blame();
-                (client_steps(client, self.load.as_ref(), &window, history), blame.map(|why| (why, Vec::new())))
+                (client_steps(client, self.load.as_ref(), &window, history), unsound.clone().map(|why| (why, Vec::new())))
             }
             Ok(Source::Object(object, metric)) => {
                 let seen = steps(&history.series(&object, &metric), window.from, window.to);
@@ -214,16 +213,18 @@ impl Judge for Spec {
                     );
                     (why, seen[0].n.into_iter().collect())
                 });
-                let torn = integrity(history);
-                let blame = (!torn.is_empty())
-                    .then(|| (torn.join("; "), Vec::new()))
+                let blame = unsound
+                    .clone()
+                    .map(|why| (why, Vec::new()))
                     .or_else(|| hidden(history, &[&object], window.from, window.to))
                     .or(unseen);
                 (seen, blame)
             }
         };
         let Some((value, shown_by)) = self.value(&seen) else {
-            return vec![bare(draft).inconclusive("no request was due in this window: give it load, or judge another")];
+            return vec![
+                bare(draft).inconclusive("no request that shows it was due in this window: give it load, or judge another"),
+            ];
         };
         let evidence: Vec<u64> = match shown_by {
             Some(n) => vec![n],
@@ -250,16 +251,18 @@ impl Judge for Spec {
         );
         let verdict = self.decide(value);
         vec![match blame {
-            // What was seen to break a limit is broken, whatever else was hidden; all else could have been hidden.
+            // What was seen to break a limit is broken, whatever else was hidden; all else could have been hidden. Too much of something
+            // cannot come of too little load; too little of it can.
             Some((why, events)) => {
                 let broken_all_the_same = verdict == Verdict::Fail
                     && matches!(self.source(), Ok(Source::Object(..)))
                     && self.tolerate.is_none()
-                    && matches!(
-                        (self.aggregate, self.at_most, self.at_least),
-                        (Aggregate::Max, Some(_), None) | (Aggregate::Min, None, Some(_))
-                    )
-                    && integrity(history).is_empty();
+                    && integrity(history).is_empty()
+                    && match (self.aggregate, self.at_most, self.at_least) {
+                        (Aggregate::Max, Some(_), None) => true,
+                        (Aggregate::Min, None, Some(_)) => unsound.is_none(),
+                        _ => false,
+                    };
                 if broken_all_the_same {
                     draft.evidence(evidence).note(why).end(Verdict::Fail, format!("{said}, beyond the limit"))
                 } else {
@@ -311,11 +314,11 @@ impl Judge for Spec {
 /// A client metric, one step per second; a second that the window cuts counts for the part within.
 fn client_steps(client: Client, load: Option<&Name>, window: &Window, history: &History) -> Vec<Step> {
     const SECOND: Duration = Duration::from_secs(1);
-    let counts: std::collections::BTreeMap<i64, Counts> = history.per_second(load, window.from, window.to).into_iter().collect();
+    let counts: BTreeMap<i64, Counts> = history.per_second(load, window.from, window.to).into_iter().collect();
     if counts.values().all(|counts| counts.intended == 0) {
         return Vec::new();
     }
-    let samples: std::collections::BTreeMap<i64, _> = history.generator().map(|(n, sample)| (sample.second, (n, sample))).collect();
+    let samples: BTreeMap<i64, _> = history.generator().map(|(n, sample)| (sample.second, (n, sample))).collect();
     let mut steps = Vec::new();
     let mut second = window.from.second();
     loop {

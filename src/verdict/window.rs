@@ -1,5 +1,7 @@
 //! The stretch of time that a claim speaks of, as it really happened; or why there is no such stretch to judge.
 
+use std::time::Duration;
+
 use super::Over;
 use super::words::seconds;
 use crate::names::{Anchor, Name};
@@ -20,11 +22,17 @@ pub struct Window {
 pub struct Blind {
     pub why: String,
     pub evidence: Vec<u64>,
+    /// The window that was planned, as far as that is known.
+    pub planned: Option<Window>,
 }
 
 impl Window {
     /// The window of `over`. A phase that did not finish, and a fault that was never proven, give none.
     pub fn of(over: &Over, history: &History) -> Result<Window, Blind> {
+        Window::found(over, history).map_err(|blind| blind.planned(over, history))
+    }
+
+    fn found(over: &Over, history: &History) -> Result<Window, Blind> {
         match over {
             Over::Run => {
                 for phase in &history.started.phases {
@@ -48,14 +56,7 @@ impl Window {
                         seconds(to.seconds())
                     )));
                 }
-                let last = history.last_seen();
-                if to > last {
-                    return Err(blind(format!(
-                        "the window ends at {}, the recording at {}: the run ended before the window did",
-                        seconds(to.seconds()),
-                        seconds(last.seconds())
-                    )));
-                }
+                ran(to, history)?;
                 Ok(Window { from, to })
             }
             Over::Fault(name) => {
@@ -64,15 +65,52 @@ impl Window {
                     return Err(blind(format!("fault {name} was proven effective but never recorded as injected")));
                 };
                 match fault.healed {
-                    Some((_, to)) if to > from => Ok(Window { from, to }),
+                    Some((_, to)) if to > from => ran(to, history).map(|()| Window { from, to }),
                     _ => Err(Blind {
-                        why: format!("fault {name} was never proven healed{}: its stretch has no end", fault.why_not()),
                         evidence: fault.failures.iter().map(|failure| failure.seen.0).collect(),
+                        ..blind(format!("fault {name} was never proven healed{}: its stretch has no end", fault.why_not()))
                     }),
                 }
             }
         }
     }
+
+    /// The window of `over` as it was planned; `None` where it hangs on a moment that only the run could tell.
+    fn planned(over: &Over, history: &History) -> Option<Window> {
+        let (first, last) = history.whole();
+        let (from, to) = match over {
+            Over::Run => (first, last),
+            Over::Phase(name) => history.phase(name).map(|phase| (phase.start, phase.end))?,
+            Over::Between(from, to) => (history.resolve(from).ok()?, history.resolve(to).ok()?),
+            Over::Fault(name) => {
+                let planned = history.fault(name)?.planned?;
+                let from = planned.at?;
+                (from, planned.duration_ns.map_or(last, |length| from + Duration::from_nanos(length)))
+            }
+        };
+        (from < to).then_some(Window { from, to })
+    }
+}
+
+impl Blind {
+    /// The same, with the window that was planned.
+    pub fn planned(self, over: &Over, history: &History) -> Blind {
+        Blind { planned: Window::planned(over, history), ..self }
+    }
+}
+
+/// Refuses a window that reaches beyond what was carried out.
+pub fn ran(to: Offset, history: &History) -> Result<(), Blind> {
+    let last = history.ran_until();
+    if to <= last {
+        return Ok(());
+    }
+    Err(blind(format!(
+        "the window ends at {}, and {} at {}: run it again",
+        seconds(to.seconds()),
+        how_it_ended(history),
+        seconds(last.seconds())
+    )))
 }
 
 /// The fault `name`, when it was proven effective. Otherwise nothing that depends on it can be decided.
@@ -86,7 +124,8 @@ pub fn effective(name: &Name, history: &History) -> Result<FaultSeen, Blind> {
     let mut evidence: Vec<u64> = fault.failures.iter().map(|failure| failure.seen.0).collect();
     evidence.extend(fault.evidence.iter().map(|witness| witness.seen.0));
     evidence.extend(fault.injected.map(|(n, _)| n));
-    Err(Blind { why: format!("{}; what happened without it says nothing about it", why_not_effective(&fault)), evidence })
+    let why = format!("{}; what happened without it says nothing about it", why_not_effective(&fault));
+    Err(Blind { evidence, ..blind(why) })
 }
 
 /// Why a fault that was not proven effective was not.
@@ -110,14 +149,9 @@ fn finished(name: &Name, history: &History) -> Result<Window, Blind> {
     };
     let completed = phase.completed || history.ended.as_ref().is_some_and(|ended| ended.how == Ending::Completed);
     if !completed {
-        let how = match history.ended.as_ref().map(|ended| &ended.how) {
-            None => "the recording breaks off".to_owned(),
-            Some(Ending::Completed) => "the run ended".to_owned(),
-            Some(Ending::Interrupted { signal }) => format!("the run was interrupted by {signal}"),
-            Some(Ending::Broken { reason }) => format!("the run broke off: {reason}"),
-        };
         return Err(blind(format!(
-            "phase {name} did not finish ({how} at {}, the phase ends at {}): run it again",
+            "phase {name} did not finish ({} at {}, the phase ends at {}): run it again",
+            how_it_ended(history),
             seconds(history.last_seen().seconds()),
             seconds(phase.end.seconds())
         )));
@@ -125,10 +159,20 @@ fn finished(name: &Name, history: &History) -> Result<Window, Blind> {
     Ok(Window { from: phase.start, to: phase.end })
 }
 
+fn how_it_ended(history: &History) -> String {
+    match history.ended.as_ref().map(|ended| &ended.how) {
+        None => "the recording breaks off".to_owned(),
+        Some(Ending::Completed) => "the run ended".to_owned(),
+        Some(Ending::Interrupted { signal }) => format!("the run was interrupted by {signal}"),
+        Some(Ending::Broken { reason }) => format!("the run broke off: {reason}"),
+    }
+}
+
 fn resolve(anchor: &Anchor, history: &History) -> Result<Offset, Blind> {
     history.resolve(anchor).map_err(blind)
 }
 
-fn blind(why: String) -> Blind {
-    Blind { why, evidence: Vec::new() }
+/// Blind for a reason that no event shows.
+pub fn blind(why: String) -> Blind {
+    Blind { why, evidence: Vec::new(), planned: None }
 }

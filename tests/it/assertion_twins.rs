@@ -4,7 +4,7 @@
 use squall::kinds::Kind;
 use squall::recording::History;
 use squall::recording::fact::{Ending, Fact, Outcome, RunEnded};
-use squall::verdict::{Claim, Finding, Over, Spec, Verdict, certificate, judge, overall};
+use squall::verdict::{Claim, Finding, Need, Over, Spec, Verdict, certificate, judge, overall};
 
 use crate::story::{Answer, Story, at, exponential_ms, name, not, object, ok};
 
@@ -92,8 +92,48 @@ fn slo_counts_rejections_as_it_is_told() {
     let story = steady(100, 20, |_, i| if i % 4 == 0 { not(Outcome::Rejected, 2.0) } else { ok(10.0) });
     let found = findings(during("steady"), "slo", r#"{"available": "99%"}"#, &story.history());
     expect(&found, "available", Verdict::Fail, "500 rejected");
-    let found = findings(during("steady"), "slo", r#"{"available": "99%", "rejected": "excluded"}"#, &story.history());
+    let excluded = r#"{"available": "99%", "rejected": "excluded"}"#;
+    let found = findings(during("steady"), "slo", excluded, &story.history());
     expect(&found, "available", Verdict::Pass, "left out");
+    let all = steady(100, 20, |_, _| not(Outcome::Rejected, 2.0));
+    let found = findings(during("steady"), "slo", excluded, &all.history());
+    expect(
+        &found,
+        "available",
+        Verdict::Inconclusive,
+        "none of the 2000 requests that were due in this window counts: 2000 were rejected",
+    );
+    let unsent = steady(100, 20, |_, _| not(Outcome::Unsent, 0.0));
+    let found = findings(during("steady"), "slo", excluded, &unsent.history());
+    expect(&found, "available", Verdict::Inconclusive, "never sent because a limit of squall's own");
+}
+
+/// Goal: value, interval and limit never say the opposite of the verdict. Method: limits all over the distribution, with clustering and
+/// with timeouts in it.
+#[test]
+fn a_percentile_passes_with_its_upper_bound_and_fails_with_its_lower_one() {
+    let mut seen = Vec::new();
+    let slow_second = |t: f64, i: u64| if (5.0..6.0).contains(&t) { ok(130.0) } else { healthy(t, i) };
+    let losing = |_: f64, i: u64| if i.is_multiple_of(60) { not(Outcome::TimedOut, 500.0) } else { healthy(0.0, i) };
+    for history in [steady(60, 10, healthy).history(), steady(60, 10, slow_second).history(), steady(60, 10, losing).history()] {
+        for limit in [10, 30, 60, 90, 110, 125, 130, 140, 180, 300, 400, 600] {
+            let spec = format!(r#"{{"p50": "{limit}ms", "p90": "{limit}ms", "p99": "{limit}ms"}}"#);
+            for finding in findings(during("steady"), "slo", &spec, &history) {
+                let (low, high) = (finding.ci_low.expect("a lower bound"), finding.ci_high.unwrap_or(f64::MAX));
+                let limit = f64::from(limit);
+                assert_eq!(finding.verdict == Verdict::Pass, high <= limit, "{finding:#?}");
+                // What timed out is slower than any limit, and nobody knows by how much.
+                let by_timeouts = finding.verdict == Verdict::Fail && finding.ci_high.is_none();
+                assert_eq!(finding.verdict == Verdict::Fail, low > limit || by_timeouts, "{finding:#?}");
+                assert!(finding.observed.is_none_or(|value| low <= value && value <= high), "{finding:#?}");
+                assert!(finding.observed.is_none_or(|value| finding.verdict != Verdict::Fail || value > limit), "{finding:#?}");
+                seen.push(finding.verdict);
+            }
+        }
+    }
+    for verdict in [Verdict::Pass, Verdict::Fail, Verdict::Inconclusive] {
+        assert!(seen.contains(&verdict), "{verdict}");
+    }
 }
 
 #[test]
@@ -212,6 +252,36 @@ fn threshold_judges_readings_and_what_the_client_saw() {
 }
 
 #[test]
+fn threshold_counts_no_rates_and_tolerates_as_much_as_it_says() {
+    let mut story = steady(100, 10, |_, i| if i % 30 == 0 { not(Outcome::Failed, 1.0) } else { ok(10.0) });
+    story.sizes(&[(-0.5, 2), (6.0, 1)]);
+    let history = story.history();
+    let of = |spec: &str| findings(during("steady"), "threshold", spec, &history);
+    let ready = r#""metric": "shop/deployment/checkout.ready_replicas", "aggregate": "min", "at_least": 2"#;
+    expect(&of(&format!(r#"{{{ready}, "tolerate": "40%"}}"#)), "min", Verdict::Pass, "the min is 2");
+    expect(&of(&format!(r#"{{{ready}, "tolerate": "39%"}}"#)), "min", Verdict::Fail, "the min is 1");
+    let grown = r#"{"metric": "client.failed", "aggregate": "increase", "at_most": 2}"#;
+    expect(&of(grown), "increase", Verdict::Inconclusive, "no counter");
+    let needs = claim(during("steady"), "threshold", grown).spec.needs();
+    assert!(matches!(&needs[..], [Need::Never { why }] if why.contains("use `max` or `mean`")), "{needs:?}");
+}
+
+#[test]
+fn threshold_of_an_object_under_a_load_that_was_not_the_planned_one_blames_nobody() {
+    let mut story = steady(100, 20, |_, i| if i % 2 == 0 { not(Outcome::Unsent, 0.0) } else { ok(10.0) });
+    story.sizes(&[(-0.5, 3)]);
+    let history = story.history();
+    let of = |rest: &str| {
+        let spec = format!(r#"{{"metric": "shop/deployment/checkout.ready_replicas", {rest}}}"#);
+        findings(during("steady"), "threshold", &spec, &history)
+    };
+    expect(&of(r#""aggregate": "max", "at_least": 5"#), "max", Verdict::Inconclusive, "never sent because a limit");
+    expect(&of(r#""aggregate": "min", "at_least": 5"#), "min", Verdict::Inconclusive, "never sent because a limit");
+    expect(&of(r#""aggregate": "min", "at_least": 2"#), "min", Verdict::Inconclusive, "never sent because a limit");
+    expect(&of(r#""aggregate": "max", "at_most": 2"#), "max", Verdict::Fail, "the max is 3");
+}
+
+#[test]
 fn threshold_that_was_not_seen_is_inconclusive_unless_what_was_seen_breaks_it() {
     let mut story = steady(100, 20, healthy);
     story.sizes(&[(-0.5, 3), (4.0, 2)]).gap("watch deployments in shop", 6.0, 12.0);
@@ -299,6 +369,37 @@ fn autoscaling_that_was_not_seen_or_not_watched_long_enough_is_inconclusive() {
     );
 }
 
+/// Both phases have the same mean rate, and still the load went up and came down again.
+#[test]
+fn a_ramp_is_a_change_of_the_load() {
+    let mut story = Story::of("ramps", &[("up", 10), ("down", 10)]);
+    story.ramp("up", |s| 12 + 8 * s as u64, healthy).ramp("down", |s| 84 - 8 * s as u64, healthy);
+    story.autoscaler().sizes(&[(-0.5, 1), (4.0, 3), (8.0, 5), (18.0, 1)]);
+    let found = findings(Over::Run, "autoscaling", r#"{"reversals": 0}"#, &story.history());
+    expect(&found, "reversals", Verdict::Pass, "0 reversals");
+    let mut steady = Story::of("flat", &[("up", 10), ("down", 10)]);
+    steady.traffic("up", 48, healthy).traffic("down", 48, healthy);
+    steady.autoscaler().sizes(&[(-0.5, 1), (4.0, 3), (8.0, 5), (18.0, 1)]);
+    let found = findings(Over::Run, "autoscaling", r#"{"reversals": 0}"#, &steady.history());
+    expect(&found, "reversals", Verdict::Fail, "1 reversal without");
+}
+
+#[test]
+fn an_autoscaler_that_somebody_changed_meanwhile_is_not_judged() {
+    let changed = |t: f64| {
+        let mut story = burst();
+        story.autoscaler().sizes(&[(-0.5, 1)]).autoscaler_changes(t, 3);
+        story.history()
+    };
+    let history = changed(22.0);
+    let found = findings(during("burst"), "autoscaling", REACH, &history);
+    for check in ["reach", "reversals", "at_most"] {
+        expect(&found, check, Verdict::Inconclusive, "was changed at 22s, in the middle of the window");
+    }
+    assert_eq!(found[0].evidence.len(), 2, "its old and its new spec: {found:#?}");
+    expect(&findings(during("burst"), "autoscaling", REACH, &changed(5.0)), "reach", Verdict::Fail, "can never be reached");
+}
+
 // resilience
 
 fn kill() -> Over {
@@ -335,6 +436,82 @@ fn resilience_fails_a_service_that_loses_much_or_stays_away() {
     expect(&found, "recover_within", Verdict::Fail, "did not come within 10s");
     let slow = killed(|t, i| t < 40.0 && i % 5 == 0);
     expect(&findings(kill(), "resilience", RESILIENCE, &slow.history()), "recover_within", Verdict::Fail, "came after 19.7s");
+}
+
+#[test]
+fn resilience_fails_a_service_that_came_back_only_to_go_again() {
+    let story = killed(|t, _| t >= 24.0);
+    let found = findings(kill(), "resilience", RESILIENCE, &story.history());
+    expect(&found, "recover_within", Verdict::Fail, "did not come within 10s");
+    assert!(found[1].notes.iter().any(|note| note.contains("fell again in second 24, before the bound")), "{found:#?}");
+    // Back for good only after the bound, which is too late; and lost after it, which is another matter.
+    let late = killed(|t, _| (24.0..33.0).contains(&t));
+    let found = findings(kill(), "resilience", RESILIENCE, &late.history());
+    expect(&found, "recover_within", Verdict::Fail, "came after 12.7s, later than 10s");
+    let after = killed(|t, _| t >= 45.0);
+    let found = findings(kill(), "resilience", RESILIENCE, &after.history());
+    expect(&found, "recover_within", Verdict::Pass, "came after 0s");
+    assert!(found[1].notes.iter().any(|note| note.contains("fell again in second 45, after the bound")), "{found:#?}");
+}
+
+/// At 100/s until second 22, and so much after it.
+fn killed_before(rate: u64, answer: impl Fn(f64, u64) -> Answer) -> History {
+    let mut story = Story::of("kill", &[("steady", 22), ("after", 38)]);
+    story.traffic("steady", 100, &answer).traffic("after", rate, &answer);
+    story.fault("kill", "pod_kill", 20.3, None).pod("checkout-5d-x", 20.5, 3.0);
+    story.history()
+}
+
+#[test]
+fn a_recovery_that_no_load_or_too_little_of_it_shows_is_not_decided() {
+    let dead = |t: f64, i: u64| if t >= 20.3 { not(Outcome::Failed, 1.0) } else { healthy(t, i) };
+    let spec = r#"{"recover_within": "10s"}"#;
+    expect(&findings(kill(), "resilience", spec, &killed_before(0, dead)), "recover_within", Verdict::Inconclusive, "seen neither");
+    let found = findings(kill(), "resilience", spec, &killed_before(1, dead));
+    expect(&found, "recover_within", Verdict::Fail, "did not come within 10s");
+    // One request a second shows after ten of them that service is back, but not since when.
+    let back = |t: f64, i: u64| if (20.3..25.0).contains(&t) { not(Outcome::Failed, 1.0) } else { healthy(t, i) };
+    let found = findings(kill(), "resilience", spec, &killed_before(1, back));
+    expect(&found, "recover_within", Verdict::Inconclusive, "as close to the bound of 10s as can be seen (to 10s)");
+    expect(&findings(kill(), "resilience", spec, &killed_before(20, back)), "recover_within", Verdict::Pass, "came after 4.7s");
+}
+
+#[test]
+fn a_run_that_was_interrupted_under_a_fault_does_not_judge_it() {
+    let mut story = killed(|_, i| i % 10 != 0);
+    story.cut(23.0).ends(Some(RunEnded { how: Ending::Interrupted { signal: "SIGINT".to_owned() }, lost_events: 0 }));
+    // Healing takes its time after that, and is recorded.
+    story.reading("shop/deployment/checkout", "ready_replicas", 40.0, 4.0);
+    let found = findings(kill(), "resilience", RESILIENCE, &story.history());
+    for check in ["failed", "recover_within"] {
+        expect(&found, check, Verdict::Inconclusive, "the window ends at 30.3s, and the run was interrupted by SIGINT at 23s");
+    }
+    let between = Over::Between("kill".parse().expect("a moment"), "kill + 5s".parse().expect("a moment"));
+    expect(&findings(between, "slo", SLO, &story.history()), "available", Verdict::Inconclusive, "interrupted by SIGINT at 23s");
+}
+
+#[test]
+fn retries_of_pods_that_could_not_be_read_to_the_end_are_not_judged() {
+    let counting = |last: i32| {
+        let mut story = killed(|_, _| false);
+        for second in (0..60).filter(|second| *second < 23 || *second >= last) {
+            let operations = f64::from(second) * 100.0;
+            for metric in ["dependency_operations_total", "dependency_attempts_total"] {
+                story.reading("shop/pod/checkout-5d-a", metric, f64::from(second), operations);
+            }
+            // Another workload's, which has nothing to do with it.
+            story.reading("shop/pod/payments-7c-a", "dependency_operations_total", f64::from(second), operations);
+            story.reading("shop/pod/payments-7c-a", "dependency_attempts_total", f64::from(second), operations * 9.0);
+        }
+        story.gap("scrape shop/checkout-5d-a", 23.0, f64::from(last.min(60)));
+        story.history()
+    };
+    let spec = r#"{"recover_within": "10s", "retry_amplification": 1.2}"#;
+    let found = findings(kill(), "resilience", spec, &counting(60));
+    expect(&found, "retry_amplification", Verdict::Inconclusive, "scrape shop/checkout-5d-a was blind for 7.3s");
+    // A counter that is read again has counted on.
+    let found = findings(kill(), "resilience", spec, &counting(28));
+    expect(&found, "retry_amplification", Verdict::Pass, "1 per operation");
 }
 
 #[test]
@@ -441,6 +618,39 @@ fn overload_fails_an_unbounded_queue_by_its_growing_wait() {
     expect(&found, "rejected_p99", Verdict::Inconclusive, "there were none in this window");
     let found = findings(during("rush"), "overload", OVERLOAD, &unbounded(1e3).history());
     expect(&found, "queue", Verdict::Fail, "it keeps growing");
+}
+
+/// The client gave up after two seconds: how long the service would have taken is not known, and three seconds are not kept by it.
+#[test]
+fn what_timed_out_is_slower_than_any_limit() {
+    let history = unbounded(2.0).history();
+    let found = findings(during("rush"), "overload", r#"{"capacity": "100/s", "accepted_p99": "3s"}"#, &history);
+    expect(&found, "accepted_p99", Verdict::Fail, "longer than 2s");
+    let p99 = found.iter().find(|finding| finding.name == "it.accepted_p99").expect("the check");
+    assert_eq!((p99.observed, p99.ci_high), (None, None), "{p99:#?}");
+    expect(&findings(during("rush"), "slo", r#"{"p99": "3s"}"#, &history), "p99", Verdict::Fail, "longer than 2s");
+    let queue = found.iter().find(|finding| finding.name == "it.queue").expect("the check");
+    assert_eq!(
+        (queue.verdict, queue.limit),
+        (Verdict::Fail, None),
+        "no limit is beside what failed for another reason: {queue:#?}"
+    );
+}
+
+#[test]
+fn overload_without_load_after_it_shows_no_recovery() {
+    let mut story = Story::of("rush", &[("calm", 10), ("rush", 30), ("after", 20)]);
+    story.traffic("calm", 50, healthy).traffic("rush", 300, |_, _| not(Outcome::TimedOut, 2000.0));
+    let found = findings(during("rush"), "overload", OVERLOAD, &story.history());
+    expect(&found, "recover_within", Verdict::Inconclusive, "was seen neither to come and stay for 3s nor to stay away for 10s");
+}
+
+#[test]
+fn a_goodput_of_two_seconds_has_no_bounds() {
+    let mut story = Story::of("short", &[("calm", 10), ("rush", 2)]);
+    story.traffic("calm", 100, healthy).traffic("rush", 300, healthy);
+    let found = findings(during("rush"), "overload", "{}", &story.history());
+    expect(&found, "goodput", Verdict::Inconclusive, "fewer than three whole seconds");
 }
 
 #[test]

@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use squall::exit::Exit;
 use squall::kinds::Kind;
 use squall::plan::Plan;
-use squall::recording::fact::{Fact, Outcome};
+use squall::recording::fact::{Ending, Fact, FaultStep, Outcome, RunEnded};
 use squall::recording::{EVENTS_FILE, HISTOGRAMS_FILE, History};
 use squall::verdict::{Certificate, Finding, Spec, Verdict, certificate, judge, overall};
 
@@ -29,7 +30,7 @@ struct Stored {
     torn: bool,
 }
 
-const STORED: [Stored; 12] = [
+const STORED: [Stored; 16] = [
     Stored {
         folder: "healthy",
         plan: "\
@@ -178,6 +179,58 @@ assert:
         torn: false,
     },
     Stored {
+        folder: "lost-again",
+        plan: KILL,
+        // Three good seconds, and then it dies for good: five seconds before the bound.
+        story: |story| {
+            killed(story, |t, _| t >= 11.0);
+            story.fault("kill-one", "pod_kill", 8.3, None).pod("checkout-5d-x", 8.5, 3.0);
+            calls(story, 3.0);
+        },
+        torn: false,
+    },
+    Stored {
+        folder: "trickle-after-the-kill",
+        plan: "\
+phases: [{name: steady, for: 10s}, {name: trickle, for: 14s}]
+load: [{name: shoppers, rate: {steady: 60/s, trickle: 1/s}, request: {get: /checkout, timeout: 2s}}]
+faults: [{name: kill-one, at: steady + 8300ms, pod_kill: {pods: 1, grace: 0s}}]
+assert: [{name: absorbed, fault: kill-one, resilience: {recover_within: 8s}}]
+",
+        story: |story| {
+            story.traffic("steady", 60, killed_at(8.3)).traffic("trickle", 1, killed_at(8.3));
+            story.fault("kill-one", "pod_kill", 8.3, None).pod("checkout-5d-x", 8.5, 3.0);
+        },
+        torn: false,
+    },
+    Stored {
+        folder: "silence-after-the-kill",
+        plan: "\
+phases: [{name: steady, for: 10s}, {name: silence, for: 14s}]
+load: [{name: shoppers, rate: {steady: 60/s}, request: {get: /checkout, timeout: 2s}}]
+faults: [{name: kill-one, at: steady + 8300ms, pod_kill: {pods: 1, grace: 0s}}]
+assert: [{name: absorbed, fault: kill-one, resilience: {recover_within: 8s}}]
+",
+        story: |story| {
+            story.traffic("steady", 60, killed_at(8.3));
+            story.fault("kill-one", "pod_kill", 8.3, None).pod("checkout-5d-x", 8.5, 3.0);
+        },
+        torn: false,
+    },
+    Stored {
+        folder: "interrupted-after-the-kill",
+        plan: KILL,
+        // Load stops in second 11; healing goes on until after the bound.
+        story: |story| {
+            killed(story, |_, i| i % 10 != 0);
+            story.fault("kill-one", "pod_kill", 8.3, None).pod("checkout-5d-x", 8.5, 3.0);
+            calls(story, 150.0);
+            story.cut(11.0).ends(Some(RunEnded { how: Ending::Interrupted { signal: "SIGINT".to_owned() }, lost_events: 0 }));
+            story.reading("shop/deployment/checkout", "ready_replicas", 20.0, 4.0);
+        },
+        torn: false,
+    },
+    Stored {
         folder: "fault-without-effect",
         plan: "\
 phases: [{name: steady, for: 24s}]
@@ -250,6 +303,11 @@ fn killed(story: &mut Story, lost: impl Fn(f64, u64) -> bool) {
             if t >= 8.3 && lost(t, i) { not(Outcome::Failed, 1.0) } else { ok(exponential_ms(i, 20.0)) }
         },
     );
+}
+
+/// A service of which nothing is left from a moment on.
+fn killed_at(killed: f64) -> impl Fn(f64, u64) -> Answer {
+    move |t, i| if t >= killed { not(Outcome::Failed, 1.0) } else { ok(exponential_ms(i, 20.0)) }
 }
 
 /// What a pod counts: 60 operations a second, and from the kill on so many attempts a second on top.
@@ -372,6 +430,55 @@ fn evidence_points_at_events_that_exist() {
             }
         }
     }
+}
+
+/// Goal: healing that comes after the recording counts, and is told. Method: a run that was interrupted under a fault, judged with each
+/// journal that it could have.
+#[test]
+fn a_run_that_was_healed_afterwards_is_no_longer_exit_6() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let stored = STORED.iter().find(|stored| stored.folder == "kill-absorbed").expect("it is stored");
+    let mut story = stored.tell();
+    story.cut(9.0).ends(Some(RunEnded { how: Ending::Interrupted { signal: "SIGINT".to_owned() }, lost_events: 0 }));
+    story.write(folder.path());
+    std::fs::write(folder.path().join("plan.yaml"), stored.plan_text()).expect("the plan can be written");
+    let exit = |journal: Option<&str>| {
+        let file = folder.path().join("journal.jsonl");
+        match journal {
+            Some(text) => std::fs::write(file, text).expect("a journal can be written"),
+            None => assert!(!file.exists()),
+        }
+        let judged = squall::run::judge(folder.path(), None, &[]).unwrap_or_else(|failure| panic!("{failure}"));
+        (judged.exit, judged.report.exit.reason)
+    };
+    let line = |entry: &str| format!("{{\"at\":\"2026-11-23T12:00:00Z\",\"entry\":{entry}}}\n");
+    let closed = line(r#"{"healed":{"fault":"kill-one","proof":"its pod is back"}}"#) + &line("\"closed\"");
+    assert_eq!(exit(None).0, Exit::CleanupNotProven);
+    assert_eq!(exit(Some(&line(r#"{"applied":{"fault":"kill-one"}}"#))).0, Exit::CleanupNotProven);
+    assert_eq!(exit(Some(&format!("{closed}{}", line(r#"{"applied":{"fault":"kill-one"}}"#)))).0, Exit::CleanupNotProven);
+    let (healed, why) = exit(Some(&closed));
+    assert_eq!(healed, Exit::Interrupted);
+    assert!(why.ends_with("has been healed, as its journal proves"), "{why}");
+}
+
+#[test]
+fn a_fault_whose_journalling_found_no_room_in_the_recording_is_exit_6_all_the_same() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let stored = STORED.iter().find(|stored| stored.folder == "kill-absorbed").expect("it is stored");
+    let mut story = stored.tell();
+    story.cut(9.0).without(|fact| matches!(fact, Fact::Fault { step: FaultStep::Journalled, .. }));
+    story.write(folder.path());
+    std::fs::write(folder.path().join("plan.yaml"), stored.plan_text()).expect("the plan can be written");
+    let judged = squall::run::judge(folder.path(), None, &[]).unwrap_or_else(|failure| panic!("{failure}"));
+    assert_eq!(judged.exit, Exit::CleanupNotProven);
+}
+
+#[test]
+fn a_check_without_a_window_is_in_the_phase_that_it_was_planned_for() {
+    let stored = STORED.iter().find(|stored| stored.folder == "torn").expect("it is stored");
+    let judged = squall::run::judge(&stored.path(), None, &[]).unwrap_or_else(|failure| panic!("{failure}"));
+    let phases: Vec<&str> = judged.findings.iter().map(|finding| judged.report.phase_of(finding)).collect();
+    assert_eq!(phases, ["early", "early", "late", "late"]);
 }
 
 /// Goal: no verdict rests on half a run, and no history, however strange, makes judging panic. Method: every stored recording, cut off

@@ -117,7 +117,12 @@ impl Story {
     }
 
     /// `rate` requests in each second of `phase`; `answer` says what became of number `i` of the phase, due at `t` seconds.
-    pub fn traffic(&mut self, phase: &str, rate: u64, mut answer: impl FnMut(f64, u64) -> Answer) -> &mut Story {
+    pub fn traffic(&mut self, phase: &str, rate: u64, answer: impl FnMut(f64, u64) -> Answer) -> &mut Story {
+        self.ramp(phase, |_| rate, answer)
+    }
+
+    /// The same with a rate for each second, counted from the start of the phase.
+    pub fn ramp(&mut self, phase: &str, rate: impl Fn(i64) -> u64, mut answer: impl FnMut(f64, u64) -> Answer) -> &mut Story {
         let span = self.started.phases.iter().find(|span| span.name.as_str() == phase).expect("a phase of the story").clone();
         let mut i = 0;
         for second in span.start.second()..span.end.second() {
@@ -130,6 +135,7 @@ impl Story {
                 served_by: BTreeMap::new(),
                 retry_after: 0,
             };
+            let rate = rate(second - span.start.second());
             for k in 0..rate {
                 let told = answer(second as f64 + k as f64 / rate as f64, i);
                 i += 1;
@@ -289,11 +295,27 @@ impl Story {
         self
     }
 
+    /// An autoscaler whose spec somebody changes.
+    pub fn autoscaler_changes(&mut self, t: f64, max_replicas: u32) -> &mut Story {
+        let spec = self.facts.iter().find_map(|(_, fact)| match fact {
+            Fact::Autoscaler(spec) => Some((**spec).clone()),
+            _ => None,
+        });
+        let spec = AutoscalerSpec { max_replicas, ..spec.expect("an autoscaler of the story") };
+        self.fact(at(t), Fact::Autoscaler(Box::new(spec)))
+    }
+
     /// What a killed run leaves: nothing after `t` seconds.
     pub fn cut(&mut self, t: f64) -> &mut Story {
         self.facts.retain(|(seen, _)| *seen <= at(t));
         self.intervals.retain(|(_, second), _| at(*second as f64 + 1.0) <= at(t));
         self.ends(None)
+    }
+
+    /// Without the facts that found no room in the queue.
+    pub fn without(&mut self, lost: impl Fn(&Fact) -> bool) -> &mut Story {
+        self.facts.retain(|(_, fact)| !lost(fact));
+        self
     }
 
     fn events(&self) -> Vec<Event> {
