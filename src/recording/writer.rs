@@ -276,7 +276,7 @@ mod tests {
         let writer = Writer { dir: dir.path().to_owned(), events: full(), histograms, next: 0, live, lost, broken: broken.clone() };
         let thread = std::thread::spawn(move || writer.drain(&entries));
         let mut live = sink.subscribe();
-        let recording = Recording { sink: sink.clone(), thread, broken };
+        let recording = Recording { sink: sink.clone(), thread, broken, live: sink.subscribe() };
         (0..100).for_each(|second| sink.emit(sample(second)));
         let error = recording.close(completed()).unwrap_err().to_string();
         assert!(error.contains("recording.jsonl") && error.contains("No space left"), "{error}");
