@@ -277,6 +277,30 @@ async fn a_throttled_watch_waits_and_comes_back() {
 }
 
 #[tokio::test]
+async fn a_watch_that_cannot_be_opened_is_blind_from_its_list_on() {
+    // Goal: the ten seconds that a call may hang are blind from their beginning. How: the first stream after the list hangs.
+    let streams = Arc::new(AtomicUsize::new(0));
+    let (_server, cluster) = connect(move |asked| match asked.path.as_str() {
+        path if !path.contains("/pods") => not_scripted(),
+        _ if !asked.watches() => list("10", vec![]),
+        _ if streams.fetch_add(1, Ordering::SeqCst) == 0 => Reply::Hang,
+        _ => {
+            let (send, lines) = mpsc::channel(1);
+            tokio::spawn(async move { send.closed().await });
+            Reply::Stream(lines)
+        }
+    })
+    .await;
+    let mut watching = watch_pods(&cluster).await;
+    let listed = tokio::time::timeout(PATIENCE, watching.next()).await.unwrap().unwrap();
+    let blind = tokio::time::timeout(PATIENCE, watching.next()).await.unwrap().unwrap();
+    let Sight::Blind { from, missed: Missed::Late, reason } = &blind.sight else { panic!("{blind:?}") };
+    assert!(reason.contains("not answered within 10s"), "{reason}");
+    // It is opened right after the list; a second is for a busy machine, and far less than the ten.
+    assert!(from.duration_since(listed.at) < Duration::from_secs(1), "{:?}", from.duration_since(listed.at));
+}
+
+#[tokio::test]
 async fn one_error_while_manifests_are_removed_is_waited_out_and_told_when_it_stays() {
     let ours = json!({"metadata": {"name": "settings", "namespace": "shop", "uid": "u", "labels": {"squall.dev/run": "r1"}}});
     let looks = Arc::new(AtomicUsize::new(0));
