@@ -141,6 +141,8 @@ async fn perform(
     }
     stop_faults.send_replace(true);
     if let Some(faults) = faults {
+        // Until it is known that nothing is: a conductor that breaks off leaves the journal open.
+        world.may_be_active = true;
         let curtain = faults.await.map_err(|error| Failure::new(Exit::Bug, format!("the faults' conductor failed: {error}")))?;
         world.may_be_active = !curtain.all_healed();
     }
