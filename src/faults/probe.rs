@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::agent::evidence::PROBE_AGENT;
 use crate::cluster::{Cluster, Pod};
 use crate::time::monotonic_now;
 
@@ -82,6 +83,8 @@ impl Probe {
                 // Nothing is kept between requests: a kept connection would stay with one pod, and outlive what redirects new ones.
                 let client = reqwest::Client::builder()
                     .no_proxy()
+                    // Known to the agents, so that it does not count as somebody who uses the service.
+                    .user_agent(PROBE_AGENT)
                     .pool_max_idle_per_host(0)
                     .redirect(reqwest::redirect::Policy::none())
                     .connect_timeout(CONNECT_TIMEOUT)

@@ -39,7 +39,7 @@ async fn a_run_that_dies_under_a_fault_is_healed_from_its_journal() {
     let mut listener = Listener::of(&shop);
     let spec = json!({"on": "shop/deployment/payments", "add": "200ms"});
     let (conducted, _stop) = shop.conduct(vec![act("slow", 0.0, None, "latency", spec)]);
-    listener.event("the effect", |fact| is_step(fact, "slow", &FaultStep::Effective)).await;
+    listener.event("the injection", |fact| is_step(fact, "slow", &FaultStep::Injected)).await;
     let pods = shop.cluster.pods("shop", "app=payments").await.unwrap();
     assert!(pods.iter().all(|pod| pod.ephemeral.iter().any(|agent| agent.state == EphemeralState::Running)));
     conducted.abort();
