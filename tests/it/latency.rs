@@ -5,8 +5,11 @@ use std::time::Duration;
 use serde_json::json;
 use squall::recording::fact::{Fact, FaultStep};
 use squall::sandbox::SandboxConfig;
+use squall::verdict::{self, Over, Verdict};
 
+use crate::assertion_twins::claim;
 use crate::shop::{Listener, Shop, act, is_step, steps};
+use crate::story::{Story, exponential_ms, ok};
 
 /// Somebody who uses the service all the time, on a new connection for each request, until dropped.
 struct Client(tokio::task::JoinHandle<()>);
@@ -138,4 +141,29 @@ async fn a_delay_that_leaves_connections_alone_is_proven_gone() {
     assert!(curtain.all_healed() && curtain.not_injected.is_empty(), "{curtain:?}");
     drop(kept);
     assert_eq!(steps(&shop.close().await, "slow").last(), Some(&"healed"));
+}
+
+/// Goal: "while the fault was proven active" holds for the whole window. How: a fault that was proven, whose agent then ended early, in a
+/// told run that otherwise passes.
+#[test]
+fn a_delay_that_ended_early_decides_nothing() {
+    let judged = |says: Option<f64>| {
+        let mut story = Story::of("told", &[("all", 60)]);
+        story.traffic("all", 100, |_, i| ok(exponential_ms(i, 20.0)));
+        story.fault("slow", "latency", 20.0, Some(10.0));
+        if let Some(t) = says {
+            let says = "the agent in pod shop/payments-a ended early: its connection was closed".to_owned();
+            story.step("slow", t, FaultStep::Evidence { witness: "mechanism".to_owned(), says, supports: false });
+        }
+        let history = story.history();
+        let over = Over::Fault("slow".parse().unwrap());
+        let findings = verdict::judge(&[claim(over, "resilience", r#"{"failed": "5%"}"#)], &history);
+        (findings[0].verdict, findings[0].reason.clone(), verdict::unproven(&history))
+    };
+    assert_eq!(judged(None).0, Verdict::Pass);
+    let (verdict, reason, unproven) = judged(Some(22.0));
+    assert_eq!(verdict, Verdict::Inconclusive, "{reason}");
+    assert!(reason.contains("did not hold throughout: the agent in pod shop/payments-a ended early"), "{reason}");
+    assert_eq!(unproven.len(), 1, "the run as a whole is no pass either");
+    assert_eq!(judged(Some(30.05)).0, Verdict::Pass, "once healing has begun it may end");
 }
