@@ -77,7 +77,7 @@ impl Probe {
 
     /// One request: how long it took in milliseconds, whatever the answer was; `None` when there was none.
     pub async fn once(&self, cluster: &Cluster) -> Option<f64> {
-        let began = monotonic_now();
+        let began;
         match &self.way {
             Way::Service { address } => {
                 // Nothing is kept between requests: a kept connection would stay with one pod, and outlive what redirects new ones.
@@ -91,10 +91,13 @@ impl Probe {
                     .timeout(TIMEOUT)
                     .build()
                     .ok()?;
+                // Not before: making a client takes longer than many answers.
+                began = monotonic_now();
                 let answer = client.get(format!("http://{address}{}", self.path)).send().await.ok()?;
                 answer.bytes().await.ok()?;
             }
             Way::Proxy { namespace, pod, port } => {
+                began = monotonic_now();
                 cluster.get_through_proxy(namespace, pod, *port, &self.path).await.ok().map(drop)?
             }
         }
