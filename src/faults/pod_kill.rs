@@ -171,7 +171,7 @@ impl super::Fault for Spec {
                 };
                 if monotonic_now() >= deadline {
                     return Err(Error::NotRecovered(format!(
-                        "{} has not recovered within {}s of the kill: {lacks}",
+                        "{} has not recovered within {}s of waiting: {lacks}",
                         first.workload,
                         RECOVERY_TIMEOUT.as_secs()
                     )));
@@ -423,6 +423,22 @@ mod tests {
         for wrong in ["0", "-1", "1.5", "\"0%\"", "\"101%\"", "\"half\"", "5000000000"] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
+    }
+
+    /// A pod that drains for 45 seconds is deleted only then: its killing cannot be proven sooner.
+    #[test]
+    fn a_kill_is_waited_for_as_long_as_its_pods_may_drain() {
+        let pod = |grace: Value| {
+            Pod::read(&json!({"metadata": {"namespace": "s", "name": "p", "uid": "u"}, "spec": {"containers": [], "terminationGracePeriodSeconds": grace}}))
+                .unwrap()
+        };
+        let object = "s/deployment/p".parse().unwrap();
+        let workload = Workload::read(&object, &json!({"metadata": {"uid": "d"}})).unwrap();
+        let targets = Targets { workload, pods: vec![pod(json!(5)), pod(json!(45))], of: 3, before: Value::Null };
+        let settling = |spec: &str| super::super::Fault::settling(&serde_json::from_str::<Spec>(spec).unwrap(), &targets);
+        assert_eq!(settling(r#"{"pods": 2}"#), Duration::from_secs(45));
+        assert_eq!(settling(r#"{"pods": 2, "grace": "3s"}"#), Duration::from_secs(3));
+        assert_eq!(settling(r#"{"pods": 2, "grace": "0s"}"#), Duration::ZERO);
     }
 
     #[test]
