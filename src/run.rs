@@ -32,8 +32,8 @@ pub use judgement::{Judged, judge, open};
 
 use world::World;
 
-/// Between the start of the clock and the first phase: observers synchronise and workers start.
-const LEAD: Duration = Duration::from_millis(1_000);
+/// Between the start of the clock and the first phase: observers synchronise, or what they missed is a gap, and workers start.
+const LEAD: Duration = Duration::from_secs(2);
 
 /// What to run.
 pub struct Order {
@@ -141,6 +141,8 @@ async fn perform(
     }
     stop_faults.send_replace(true);
     if let Some(faults) = faults {
+        // Until it is known that nothing is: a conductor that breaks off leaves the journal open.
+        world.may_be_active = true;
         let curtain = faults.await.map_err(|error| Failure::new(Exit::Bug, format!("the faults' conductor failed: {error}")))?;
         world.may_be_active = !curtain.all_healed();
     }

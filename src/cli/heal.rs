@@ -64,10 +64,11 @@ pub fn main(args: Args) -> Result<Exit, Failure> {
 /// Ends and removes what dead sandboxes left, and says what that was, if there was anything; the error is what would not go.
 fn swept() -> Result<Option<String>, String> {
     let remains = cleanup::sweep(&Scope::All);
-    let left: Vec<String> =
-        remains.iter().flat_map(|dead| dead.left.iter().map(|pid| format!("process {pid} of sandbox {}", dead.id))).collect();
+    let processes = remains.iter().flat_map(|dead| dead.left.iter().map(|pid| format!("process {pid} of sandbox {}", dead.id)));
+    let folders = remains.iter().filter_map(|dead| dead.folder_left.as_ref()).map(|dir| format!("folder {}", dir.display()));
+    let left: Vec<String> = processes.chain(folders).collect();
     if !left.is_empty() {
-        return Err(format!("could not be ended: {}; end them by hand", left.join(", ")));
+        return Err(format!("could not be ended or removed: {}; do it by hand", left.join(", ")));
     }
     let ended: usize = remains.iter().map(|dead| dead.killed.len()).sum();
     let folders = remains.iter().filter(|dead| dead.folder.is_some()).count();

@@ -57,7 +57,7 @@ pub fn perform(
         let (mut first, mut second) = (Interrupts::listen()?, Interrupts::listen()?);
         tokio::select! {
             judged = run::run(order, &mut first, &mut audience) => judged.map(Some),
-            signal = async { stopping(second.next().await, &path); second.next().await } => {
+            signal = async { stopping(second.next().await, &path); second.again().await } => {
                 super::tell(&format!("{}: leaving at once; what was broken may still be: run `squall heal {}`", signal.name(), path.display()));
                 Err(Failure::new(signal.exit(), "left without healing"))
             }

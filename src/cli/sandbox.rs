@@ -1,13 +1,18 @@
 //! `squall sandbox`: an embedded cluster to keep.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::exit::{Exit, Failure};
 use crate::run::Interrupts;
 use crate::sandbox::keeper::keep;
-use crate::sandbox::{Sandbox, SandboxConfig};
+use crate::sandbox::{Sandbox, SandboxConfig, kubeconfig};
 use crate::units::Span;
+
+/// How long the API of a sandbox on this machine may take to accept a connection.
+const ANSWER: Duration = Duration::from_secs(1);
 
 /// What to do with a sandbox.
 #[derive(clap::Args)]
@@ -28,7 +33,7 @@ enum Command {
 /// How it starts.
 #[derive(clap::Args)]
 struct Up {
-    /// Write the kubeconfig here; without it, into the sandbox's own folder.
+    /// Write the kubeconfig here, into a new file; without it, into the sandbox's own folder.
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
     /// How often the autoscaler looks (15 s in a real cluster).
@@ -48,37 +53,53 @@ pub fn main(args: Args) -> Result<Exit, Failure> {
 
 async fn hold(up: Up) -> Result<Exit, Failure> {
     let mut interrupts = Interrupts::listen()?;
+    if let Some(file) = &up.kubeconfig {
+        make_way(file)?;
+    }
     let config = SandboxConfig {
         keeper: std::env::current_exe().ok(),
         autoscaler_sync: up.autoscaler_sync.duration(),
         ..SandboxConfig::default()
     };
     let sandbox = Sandbox::start(config).await.map_err(|error| Failure::new(Exit::Environment, format!("{error:#}")))?;
-    let kubeconfig = up.kubeconfig.unwrap_or_else(|| sandbox.dir().join("kubeconfig"));
-    let written = write_private(&kubeconfig, sandbox.kubeconfig());
-    if let Err(error) = written {
+    let file = up.kubeconfig.unwrap_or_else(|| sandbox.dir().join("kubeconfig"));
+    let text = sandbox.kubeconfig().to_owned();
+    if let Err(error) = kubeconfig::write_new(&file, &text) {
         sandbox.stop().await;
         let message =
-            format!("failed to write the kubeconfig `{}`: {error}; name a writable file with --kubeconfig", kubeconfig.display());
+            format!("failed to write the kubeconfig `{}`: {error}; name a writable file with --kubeconfig", file.display());
         return Err(Failure::new(Exit::Environment, message));
     }
     super::tell(&format!("sandbox {} is up; Ctrl-C ends it and every pod in it", sandbox.id()));
-    let place = std::path::absolute(&kubeconfig).unwrap_or_else(|_| kubeconfig.clone());
+    let place = std::path::absolute(&file).unwrap_or_else(|_| file.clone());
     super::print(&format!("export KUBECONFIG={}\n", place.display()))?;
     let interrupt = interrupts.next().await;
     super::tell(&format!("{}: ending the sandbox", interrupt.name()));
     tokio::select! {
         () = sandbox.stop() => {}
-        _ = interrupts.next() => {}
+        _ = interrupts.again() => {}
         () = tokio::time::sleep(Duration::from_secs(60)) => {}
     }
-    let _ = std::fs::remove_file(&kubeconfig);
+    // Another sandbox, or a person, may have put something else there.
+    if std::fs::read_to_string(&file).is_ok_and(|now| now == text) {
+        let _ = std::fs::remove_file(&file);
+    }
     Ok(Exit::Pass)
 }
 
-/// The file holds a token that can run commands: only its owner may read it.
-fn write_private(path: &std::path::Path, text: &str) -> std::io::Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?.write_all(text.as_bytes())
+/// Makes way for a kubeconfig: removes one that a sandbox left which is dead, and refuses whatever else is there.
+fn make_way(file: &Path) -> Result<(), Failure> {
+    let refuse = |why: &str| {
+        let message = format!("`{}` {why}, and is not written over: name a new file with --kubeconfig", file.display());
+        Err(Failure::new(Exit::Usage, message))
+    };
+    match std::fs::read_to_string(file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(_) => refuse("is there already"),
+        Ok(text) => match kubeconfig::server_in(&text) {
+            None => refuse("is there already"),
+            Some(server) if TcpStream::connect_timeout(&server, ANSWER).is_ok() => refuse("leads to a sandbox that lives"),
+            Some(_) => std::fs::remove_file(file).or_else(|error| refuse(&format!("cannot be removed ({error})"))),
+        },
+    }
 }

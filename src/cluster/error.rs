@@ -113,7 +113,7 @@ impl Error {
 }
 
 /// The root of an error chain: "connection refused" says more than "client error (connect)".
-pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     // Bounded, in case a source points at itself.
     let mut innermost = error;
     for _ in 0..16 {

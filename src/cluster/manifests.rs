@@ -80,6 +80,15 @@ impl Prepared {
     }
 }
 
+/// How far an object is on its way out.
+#[derive(PartialEq)]
+enum Going {
+    Unknown,
+    /// The uid that was deleted.
+    Deleted(String),
+    Gone,
+}
+
 impl Cluster {
     /// Sorts the manifests, looks for each object, and refuses all when one exists that this run did not make. Writes nothing.
     pub async fn prepare(&self, manifests: Vec<Value>, run: &str) -> Result<Prepared, Error> {
@@ -142,22 +151,15 @@ impl Cluster {
         // Other objects first and namespaces last, each wave gone before the next: a namespace takes its whole content with it.
         let (namespaces, others): (Vec<&Applied>, Vec<&Applied>) = objects.iter().rev().partition(|o| o.kind == "Namespace");
         for wave in [others, namespaces] {
-            let mut going: Vec<(&Applied, String)> = Vec::new();
-            for object in wave {
-                let found = self.existing(object).await?;
-                if let Some(uid) = found.as_ref().filter(|_| ours(&found, run)).and_then(|o| text(o, "/metadata/uid")) {
-                    going.push((object, uid.to_owned()));
-                    self.delete(object, uid).await?;
-                }
-            }
+            let mut going: BTreeMap<usize, Going> = BTreeMap::new();
             loop {
                 let mut left = Vec::new();
-                for (object, uid) in &going {
-                    let found = self.existing(object).await?;
-                    if found.as_ref().and_then(|o| text(o, "/metadata/uid")) == Some(uid) {
-                        left.push(object.to_string());
-                    } else if let (Some(pods), Some(namespace)) = (&object.pods, &object.namespace) {
-                        left.extend(self.pods(namespace, pods).await?.iter().map(|pod| format!("pod {}", pod.label())));
+                for (index, object) in wave.iter().enumerate() {
+                    match self.usher(object, run, going.entry(index).or_insert(Going::Unknown)).await {
+                        Ok(there) => left.extend(there),
+                        // What cannot be seen right now counts as there; it is looked at again.
+                        Err(error) if error.is_passing() => left.push(format!("{object} ({error})")),
+                        Err(error) => return Err(error),
                     }
                 }
                 if left.is_empty() {
@@ -170,6 +172,35 @@ impl Cluster {
             }
         }
         Ok(())
+    }
+
+    /// Takes an object one step further on its way out; what of it is still there.
+    async fn usher(&self, object: &Applied, run: &str, going: &mut Going) -> Result<Vec<String>, Error> {
+        if *going == Going::Gone {
+            return Ok(Vec::new());
+        }
+        let found = self.existing(object).await?;
+        let uid = found.as_ref().and_then(|o| text(o, "/metadata/uid"));
+        if *going == Going::Unknown {
+            let Some(uid) = uid.filter(|_| ours(&found, run)) else {
+                *going = Going::Gone;
+                return Ok(Vec::new());
+            };
+            self.delete(object, uid).await?;
+            *going = Going::Deleted(uid.to_owned());
+            return Ok(vec![object.to_string()]);
+        }
+        let left = match (uid, &*going, &object.pods, &object.namespace) {
+            (Some(uid), Going::Deleted(deleted), ..) if uid == deleted => vec![object.to_string()],
+            (.., Some(pods), Some(namespace)) => {
+                self.pods(namespace, pods).await?.iter().map(|pod| format!("pod {}", pod.label())).collect()
+            }
+            _ => Vec::new(),
+        };
+        if left.is_empty() {
+            *going = Going::Gone;
+        }
+        Ok(left)
     }
 
     async fn delete(&self, object: &Applied, uid: &str) -> Result<(), Error> {

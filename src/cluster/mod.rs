@@ -41,11 +41,23 @@ pub enum Access {
     Files { kubeconfig: String, context: Option<String> },
 }
 
+/// What stands behind an API server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Squall's embedded cluster, whoever runs it: its pods are processes and its data plane takes agents in.
+    Sandbox,
+    Real,
+}
+
+/// How the sandbox's version ends, and no other's.
+const SANDBOX_VERSION: &str = "+squall";
+
 /// A cluster that has answered. Cheap to clone; every call has a deadline.
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
     server: Arc<str>,
+    kind: Kind,
     default_namespace: Arc<str>,
     catalogue: Arc<Catalogue>,
     /// Cluster addresses of services, as they were last resolved: they do not change while a service lives.
@@ -91,14 +103,22 @@ impl Cluster {
         let server: Arc<str> = config.cluster_url.to_string().trim_end_matches('/').into();
         let default_namespace: Arc<str> = config.default_namespace.as_str().into();
         let client = Client::try_from(config).map_err(|e| Error::Config { why: error::innermost(&e) })?;
-        let cluster = Cluster { client, server, default_namespace, catalogue: Arc::default(), addresses: Arc::default() };
-        cluster.version().await?;
+        let kind = Kind::Real;
+        let mut cluster = Cluster { client, server, kind, default_namespace, catalogue: Arc::default(), addresses: Arc::default() };
+        if cluster.version().await?.ends_with(SANDBOX_VERSION) {
+            cluster.kind = Kind::Sandbox;
+        }
         Ok(cluster)
     }
 
     /// The API server's address, for people.
     pub fn server(&self) -> &str {
         &self.server
+    }
+
+    /// Whether it is a sandbox.
+    pub fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// Where manifests without a namespace go.

@@ -17,10 +17,14 @@ pub struct Pod {
     pub uid: String,
     /// The controller that owns it: a ReplicaSet's or StatefulSet's name.
     pub owner: Option<String>,
+    /// That controller's uid.
+    pub owner_uid: Option<String>,
     pub labels: BTreeMap<String, String>,
     pub phase: String,
     pub ready: bool,
     pub terminating: bool,
+    /// Seconds between SIGTERM and SIGKILL, where a deletion asks for nothing else.
+    pub grace_s: u32,
     pub restarts: u32,
     pub ip: Option<String>,
     pub host_network: bool,
@@ -94,16 +98,14 @@ impl Pod {
                 Some((port_of(&get["port"], container)?, text(get, "/path").unwrap_or("/").to_owned()))
             })
         });
+        let controller = list(object, "/metadata/ownerReferences").iter().find(|owner| owner["controller"] == true);
         let trouble = list(object, "/status/initContainerStatuses").iter().chain(statuses).find_map(trouble_of);
         Some(Pod {
             namespace: text(object, "/metadata/namespace")?.to_owned(),
             name: text(object, "/metadata/name")?.to_owned(),
             uid: text(object, "/metadata/uid")?.to_owned(),
-            owner: list(object, "/metadata/ownerReferences")
-                .iter()
-                .find(|owner| owner["controller"] == true)
-                .and_then(|owner| text(owner, "/name"))
-                .map(str::to_owned),
+            owner: controller.and_then(|owner| text(owner, "/name")).map(str::to_owned),
+            owner_uid: controller.and_then(|owner| text(owner, "/uid")).map(str::to_owned),
             labels: object
                 .pointer("/metadata/labels")
                 .and_then(Value::as_object)
@@ -112,6 +114,10 @@ impl Pod {
             phase: text(object, "/status/phase").unwrap_or("Unknown").to_owned(),
             ready: list(object, "/status/conditions").iter().any(|c| c["type"] == "Ready" && c["status"] == "True"),
             terminating: object.pointer("/metadata/deletionTimestamp").is_some(),
+            // The API's default.
+            grace_s: object
+                .pointer("/spec/terminationGracePeriodSeconds")
+                .map_or(30, |_| count(object, "/spec/terminationGracePeriodSeconds")),
             restarts: statuses.iter().map(|s| count(s, "/restartCount")).sum(),
             ip: text(object, "/status/podIP").filter(|ip| !ip.is_empty()).map(str::to_owned),
             host_network: object.pointer("/spec/hostNetwork") == Some(&Value::Bool(true)),

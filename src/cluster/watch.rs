@@ -134,6 +134,8 @@ impl Watch {
         let mut pause = BACKOFF.0;
         let mut version: Option<String> = None;
         while !self.out.is_closed() {
+            // A call that fails, or takes its time, saw nothing from its beginning on.
+            let asked = monotonic_now();
             let end = match version.take() {
                 None => match self.list().await {
                     Ok(None) => return,
@@ -143,16 +145,15 @@ impl Watch {
                         continue;
                     }
                     Err(error) => {
-                        self.go_blind(monotonic_now(), error.to_string());
+                        self.go_blind(asked, error.to_string());
                         End::Relist
                     }
                 },
                 Some(from) => {
-                    let began = monotonic_now();
                     let (end, contact) = self.stream(&from).await;
                     // A stream that lived and ended is taken up at once; one that ends as soon as it begins must not be a busy loop.
                     if contact {
-                        pause = if began.elapsed() >= STREAM_LEAST { Duration::ZERO } else { BACKOFF.0 };
+                        pause = if asked.elapsed() >= STREAM_LEAST { Duration::ZERO } else { BACKOFF.0 };
                     }
                     end
                 }
@@ -174,6 +175,13 @@ impl Watch {
 
     fn go_blind(&mut self, since: Instant, reason: String) {
         self.blind.lock().expect("nobody panics while holding it").get_or_insert((since, reason));
+    }
+
+    /// Still blind, for a reason that is known better now.
+    fn stay_blind(&mut self, why: String) {
+        if let Some((_, reason)) = &mut *self.blind.lock().expect("nobody panics while holding it") {
+            *reason = why;
+        }
     }
 
     async fn see_again(&mut self, missed: Missed) -> bool {
@@ -226,17 +234,19 @@ impl Watch {
             }
         };
         let what = format!("watching {}", self.path);
+        // Blind until it is open: if that is within a blink it is never told.
+        self.go_blind(monotonic_now(), "the watch is being opened".into());
         let opened = tokio::time::timeout(HEAD_TIMEOUT, self.cluster.client.request_events::<Value>(request)).await;
         let mut events = match opened {
             Ok(Ok(events)) => Box::pin(events),
             Ok(Err(error)) => {
                 let error = Error::of(error, &what, &self.cluster.server);
                 let expired = matches!(error, Error::Expired { .. });
-                self.go_blind(monotonic_now(), error.to_string());
+                self.stay_blind(error.to_string());
                 return (if expired { End::Relist } else { End::Resume(version) }, false);
             }
             Err(_) => {
-                self.go_blind(monotonic_now(), Error::TimedOut { what, after: HEAD_TIMEOUT }.to_string());
+                self.stay_blind(Error::TimedOut { what, after: HEAD_TIMEOUT }.to_string());
                 return (End::Resume(version), false);
             }
         };

@@ -1,6 +1,8 @@
 //! Workloads: whatever has a selector and a number of replicas (Deployment, ReplicaSet, StatefulSet, anything with a scale
 //! subresource), and the pods that are theirs.
 
+use std::collections::BTreeSet;
+
 use http::Method;
 use serde_json::{Value, json};
 
@@ -141,13 +143,30 @@ impl Cluster {
         Workload::read(object, &value).ok_or_else(|| Error::Unreadable { what: object.to_string(), why: "it has no uid".into() })
     }
 
-    /// Every pod of a workload, whatever its state.
+    /// Every pod of a workload, whatever its state: those that match its selector and that it made, itself or by its replica sets. Labels
+    /// alone may be somebody else's, too.
     pub async fn pods_of(&self, workload: &Workload) -> Result<Vec<Pod>, Error> {
         if workload.selector.is_empty() {
             // An empty selector would match every pod of the namespace.
             return Err(Error::NotFound { what: format!("a selector in {}", workload.object), found: Vec::new() });
         }
-        self.pods(&workload.object.namespace, &workload.selector).await
+        self.owned(workload, self.pods(&workload.object.namespace, &workload.selector).await?).await
+    }
+
+    /// Of these pods, the ones that the workload made.
+    pub async fn owned(&self, workload: &Workload, mut pods: Vec<Pod>) -> Result<Vec<Pod>, Error> {
+        let mut makers: BTreeSet<String> = [workload.uid.clone()].into();
+        let made_by = |makers: &BTreeSet<String>, pod: &Pod| pod.owner_uid.as_ref().is_some_and(|owner| makers.contains(owner));
+        if !pods.iter().all(|pod| made_by(&makers, pod)) {
+            let sets = self.get(&format!("/apis/apps/v1/namespaces/{}/replicasets", workload.object.namespace)).await?;
+            let owns = |set: &Value| {
+                list(set, "/metadata/ownerReferences").iter().any(|o| o["controller"] == true && o["uid"] == *workload.uid)
+            };
+            let owned = list(&sets, "/items").iter().filter(|set| owns(set));
+            makers.extend(owned.filter_map(|set| text(set, "/metadata/uid")).map(str::to_owned));
+        }
+        pods.retain(|pod| made_by(&makers, pod));
+        Ok(pods)
     }
 
     /// Sets the number of replicas, as `kubectl scale` does.

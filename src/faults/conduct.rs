@@ -79,7 +79,8 @@ pub async fn conduct(stage: Stage, acts: Vec<Act>, stop: watch::Receiver<bool>) 
     let hands = Arc::new(Mutex::new(()));
     let mut tasks = JoinSet::new();
     for act in acts {
-        let lead = Lead { stage: stage.clone(), act, moments: moments.clone(), hands: hands.clone(), stop: stop.clone() };
+        let diary = Diary { fault: act.slot.fault.clone(), sink: stage.sink.clone(), journal: stage.journal.clone() };
+        let lead = Lead { stage: stage.clone(), act, diary, moments: moments.clone(), hands: hands.clone(), stop: stop.clone() };
         tasks.spawn(lead.run());
     }
     let mut curtain = Curtain::default();
@@ -100,6 +101,7 @@ pub async fn conduct(stage: Stage, acts: Vec<Act>, stop: watch::Receiver<bool>) 
     curtain
 }
 
+#[derive(Debug, PartialEq)]
 enum Ended {
     Fine,
     NotInjected(String),
@@ -110,6 +112,7 @@ enum Ended {
 struct Lead {
     stage: Stage,
     act: Act,
+    diary: Diary,
     moments: Moments,
     hands: Arc<Mutex<()>>,
     stop: watch::Receiver<bool>,
@@ -134,11 +137,17 @@ impl Lead {
         let fault: &dyn Fault = &*spec;
         let evidence = Evidence::new(name.clone(), stage.sink.clone());
         let clock = stage.sink.clock();
+
+        // Others may be at work for a minute: what is planned counts from when it is this one's turn.
+        let hands = tokio::select! {
+            biased;
+            () = stopped(&mut self.stop) => return Ended::Fine,
+            hands = self.hands.clone().lock_owned() => hands,
+        };
         let began = clock.now();
-        let end = match (fault.lasting(), self.act.slot.length) {
-            (Lasting::Once, _) => began + EFFECT_TIMEOUT,
-            (Lasting::UntilHealed, Some(length)) => (began + length.duration()).min(stage.end),
-            (Lasting::UntilHealed, None) => stage.end,
+        let planned_end = match self.act.slot.length {
+            Some(length) => (began + length.duration()).min(stage.end),
+            None => stage.end,
         };
         let scene = Scene {
             fault: name.clone(),
@@ -148,46 +157,56 @@ impl Lead {
             seed: seed_of(stage.seed, name.as_str()),
             workload: stage.workload.clone(),
             agent_image: stage.agent_image.clone(),
-            deadline: wall_now() + end.since(began) + lease::DEADLINE_MARGIN,
+            deadline: wall_now() + planned_end.since(began) + lease::DEADLINE_MARGIN,
             evidence: evidence.clone(),
             journal: stage.journal.clone(),
         };
-
-        let hands = self.hands.clone().lock_owned().await;
-        if *self.stop.borrow() {
-            return Ended::Fine;
-        }
-        let targets = match bounded(INJECT_TIMEOUT, fault.targets(&scene)).await {
+        let targets = tokio::select! {
+            biased;
+            // Nothing is touched yet, so nothing is lost.
+            () = stopped(&mut self.stop) => return Ended::Fine,
+            targets = bounded(INJECT_TIMEOUT, fault.targets(&scene)) => targets,
+        };
+        let targets = match targets {
             Ok(targets) => targets,
             Err(error) => return self.not_injected("targeting", error.to_string()),
         };
-        self.step(FaultStep::Targeted { targets: targets.pods.iter().map(|pod| pod.label()).collect(), of: targets.of });
+        // Once more: from the journal on it is injected, and then healed.
+        if *self.stop.borrow() {
+            return Ended::Fine;
+        }
+        self.diary.step(FaultStep::Targeted { targets: targets.pods.iter().map(|pod| pod.label()).collect(), of: targets.of });
         let undos = fault.undo(&scene, &targets);
+        let settling = fault.settling(&targets);
         if let Err(error) = self.journal_intent(undos.clone()).await {
             return self.not_injected("journalling", Error::Journal(error).to_string());
         }
-        self.step(FaultStep::Journalled);
+        self.diary.step(FaultStep::Journalled);
         let injected = bounded(INJECT_TIMEOUT, fault.inject(&scene, targets)).await;
         drop(hands);
         let (hold, failed) = match injected {
             Ok(hold) => {
-                self.note(Entry::Applied { fault: name.clone() }).await;
-                let at = self.step(FaultStep::Injected);
+                self.diary.note(Entry::Applied { fault: name.clone() }).await;
+                let at = self.diary.step(FaultStep::Injected);
                 self.moments.happened(name, Moment::Injected, at);
                 evidence.open();
                 (Some(hold), None)
             }
             Err(error) => {
-                self.step(FaultStep::Failed { during: "injecting".into(), reason: error.to_string() });
+                self.diary.step(FaultStep::Failed { during: "injecting".into(), reason: error.to_string() });
                 (None, Some(error.to_string()))
             }
+        };
+        let end = match fault.lasting() {
+            Lasting::Once => clock.now() + EFFECT_TIMEOUT + settling,
+            Lasting::UntilHealed => planned_end,
         };
 
         if hold.is_some() {
             self.while_active(fault.lasting(), &evidence, end).await;
         }
         evidence.close();
-        self.step(FaultStep::Healing);
+        self.diary.step(FaultStep::Healing);
         if let Some(hold) = hold {
             hold.release().await;
         }
@@ -195,26 +214,11 @@ impl Lead {
             Ok(undos) => bounded(HEAL_TIMEOUT, fault.heal(&stage.cluster, &undos)).await,
             Err(error) => Err(error),
         };
-        match healed {
-            Ok(proof) => {
-                tracing::info!(fault = %name, "healed: {proof}");
-                self.note(Entry::Healed { fault: name.clone(), proof }).await;
-                let at = self.step(FaultStep::Healed);
-                self.moments.happened(name, Moment::Healed, at);
-                failed.map_or(Ended::Fine, Ended::NotInjected)
-            }
-            Err(error) => {
-                let reason = error.to_string();
-                self.step(FaultStep::Failed { during: "healing".into(), reason: reason.clone() });
-                if error.may_be_active() {
-                    self.note(Entry::HealingFailed { fault: name.clone(), reason: reason.clone() }).await;
-                    Ended::MayBeActive(reason)
-                } else {
-                    self.note(Entry::Healed { fault: name.clone(), proof: format!("nothing of it is active; {reason}") }).await;
-                    Ended::Fine
-                }
-            }
+        let (gone, ended) = self.diary.healed(healed, failed).await;
+        if let Some(at) = gone {
+            self.moments.happened(name, Moment::Healed, at);
         }
+        ended
     }
 
     /// Waits until the fault's time is up.
@@ -277,22 +281,53 @@ impl Lead {
         Ok(planned.into_iter().chain(more).collect())
     }
 
+    fn not_injected(&self, during: &str, reason: String) -> Ended {
+        self.diary.step(FaultStep::Failed { during: during.into(), reason: reason.clone() });
+        Ended::NotInjected(reason)
+    }
+}
+
+/// Where the life of a fault is written: the recording for whoever judges, the journal for whoever heals.
+struct Diary {
+    fault: Name,
+    sink: Sink,
+    journal: Arc<Journal>,
+}
+
+impl Diary {
+    fn step(&self, step: FaultStep) -> Offset {
+        let at = self.sink.clock().now();
+        self.sink.emit_at(at, Fact::Fault { fault: self.fault.clone(), step });
+        at
+    }
+
     /// Writes what has happened already: when the disk refuses, the undo stays in the journal, which errs on the safe side.
     async fn note(&self, entry: Entry) {
-        if let Err(error) = self.stage.journal.write(entry).await {
+        if let Err(error) = self.journal.write(entry).await {
             tracing::warn!("the journal cannot be written: {error}");
         }
     }
 
-    fn step(&self, step: FaultStep) -> Offset {
-        let at = self.stage.sink.clock().now();
-        self.stage.sink.emit_at(at, Fact::Fault { fault: self.act.slot.fault.clone(), step });
-        at
-    }
-
-    fn not_injected(&self, during: &str, reason: String) -> Ended {
-        self.step(FaultStep::Failed { during: during.into(), reason: reason.clone() });
-        Ended::NotInjected(reason)
+    /// What healing came to: since when the fault is gone, if it is, and how its act ended.
+    async fn healed(&self, healed: Result<String, Error>, failed: Option<String>) -> (Option<Offset>, Ended) {
+        let fault = self.fault.clone();
+        let proof = match healed {
+            Ok(proof) => proof,
+            Err(error) => {
+                let reason = error.to_string();
+                self.step(FaultStep::Failed { during: "healing".into(), reason: reason.clone() });
+                if error.may_be_active() {
+                    self.note(Entry::HealingFailed { fault, reason: reason.clone() }).await;
+                    return (None, Ended::MayBeActive(reason));
+                }
+                // The fault is over; that the platform has not repaired what it broke is for the assertions to judge.
+                format!("nothing of it is active; {reason}")
+            }
+        };
+        tracing::info!(%fault, "healed: {proof}");
+        self.note(Entry::Healed { fault, proof }).await;
+        let at = self.step(FaultStep::Healed);
+        (Some(at), failed.map_or(Ended::Fine, Ended::NotInjected))
     }
 }
 
@@ -357,6 +392,38 @@ impl Moments {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recording::fact::{Ending, RunEnded};
+    use crate::recording::{History, Recording};
+
+    /// Goal: a service that does not recover is the assertions' to fail, and no fault that may be active. How: what is written down
+    /// after each end that healing can come to, read back from the recording and the journal.
+    #[tokio::test]
+    async fn a_platform_that_repairs_nothing_is_no_active_fault() {
+        async fn check(healed: Result<String, Error>, failed: Option<&str>, ended: Ended, gone: bool) {
+            let dir = tempfile::tempdir().unwrap();
+            let started = serde_json::json!({"schema": crate::recording::fact::SCHEMA, "run_id": "r", "squall": "0", "plan": "p", "claim": "c",
+                "seed": 1, "params": {}, "zero": "", "target": "", "workload": null, "autoscaler": null, "phases": [], "loads": [],
+                "faults": [], "environment": {}});
+            let clock = crate::time::Clock::starting_in(Duration::ZERO);
+            let (sink, recording) = Recording::create(dir.path(), clock, serde_json::from_value(started).unwrap()).unwrap();
+            let journal = Arc::new(Journal::create(dir.path()).unwrap());
+            let fault: Name = "kill".parse().unwrap();
+            let failures = usize::from(healed.is_err());
+            let diary = Diary { fault: fault.clone(), sink, journal: journal.clone() };
+            let (at, got) = diary.healed(healed, failed.map(str::to_owned)).await;
+            recording.close(RunEnded { how: Ending::Completed, lost_events: 0 }).unwrap();
+            let seen = History::load(dir.path()).unwrap().fault(&fault).unwrap();
+            let written = std::fs::read_to_string(journal.path()).unwrap();
+            assert_eq!((got, at.is_some(), seen.healed.is_some()), (ended, gone, gone), "{seen:?}");
+            assert_eq!(seen.failures.len(), failures, "what went wrong is told in any case: {seen:?}");
+            assert_eq!(written.contains("\"healed\""), gone, "{written}");
+        }
+        let broken = || Error::NotRecovered("0 of 2 pods are ready".into());
+        check(Ok("2 ready".into()), None, Ended::Fine, true).await;
+        check(Err(broken()), None, Ended::Fine, true).await;
+        check(Err(broken()), Some("refused"), Ended::NotInjected("refused".into()), true).await;
+        check(Err(Error::NotProven("it runs".into())), None, Ended::MayBeActive("it runs".into()), false).await;
+    }
 
     #[tokio::test]
     async fn a_fault_that_hangs_on_one_that_failed_is_told_so() {

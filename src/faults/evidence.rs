@@ -21,8 +21,9 @@ pub enum Witness {
 
 /// How many kinds of witnesses must agree.
 const WITNESSES_NEEDED: usize = 2;
-/// Statements that are kept per fault; a bound, since pods come and go for as long as a run lasts.
-const STATEMENTS_MAX: usize = 64;
+/// Statements that are kept per fault; a bound, since pods come and go for as long as a run lasts. Several for each pod that one
+/// fault can follow, so that none that matters is lost.
+const STATEMENTS_MAX: usize = 1024;
 
 impl Witness {
     fn as_str(self) -> &'static str {
@@ -48,6 +49,8 @@ struct Hearing {
     pending: Vec<(Witness, String, bool)>,
     agree: BTreeSet<Witness>,
     told: usize,
+    /// Statements beyond the bound.
+    lost: u64,
 }
 
 #[derive(Default, PartialEq)]
@@ -89,7 +92,12 @@ impl Evidence {
 
     /// Healing begins.
     pub fn close(&self) {
-        self.hearing.lock().expect("nobody panics while holding the evidence").stage = Stage::Closed;
+        let mut hearing = self.hearing.lock().expect("nobody panics while holding the evidence");
+        hearing.stage = Stage::Closed;
+        if hearing.lost > 0 {
+            let what = format!("statements about fault {}", self.fault);
+            self.sink.emit(Fact::Bound { what, limit: STATEMENTS_MAX as u64, lost: hearing.lost });
+        }
     }
 
     /// Resolves when the fault is proven effective.
@@ -108,13 +116,16 @@ impl Evidence {
         let mut hearing = self.hearing.lock().expect("nobody panics while holding the evidence");
         match hearing.stage {
             Stage::Early if hearing.pending.len() < STATEMENTS_MAX => hearing.pending.push((witness, says, supports)),
+            Stage::Early => hearing.lost += 1,
             // What speaks against the effect may be known only at the end; it explains, and proves nothing.
             Stage::Closed if !supports => self.emit(FaultStep::Evidence { witness: witness.as_str().into(), says, supports }),
-            Stage::Early | Stage::Closed => {}
+            Stage::Closed => {}
             Stage::Open => {
                 if hearing.told < STATEMENTS_MAX {
                     hearing.told += 1;
                     self.emit(FaultStep::Evidence { witness: witness.as_str().into(), says, supports });
+                } else {
+                    hearing.lost += 1;
                 }
                 if supports && hearing.agree.insert(witness) && hearing.agree.len() == WITNESSES_NEEDED {
                     self.emit(FaultStep::Effective);

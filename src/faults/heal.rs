@@ -16,8 +16,6 @@ use crate::names::Name;
 
 /// How long removing a run's manifests may take.
 const REMOVE_TIMEOUT: Duration = Duration::from_secs(120);
-/// Run folders that are looked at under one root.
-const RUNS_MAX: usize = 10_000;
 
 /// Sweeps away what is left of a dead embedded cluster: its processes, its folder. Says what it did, or what is left.
 pub type Sweep = dyn Fn(SandboxLine) -> BoxFuture<'static, Result<String, String>> + Send + Sync;
@@ -58,7 +56,6 @@ pub async fn heal(path: &Path, sweep: &Sweep) -> Result<Vec<Report>, journal::Er
         .filter_map(Result::ok)
         .map(|entry| entry.path())
         .filter(|run| run.join(journal::FILE).exists())
-        .take(RUNS_MAX)
         .collect();
     runs.sort();
     let mut reports = Vec::new();
@@ -248,22 +245,26 @@ impl Healing {
     }
 }
 
-/// Connects to the cluster that a journal names, and makes sure that it is the same.
+/// Connects to the cluster that a journal names, and makes sure that it is the same: by the kubeconfig that the run used, and where that
+/// leads there no more, by the one of now.
 async fn reach(line: Option<&ClusterLine>) -> Result<Cluster, String> {
     let line = line.ok_or("the journal names no cluster, so nothing can be looked at")?;
-    let access = match &line.kubeconfig {
-        Some(kubeconfig) => Access::Files { kubeconfig: kubeconfig.clone(), context: line.context.clone() },
-        None => Access::Context(line.context.clone()),
-    };
-    let cluster = Cluster::connect(access).await.map_err(|error| error.to_string())?;
-    if cluster.server() != line.server {
-        return Err(format!(
-            "the kubeconfig leads to {} now, but the run was in {}: nothing is touched; set KUBECONFIG as it was",
-            cluster.server(),
-            line.server
-        ));
+    let context = line.context.clone();
+    let then = line.kubeconfig.clone().map(|kubeconfig| Access::Files { kubeconfig, context: context.clone() });
+    let mut why = Vec::new();
+    for access in then.into_iter().chain([Access::Context(context)]) {
+        match Cluster::connect(access).await {
+            Ok(cluster) if cluster.server() == line.server => return Ok(cluster),
+            Ok(cluster) => why.push(format!("the kubeconfig leads to {}", cluster.server())),
+            Err(error) => why.push(error.to_string()),
+        }
     }
-    Ok(cluster)
+    why.dedup();
+    Err(format!(
+        "the run was in the cluster at {}, which is not reached ({}): nothing is touched; set KUBECONFIG to a file that leads there",
+        line.server,
+        why.join("; ")
+    ))
 }
 
 impl ClusterLine {
@@ -274,13 +275,19 @@ impl ClusterLine {
             Access::Kubeconfig(_) => None,
             Access::Context(context) => {
                 let kubeconfig = std::env::var("KUBECONFIG").ok().filter(|value| !value.is_empty());
-                Some(ClusterLine { server, context: context.clone(), kubeconfig })
+                Some(ClusterLine { server, context: context.clone(), kubeconfig: kubeconfig.map(|files| absolute(&files)) })
             }
             Access::Files { kubeconfig, context } => {
-                Some(ClusterLine { server, context: context.clone(), kubeconfig: Some(kubeconfig.clone()) })
+                Some(ClusterLine { server, context: context.clone(), kubeconfig: Some(absolute(kubeconfig)) })
             }
         }
     }
+}
+
+/// A list of files as `$KUBECONFIG` holds it, each found from wherever healing is called.
+fn absolute(files: &str) -> String {
+    let each = std::env::split_paths(files).map(|file| std::path::absolute(&file).unwrap_or(file));
+    std::env::join_paths(each).ok().and_then(|joined| joined.into_string().ok()).unwrap_or_else(|| files.to_owned())
 }
 
 #[cfg(test)]
@@ -338,6 +345,12 @@ mod tests {
             let [again] = &heal(dir.path(), &*sweeps()).await.unwrap()[..] else { panic!("one run") };
             assert_eq!(again.outcome, Outcome::NotProven, "it stays open until it is proven");
         }
+    }
+
+    #[test]
+    fn a_kubeconfig_is_found_again_from_anywhere() {
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(absolute("a/config::/etc/k"), format!("{0}/a/config::/etc/k", here.display()));
     }
 
     #[tokio::test]

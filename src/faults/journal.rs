@@ -2,7 +2,7 @@
 //! each flushed to the disk before the call returns; the last may be torn. It holds no secret. While its run lives it is locked.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -105,7 +105,54 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
-    file: Mutex<File>,
+    tail: Mutex<Tail<File>>,
+}
+
+/// The end of a file that grows by whole lines only.
+#[derive(Debug)]
+struct Tail<D> {
+    disk: D,
+    /// Bytes of whole lines.
+    whole: u64,
+    /// Why nothing can be written any more.
+    spoilt: Option<String>,
+}
+
+/// What a journal lies on.
+trait Disk: Write {
+    fn cut(&mut self, bytes: u64) -> std::io::Result<()>;
+    /// Returns when everything is on the disk.
+    fn sync(&mut self) -> std::io::Result<()>;
+}
+
+impl Disk for File {
+    fn cut(&mut self, bytes: u64) -> std::io::Result<()> {
+        self.set_len(bytes)
+    }
+
+    fn sync(&mut self) -> std::io::Result<()> {
+        self.sync_data()
+    }
+}
+
+impl<D: Disk> Tail<D> {
+    fn new(disk: D, whole: u64) -> Tail<D> {
+        Tail { disk, whole, spoilt: None }
+    }
+
+    /// Appends a whole line, or nothing: what a full disk took of it is cut off again, since the next line would otherwise be written
+    /// onto the torn half, and never be read.
+    fn append(&mut self, line: &[u8]) -> std::io::Result<()> {
+        if let Some(why) = &self.spoilt {
+            return Err(std::io::Error::other(format!("an earlier line is torn and cannot be cut off: {why}")));
+        }
+        let written = self.disk.write_all(line).and_then(|()| self.disk.sync());
+        match written {
+            Ok(()) => self.whole += line.len() as u64,
+            Err(_) => self.spoilt = self.disk.cut(self.whole).err().map(|error| error.to_string()),
+        }
+        written
+    }
 }
 
 /// What a journal says.
@@ -137,7 +184,7 @@ impl Journal {
         lock(&file, &path)?;
         // The name must survive a crash as well as the content.
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(fail("made durable"))?;
-        Ok(Journal { path, file: Mutex::new(file) })
+        Ok(Journal { path, tail: Mutex::new(Tail::new(file, 0)) })
     }
 
     /// Opens the journal of a run that has ended somehow, locks it, reads it, and cuts a torn last line off.
@@ -153,9 +200,9 @@ impl Journal {
         file.read_to_end(&mut bytes).map_err(fail("read"))?;
         let told = read(&bytes);
         if told.whole < bytes.len() as u64 {
-            file.set_len(told.whole).and_then(|()| file.seek(SeekFrom::End(0))).map_err(fail("mended"))?;
+            file.set_len(told.whole).map_err(fail("mended"))?;
         }
-        Ok((Journal { path, file: Mutex::new(file) }, told))
+        Ok((Journal { path, tail: Mutex::new(Tail::new(file, told.whole)) }, told))
     }
 
     /// Where it is.
@@ -188,9 +235,7 @@ impl Journal {
     pub fn write_now(&self, entry: Entry) -> std::io::Result<()> {
         let mut bytes = serde_json::to_vec(&Line { at: wall_now().to_string(), entry }).map_err(std::io::Error::other)?;
         bytes.push(b'\n');
-        let mut file = self.file.lock().map_err(|_| std::io::Error::other("a writer of the journal panicked"))?;
-        file.write_all(&bytes)?;
-        file.sync_data()
+        self.tail.lock().map_err(|_| std::io::Error::other("a writer of the journal panicked"))?.append(&bytes)
     }
 }
 
@@ -257,6 +302,57 @@ mod tests {
         let (_, told) = Journal::open(dir.path()).unwrap();
         assert_eq!(told.lines.into_iter().map(|line| line.entry).collect::<Vec<_>>(), entries());
         assert!(Journal::create(dir.path()).is_err(), "a second run never takes over a journal");
+    }
+
+    /// A disk with room for so many bytes.
+    struct Small {
+        bytes: Vec<u8>,
+        room: usize,
+        cuts: bool,
+    }
+
+    impl Write for Small {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            match bytes.len().min(self.room - self.bytes.len()) {
+                0 => Err(std::io::ErrorKind::StorageFull.into()),
+                some => self.bytes.write(&bytes[..some]),
+            }
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Disk for Small {
+        fn cut(&mut self, bytes: u64) -> std::io::Result<()> {
+            if !self.cuts {
+                return Err(std::io::ErrorKind::PermissionDenied.into());
+            }
+            self.bytes.truncate(bytes as usize);
+            Ok(())
+        }
+        fn sync(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Goal: an undo that was written can be read. How: a disk that takes half of the second line, and has room again for the third.
+    #[test]
+    fn a_line_that_a_full_disk_tore_never_spoils_the_next() {
+        let line = |n: u8| [n, n, n, b'\n'];
+        let mut tail = Tail::new(Small { bytes: Vec::new(), room: 6, cuts: true }, 0);
+        tail.append(&line(b'1')).unwrap();
+        assert!(tail.append(&line(b'2')).is_err());
+        tail.disk.room = 100;
+        tail.append(&line(b'3')).unwrap();
+        assert_eq!(tail.disk.bytes, b"111\n333\n");
+
+        tail.disk.room = 10;
+        tail.disk.cuts = false;
+        assert!(tail.append(&line(b'4')).is_err());
+        tail.disk.room = 100;
+        let error = tail.append(&line(b'5')).unwrap_err().to_string();
+        assert!(error.contains("torn"), "what cannot be cut off is not written on: {error}");
     }
 
     proptest! {

@@ -17,7 +17,7 @@ use super::probe::{Probe, median};
 use super::{Error, Hold, Lasting, Scene, Targets, Undo, blast, lease};
 use crate::cluster::pod::EphemeralState;
 use crate::cluster::watch::{Scope, Sight, Watching};
-use crate::cluster::{self, Cluster, Pod};
+use crate::cluster::{self, Cluster, Pod, Workload};
 use crate::names::ObjectRef;
 use crate::time::{monotonic_now, wall_now};
 use crate::units::Span;
@@ -77,6 +77,8 @@ const PROBE_EVERY: Duration = Duration::from_millis(400);
 const PROBE_WINDOW: usize = 5;
 /// Between looks while healing.
 const LOOK: Duration = Duration::from_millis(150);
+/// How long an agent is waited for whose deadline is far: longer than it lets connections live on that were to be left alone.
+const DEADLINE_PATIENCE: Duration = Duration::from_secs(60);
 /// How long after everything should have ended an agent is waited for.
 const END_MARGIN: Duration = Duration::from_secs(10);
 /// How long the probe may take to be back where it was.
@@ -110,6 +112,14 @@ impl super::Fault for Spec {
                 return Err(Error::Refused(why));
             }
             let workload = scene.admitted(Some(&self.on)).await?;
+            // An ephemeral container can never be taken out of its pod again: not one is added where the agent cannot work.
+            if scene.cluster.kind() != cluster::Kind::Sandbox {
+                return Err(Error::Refused(format!(
+                    "the cluster at {} is no sandbox, and only a sandbox's data plane takes latency agents in: run the plan with \
+                     `--cluster sandbox`, or against a `squall sandbox up`",
+                    scene.cluster.server()
+                )));
+            }
             let all = scene.cluster.pods_of(&workload).await?;
             let pods: Vec<Pod> = all.iter().filter(|pod| can_take(pod)).cloned().collect();
             if pods.is_empty() {
@@ -165,8 +175,10 @@ impl super::Fault for Spec {
             let keeper = Keeper {
                 spec: self.clone(),
                 scene: scene.clone(),
+                workload: targets.workload.clone(),
                 before: before.clone(),
                 known: targets.pods.iter().map(|pod| pod.uid.clone()).collect(),
+                turned_away: BTreeSet::new(),
                 board: board.clone(),
                 sightings,
             };
@@ -277,8 +289,11 @@ fn can_take(pod: &Pod) -> bool {
 struct Keeper {
     spec: Spec,
     scene: Scene,
+    workload: Workload,
     before: Before,
     known: BTreeSet<String>,
+    /// Pods that found no seat: the fault takes no more.
+    turned_away: BTreeSet<String>,
     board: watch::Sender<Board>,
     sightings: Watching,
 }
@@ -309,10 +324,24 @@ impl Keeper {
         if self.spec.new_pods == NewPods::LeaveOut {
             return;
         }
-        for pod in objects.iter().filter_map(Pod::read).filter(can_take) {
-            if self.known.len() >= SEATS_MAX || !self.known.insert(pod.uid.clone()) {
+        let appeared = |pod: &Pod| can_take(pod) && !self.known.contains(&pod.uid) && !self.turned_away.contains(&pod.uid);
+        let pods: Vec<Pod> = objects.iter().filter_map(Pod::read).filter(appeared).collect();
+        if pods.is_empty() {
+            return;
+        }
+        let pods = match self.scene.cluster.owned(&self.workload, pods).await {
+            Ok(pods) => pods,
+            Err(error) => {
+                let why = format!("whether pods that appeared are of {} is not known: {error}", self.spec.on);
+                return self.scene.evidence.contradicts(Witness::Mechanism, why);
+            }
+        };
+        for pod in pods {
+            if self.known.len() >= SEATS_MAX {
+                self.turn_away(&pod);
                 continue;
             }
+            self.known.insert(pod.uid.clone());
             let seat = self.spec.seat(&self.scene, &pod, &self.before);
             let label = pod.label();
             // Write-ahead holds for pods that join, too.
@@ -339,6 +368,18 @@ impl Keeper {
     }
 }
 
+impl Keeper {
+    fn turn_away(&mut self, pod: &Pod) {
+        let why = format!("new pod {} is not delayed: one fault follows at most {SEATS_MAX} pods", pod.label());
+        self.scene.evidence.contradicts(Witness::Mechanism, why);
+        // Bounded by forgetting: whoever is told of twice was turned away twice.
+        if self.turned_away.len() >= SEATS_MAX {
+            self.turned_away.clear();
+        }
+        self.turned_away.insert(pod.uid.clone());
+    }
+}
+
 /// The mechanism's own counters, held against what was asked.
 struct Doses {
     asked_ms: f64,
@@ -354,24 +395,27 @@ impl Doses {
                 () = released.wait() => break,
             }
             let (chunks, mean) = board.borrow_and_update().dose();
-            if !said && chunks > 0 && mean >= DOSE_LEAST * self.asked_ms {
+            // What only probes of ours or the kubelet's met is not yet felt by anybody who uses the service.
+            if !said && chunks.of_clients > 0 && mean >= DOSE_LEAST * self.asked_ms {
                 said = true;
                 let seats = board.borrow().seats();
                 evidence.supports(
                     Witness::Mechanism,
                     format!(
-                        "agents in {seats} pods delayed {chunks} pieces by {mean:.0}ms in the mean, {:.0}ms were asked",
-                        self.asked_ms
+                        "agents in {seats} pods delayed {} pieces of clients by {mean:.0}ms in the mean, {:.0}ms were asked",
+                        chunks.of_clients, self.asked_ms
                     ),
                 );
             }
         }
         let (chunks, mean) = board.borrow().dose();
         if !said {
-            let what = if chunks == 0 {
+            let what = if chunks.all == 0 {
                 format!("no traffic of {} came through the agents", self.on)
+            } else if chunks.of_clients == 0 {
+                format!("no traffic of clients of {} came through the agents, only probes", self.on)
             } else {
-                format!("agents delayed {chunks} pieces by only {mean:.0}ms in the mean, {:.0}ms were asked", self.asked_ms)
+                format!("agents delayed {} pieces by only {mean:.0}ms in the mean, {:.0}ms were asked", chunks.all, self.asked_ms)
             };
             evidence.contradicts(Witness::Mechanism, what);
         }
@@ -436,6 +480,10 @@ enum End {
 
 /// Waits until an agent has ended.
 async fn ended(cluster: &Cluster, seat: &Seat) -> Result<End, Error> {
+    // Without its heartbeats it stops within a lease, and connections that were to be left alone may keep it until its deadline; the rest
+    // is the cluster's time to tell. Reckoned once: what is left of the deadline shrinks while the waiting grows.
+    let left = Duration::try_from(seat.deadline.duration_since(wall_now())).unwrap_or_default();
+    let limit = lease::LEASE.max(left.min(DEADLINE_PATIENCE)) + END_MARGIN;
     let began = monotonic_now();
     loop {
         let running = match cluster.pod(&seat.namespace, &seat.pod).await {
@@ -460,9 +508,6 @@ async fn ended(cluster: &Cluster, seat: &Seat) -> Result<End, Error> {
                 return Err(Error::NotProven(format!("whether the agent in {} ended is not known: {error}", seat.label())));
             }
         };
-        // Without its heartbeats it ends within a lease; the rest is the cluster's time to tell.
-        let left = Duration::try_from(seat.deadline.duration_since(wall_now())).unwrap_or_default();
-        let limit = (lease::LEASE + END_MARGIN).max(left.min(Duration::from_secs(60)) + END_MARGIN);
         if began.elapsed() >= limit {
             return Err(Error::NotProven(format!(
                 "the agent in container {} of pod {} {running}; it ends by itself by {}, and deleting the pod ends it at once",

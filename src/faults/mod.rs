@@ -7,6 +7,8 @@
 //! A fault is one file with `Spec`, `targets`, `undo`, `inject` and `heal`, in that order, and one row in the table below.
 //! [`conduct`] leads each through these steps; [`heal`](heal::heal) finishes what a killed run left, by the same `heal`.
 
+use std::time::Duration;
+
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -65,6 +67,12 @@ pub trait Fault: Send + Sync {
 
     /// What would have to be undone: journalled before anything is touched.
     fn undo(&self, scene: &Scene, targets: &Targets) -> Vec<Undo>;
+
+    /// How long what it touches may take by itself until the effect is complete: a pod that drains. Added to how long the effect of
+    /// a fault that happens once is waited for.
+    fn settling(&self, _: &Targets) -> Duration {
+        Duration::ZERO
+    }
 
     /// Does it, and returns the hold on it: whatever must go on while it lasts. Evidence is told to `scene.evidence` from there.
     fn inject<'a>(&'a self, scene: &'a Scene, targets: Targets) -> BoxFuture<'a, Result<Hold, Error>>;

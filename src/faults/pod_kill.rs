@@ -120,10 +120,19 @@ impl super::Fault for Spec {
             .collect()
     }
 
+    fn settling(&self, targets: &Targets) -> Duration {
+        let own = targets.pods.iter().map(|pod| pod.grace_s).max().unwrap_or(0);
+        self.grace.map_or(Duration::from_secs(own.into()), Span::duration)
+    }
+
     fn inject<'a>(&'a self, scene: &'a Scene, targets: Targets) -> BoxFuture<'a, Result<Hold, Error>> {
         Box::pin(async move {
             let mut hold = Hold::new();
-            let witness = Watching::start(scene, &targets).await?;
+            let (witness, now) = Watching::start(scene, &targets).await?;
+            // Between the choice and now others may have gone: the limit is held against what is there when it is done.
+            let serving: Vec<&Pod> = now.iter().filter(|pod| pod.serves()).collect();
+            let taken = serving.iter().filter(|pod| witness.uids.contains(&pod.uid)).count();
+            blast::admit_loss(&targets.workload, taken, serving.len())?;
             let grace = match self.grace {
                 None => Grace::Own,
                 // The API takes whole seconds; half a second of grace must not become none.
@@ -162,7 +171,7 @@ impl super::Fault for Spec {
                 };
                 if monotonic_now() >= deadline {
                     return Err(Error::NotRecovered(format!(
-                        "{} has not recovered within {}s of the kill: {lacks}",
+                        "{} has not recovered within {}s of waiting: {lacks}",
                         first.workload,
                         RECOVERY_TIMEOUT.as_secs()
                     )));
@@ -205,34 +214,34 @@ struct Watching {
     workload: Workload,
     uids: BTreeSet<String>,
     before: BTreeSet<String>,
+    served: Served,
     pods: watch::Watching,
     slices: watch::Watching,
 }
 
 impl Watching {
-    async fn start(scene: &Scene, targets: &Targets) -> Result<Watching, Error> {
+    /// Starts to watch; also gives the workload's pods as they are now.
+    async fn start(scene: &Scene, targets: &Targets) -> Result<(Watching, Vec<Pod>), Error> {
         let namespace = &targets.workload.object.namespace;
         let pod = scene.cluster.resource_of("v1", "Pod").await?;
         let slice = scene.cluster.resource_of("discovery.k8s.io/v1", "EndpointSlice").await?;
         let mut pods =
             scene.cluster.watch(&pod, Scope { selector: targets.workload.selector.clone(), ..Scope::namespace(namespace) });
-        let slices = scene.cluster.watch(&slice, Scope::namespace(namespace));
-        // The first list must lie before the deed, or the deed would be part of the state.
-        let mut before = BTreeSet::new();
-        while let Some(sighting) = pods.next().await {
-            if let Sight::Listed(objects) = sighting.sight {
-                before = objects.iter().filter_map(Pod::read).map(|pod| pod.uid).collect();
-                break;
-            }
-        }
+        let mut slices = scene.cluster.watch(&slice, Scope::namespace(namespace));
+        // Both first lists must lie before the deed, or the deed would be part of the state.
+        let (listed, endpoints) = futures::future::join(first_list(&mut pods), first_list(&mut slices)).await;
+        let listed: Vec<Pod> = listed.iter().filter_map(Pod::read).collect();
+        let before = listed.iter().map(|pod| pod.uid.clone()).collect();
         let uids = targets.pods.iter().map(|pod| pod.uid.clone()).collect();
-        Ok(Watching { workload: targets.workload.clone(), uids, before, pods, slices })
+        let mut served = Served::default();
+        served.see(Sight::Listed(endpoints), &uids);
+        let now = scene.cluster.owned(&targets.workload, listed).await?;
+        Ok((Watching { workload: targets.workload.clone(), uids, before, served, pods, slices }, now))
     }
 
     async fn run(mut self, evidence: Evidence, mut released: Released) {
         let all = self.uids.len();
         let (mut deleted, mut replaced) = (BTreeSet::new(), BTreeSet::new());
-        let mut served = Served::default();
         let (mut said_deleted, mut said_unserved, mut said_replaced) = (false, false, false);
         loop {
             tokio::select! {
@@ -248,7 +257,7 @@ impl Watching {
                 },
                 sighting = self.slices.next() => match sighting {
                     None => return,
-                    Some(sighting) => served.see(sighting.sight, &self.uids),
+                    Some(sighting) => self.served.see(sighting.sight, &self.uids),
                 },
                 () = released.wait() => return,
             }
@@ -256,7 +265,7 @@ impl Watching {
                 said_deleted = true;
                 evidence.supports(Witness::Mechanism, format!("{all} killed by uid, each seen deleted: {}", names(&deleted)));
             }
-            if !said_unserved && served.lost_all(&self.uids) {
+            if !said_unserved && self.served.lost_all(&self.uids) {
                 said_unserved = true;
                 evidence.supports(Witness::Victim, format!("none of the {all} killed is a ready endpoint of a service any more"));
             }
@@ -266,6 +275,16 @@ impl Watching {
             }
         }
     }
+}
+
+/// The complete state with which a watch begins.
+async fn first_list(watching: &mut watch::Watching) -> Vec<Value> {
+    while let Some(sighting) = watching.next().await {
+        if let Sight::Listed(objects) = sighting.sight {
+            return objects;
+        }
+    }
+    Vec::new()
 }
 
 /// Which of the killed are endpoints, by slice.
@@ -404,6 +423,22 @@ mod tests {
         for wrong in ["0", "-1", "1.5", "\"0%\"", "\"101%\"", "\"half\"", "5000000000"] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
+    }
+
+    /// A pod that drains for 45 seconds is deleted only then: its killing cannot be proven sooner.
+    #[test]
+    fn a_kill_is_waited_for_as_long_as_its_pods_may_drain() {
+        let pod = |grace: Value| {
+            Pod::read(&json!({"metadata": {"namespace": "s", "name": "p", "uid": "u"}, "spec": {"containers": [], "terminationGracePeriodSeconds": grace}}))
+                .unwrap()
+        };
+        let object = "s/deployment/p".parse().unwrap();
+        let workload = Workload::read(&object, &json!({"metadata": {"uid": "d"}})).unwrap();
+        let targets = Targets { workload, pods: vec![pod(json!(5)), pod(json!(45))], of: 3, before: Value::Null };
+        let settling = |spec: &str| super::super::Fault::settling(&serde_json::from_str::<Spec>(spec).unwrap(), &targets);
+        assert_eq!(settling(r#"{"pods": 2}"#), Duration::from_secs(45));
+        assert_eq!(settling(r#"{"pods": 2, "grace": "3s"}"#), Duration::from_secs(3));
+        assert_eq!(settling(r#"{"pods": 2, "grace": "0s"}"#), Duration::ZERO);
     }
 
     #[test]

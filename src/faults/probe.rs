@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::agent::evidence::PROBE_AGENT;
 use crate::cluster::{Cluster, Pod};
 use crate::time::monotonic_now;
 
@@ -76,22 +77,27 @@ impl Probe {
 
     /// One request: how long it took in milliseconds, whatever the answer was; `None` when there was none.
     pub async fn once(&self, cluster: &Cluster) -> Option<f64> {
-        let began = monotonic_now();
+        let began;
         match &self.way {
             Way::Service { address } => {
                 // Nothing is kept between requests: a kept connection would stay with one pod, and outlive what redirects new ones.
                 let client = reqwest::Client::builder()
                     .no_proxy()
+                    // Known to the agents, so that it does not count as somebody who uses the service.
+                    .user_agent(PROBE_AGENT)
                     .pool_max_idle_per_host(0)
                     .redirect(reqwest::redirect::Policy::none())
                     .connect_timeout(CONNECT_TIMEOUT)
                     .timeout(TIMEOUT)
                     .build()
                     .ok()?;
+                // Not before: making a client takes longer than many answers.
+                began = monotonic_now();
                 let answer = client.get(format!("http://{address}{}", self.path)).send().await.ok()?;
                 answer.bytes().await.ok()?;
             }
             Way::Proxy { namespace, pod, port } => {
+                began = monotonic_now();
                 cluster.get_through_proxy(namespace, pod, *port, &self.path).await.ok().map(drop)?
             }
         }

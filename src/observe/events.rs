@@ -20,14 +20,15 @@ pub(super) struct Events {
     /// The count that was told last, by uid; what was there at the start is known and not told.
     told: BTreeMap<String, u32>,
     started: bool,
-    bounded: bool,
+    /// Events beyond the bound.
+    lost: u64,
 }
 
 impl Events {
     pub(super) fn new(names: Arc<Names>, workloads: &[Resource], autoscaler: &Resource) -> Events {
         let mut kinds = workloads.to_vec();
         kinds.push(autoscaler.clone());
-        Events { names, kinds, told: BTreeMap::new(), started: false, bounded: false }
+        Events { names, kinds, told: BTreeMap::new(), started: false, lost: 0 }
     }
 
     fn tell(&mut self, event: &Value, silent: bool) -> Option<Fact> {
@@ -39,8 +40,8 @@ impl Events {
             return None;
         }
         if self.told.len() >= TOLD_MAX && !self.told.contains_key(&uid) {
-            let first = !std::mem::replace(&mut self.bounded, true);
-            return first.then(|| Fact::Bound { what: "events of one namespace".into(), limit: TOLD_MAX as u64, lost: 1 });
+            self.lost += 1;
+            return (self.lost == 1).then(|| beyond(1));
         }
         self.told.insert(uid, count);
         if silent {
@@ -77,6 +78,15 @@ impl Probe for Events {
         // Events expire; that says nothing about their objects.
         Vec::new()
     }
+
+    fn end(&mut self) -> Vec<Fact> {
+        // The first was told when it was lost.
+        (self.lost > 1).then(|| beyond(self.lost - 1)).into_iter().collect()
+    }
+}
+
+fn beyond(lost: u64) -> Fact {
+    Fact::Bound { what: "events of one namespace".into(), limit: TOLD_MAX as u64, lost }
 }
 
 #[cfg(test)]
@@ -85,12 +95,22 @@ mod tests {
     use serde_json::json;
 
     #[test]
+    fn each_event_beyond_the_bound_is_counted() {
+        let mut events = Events { names: Arc::default(), kinds: Vec::new(), told: BTreeMap::new(), started: true, lost: 0 };
+        let mut facts: Vec<Fact> =
+            (0..TOLD_MAX + 7).flat_map(|n| events.seen(&json!({"metadata": {"uid": n.to_string()}}))).collect();
+        facts.extend(events.end());
+        let lost = facts.iter().map(|fact| if let Fact::Bound { lost, .. } = fact { *lost } else { 0 });
+        assert_eq!(lost.sum::<u64>(), 7);
+    }
+
+    #[test]
     fn what_happened_before_is_not_told_and_a_count_that_grows_is() {
         let event = |uid: &str, count: u32| {
             json!({"metadata": {"uid": uid}, "count": count, "type": "Normal", "reason": "Killing", "message": "m",
                 "involvedObject": {"kind": "Pod", "namespace": "shop", "name": "web-1"}})
         };
-        let mut probe = Events { names: Arc::default(), kinds: vec![], told: BTreeMap::new(), started: false, bounded: false };
+        let mut probe = Events { names: Arc::default(), kinds: vec![], told: BTreeMap::new(), started: false, lost: 0 };
         assert!(probe.listed(vec![event("a", 1)]).is_empty());
         assert!(probe.seen(&event("a", 1)).is_empty());
         assert_eq!(probe.seen(&event("a", 2)).len(), 1);

@@ -1,13 +1,14 @@
 //! The Prometheus metrics of a workload's pods, read directly from each at an interval. A pod that does not answer is a gap in that
 //! pod's readings; a pod that is going or not ready yet is asked, but its silence is no gap.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::StreamExt;
 use tokio::sync::watch;
 
 use super::exposition::{self, Sample};
+use crate::cluster::error::innermost;
 use crate::cluster::watch::{Scope, Sight, Watching};
 use crate::cluster::{self, Cluster, Pod};
 use crate::names::ObjectRef;
@@ -26,15 +27,22 @@ const SERIES_MAX: usize = 200;
 
 /// Scrapes until told to stop.
 pub(super) async fn run(cluster: Cluster, sink: Sink, workload: ObjectRef, every: Duration, mut stop: watch::Receiver<bool>) {
-    let Ok(client) = reqwest::Client::builder().no_proxy().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none()).build()
-    else {
-        tracing::warn!("no HTTP client could be made to scrape {workload}");
-        return;
+    let source = format!("scrape of pods in {}, {workload}", workload.namespace);
+    let built = reqwest::Client::builder().no_proxy().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none()).build();
+    let client = match built {
+        Ok(client) => client,
+        Err(error) => {
+            let from = sink.clock().now();
+            // An error means that the starter is gone: the gap ends here as well.
+            let _ = stop.wait_for(|stop| *stop).await;
+            let to = sink.clock().now();
+            let reason = format!("no HTTP client can be made: {}", innermost(&error));
+            return sink.emit_at(to, Fact::Gap(Gap { source, from, to, reason }));
+        }
     };
-    let mut scraper = Scraper { client, sink, blind: BTreeMap::new(), bounded: false };
+    let mut scraper = Scraper { client, sink, blind: BTreeMap::new(), bounded: BTreeSet::new() };
     let mut tick = tokio::time::interval(every);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    let source = format!("scrape of pods in {}, {workload}", workload.namespace);
     let mut listless: Option<(Offset, String)> = None;
     let mut roll: Option<Roll> = None;
     loop {
@@ -109,7 +117,8 @@ struct Scraper {
     sink: Sink,
     /// Pods that do not answer, by uid: since when, their label, and why.
     blind: BTreeMap<String, (Offset, String, String)>,
-    bounded: bool,
+    /// Pods whose bound was told, by uid; those that went are forgotten.
+    bounded: BTreeSet<String>,
 }
 
 impl Scraper {
@@ -143,6 +152,7 @@ impl Scraper {
                 Err(_) => {}
             }
         }
+        self.bounded.retain(|uid| present.contains(uid));
         // A pod that went while it was not answering was not read to its end.
         let gone: Vec<String> = self.blind.keys().filter(|uid| !present.contains(uid)).cloned().collect();
         let now = self.sink.clock().now();
@@ -158,7 +168,7 @@ impl Scraper {
             let reading = Reading { object: object.clone(), metric: sample.key(), value: sample.value };
             self.sink.emit_at(at, Fact::Reading(reading));
         }
-        if lost > 0 && !std::mem::replace(&mut self.bounded, true) {
+        if lost > 0 && self.bounded.insert(pod.uid.clone()) {
             let what = format!("series of {object}");
             self.sink.emit_at(at, Fact::Bound { what, limit: SERIES_MAX as u64, lost: lost as u64 });
         }
@@ -188,16 +198,4 @@ async fn scrape(client: &reqwest::Client, pod: &Pod) -> Result<Vec<Sample>, Stri
     }
     let text = String::from_utf8(body).map_err(|_| format!("{url} answers something that is not text"))?;
     exposition::read(&text).map_err(|error| format!("{url}: {error}"))
-}
-
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
-    // Bounded, in case a source points at itself.
-    for _ in 0..16 {
-        match innermost.source() {
-            Some(source) => innermost = source,
-            None => break,
-        }
-    }
-    innermost.to_string()
 }

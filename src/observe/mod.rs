@@ -15,6 +15,7 @@ use crate::cluster::{self, Cluster};
 use crate::names::ObjectRef;
 use crate::recording::Sink;
 use crate::recording::fact::{Fact, Gap, Reading};
+use crate::time::Offset;
 
 mod autoscalers;
 mod endpoints;
@@ -133,6 +134,10 @@ trait Probe: Send + 'static {
     fn seen(&mut self, object: &Value) -> Vec<Fact>;
     /// Deleted.
     fn gone(&mut self, object: &Value) -> Vec<Fact>;
+    /// What is left to be told when nothing more will be seen.
+    fn end(&mut self) -> Vec<Fact> {
+        Vec::new()
+    }
 }
 
 struct Starting {
@@ -167,6 +172,9 @@ async fn observe(
         let gap = Gap { source: source.clone(), from: clock.offset(from), to: clock.offset(to), reason };
         sink.emit_at(gap.to, Fact::Gap(gap.clone()));
     };
+    // What happens from offset zero on is of the run, and what is not seen of it must be said, the first look included.
+    let zero = clock.instant(Offset::ZERO);
+    let (mut listed, mut told) = (false, false);
     loop {
         let sighting = tokio::select! {
             biased;
@@ -175,10 +183,13 @@ async fn observe(
             _ = stop.wait_for(|stop| *stop) => break,
         };
         let Some(sighting) = sighting else { break };
-        let mut synced = false;
+        let mut first = false;
         let facts = match sighting.sight {
             Sight::Listed(objects) => {
-                synced = true;
+                first = !std::mem::replace(&mut listed, true);
+                if first && !told && sighting.at > zero {
+                    gap(zero, sighting.at, FIRST_LOOK.into());
+                }
                 probe.listed(objects)
             }
             Sight::Seen(object) => probe.seen(&object),
@@ -189,6 +200,7 @@ async fn observe(
                     Missed::Late => format!("{reason}; what happened meanwhile was told afterwards"),
                 };
                 gap(from, sighting.at, reason);
+                told = true;
                 continue;
             }
         };
@@ -196,16 +208,23 @@ async fn observe(
         for fact in facts {
             sink.emit_at(at, fact);
         }
-        if synced {
+        if first {
             unsynced.send_modify(|pending| {
                 pending.remove(&source);
             });
         }
     }
-    if let Some((from, reason)) = watching.blind() {
-        gap(from, crate::time::monotonic_now(), reason);
+    let now = crate::time::monotonic_now();
+    match watching.blind() {
+        Some((from, reason)) => gap(from, now, reason),
+        None if !listed && now > zero => gap(zero, now, FIRST_LOOK.into()),
+        None => {}
     }
+    probe.end().into_iter().for_each(|fact| sink.emit(fact));
 }
+
+/// Why nothing was seen before the first complete state.
+const FIRST_LOOK: &str = "the first look was not answered yet";
 
 /// How the plan calls objects: a reading is about the object as the plan wrote it, whatever alias it used.
 #[derive(Default)]

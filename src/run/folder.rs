@@ -11,7 +11,7 @@ use crate::time::wall_now;
 /// A run's own folder, made new.
 pub struct Folder {
     pub path: PathBuf,
-    /// Names the run in every report: `<plan>-<UTC time>-<seed>`.
+    /// Names the run in every report, and labels what it makes in a cluster: `<plan>-<UTC time>-<seed>`.
     pub run_id: String,
 }
 
@@ -19,8 +19,7 @@ impl Folder {
     /// Makes the folder and proves that it can be written, so that a run never finds out at its end. A folder that already holds
     /// something is refused: a recording is never overwritten.
     pub fn create(plan: &Name, seed: u64, out: Option<&Path>) -> Result<Folder, Failure> {
-        let stamp = wall_now().strftime("%Y%m%dT%H%M%SZ");
-        let run_id = format!("{plan}-{stamp}-{seed:x}");
+        let run_id = run_id(plan, seed, wall_now());
         let path = out.map_or_else(|| Path::new("reports").join(&run_id), Path::to_owned);
         let refuse = |what: &str, error: io::Error| {
             Failure::new(
@@ -50,5 +49,31 @@ impl Folder {
                 format!("failed to write `{}`: {error}; name a writable place with --out", path.display()),
             )
         })
+    }
+}
+
+/// The longest value that a label may have.
+const LABEL_MAX: usize = 63;
+
+/// Names a run. A long plan name is cut, so that the whole can label what the run makes.
+fn run_id(plan: &Name, seed: u64, at: jiff::Timestamp) -> String {
+    let end = format!("-{}-{seed:x}", at.strftime("%Y%m%dT%H%M%SZ"));
+    let plan = plan.as_str();
+    // Names are ASCII.
+    format!("{}{end}", &plan[..plan.len().min(LABEL_MAX - end.len())])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_s_name_fits_into_a_label_whatever_the_plan_is_called() {
+        let at: jiff::Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
+        assert_eq!(run_id(&"kill".parse().unwrap(), 255, at), "kill-20261123T120000Z-ff");
+        let long: Name = "p".repeat(63).parse().unwrap();
+        let id = run_id(&long, u64::MAX, at);
+        assert_eq!(id.len(), LABEL_MAX);
+        assert!(id.ends_with("-20261123T120000Z-ffffffffffffffff") && id.starts_with("ppp"), "{id}");
     }
 }

@@ -2,10 +2,15 @@
 //! may not grow any further is an error of the write, not the end of the process: what was broken must be healed first.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::exit::{Exit, Failure};
+use crate::time::monotonic_now;
+
+/// So soon after a signal another is its echo.
+const ECHO: Duration = Duration::from_secs(1);
 
 /// SIGINT and SIGTERM, caught from the moment this exists.
 pub struct Interrupts {
@@ -38,6 +43,18 @@ impl Interrupts {
             hangup: if hangups_are_ignored() { None } else { Some(catch(SignalKind::hangup())?) },
             _too_large: catch(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
         })
+    }
+
+    /// The next one that is a wish of its own: what comes within a second is the first once more. `timeout` signals its child and then
+    /// the child's whole group; a terminal and a supervisor may both pass Ctrl-C on.
+    pub async fn again(&mut self) -> Interrupt {
+        let first = monotonic_now();
+        loop {
+            let signal = self.next().await;
+            if first.elapsed() >= ECHO {
+                return signal;
+            }
+        }
     }
 
     /// The next one. Cancelling this loses none.

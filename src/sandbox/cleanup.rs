@@ -42,6 +42,17 @@ pub struct Remains {
     pub left: Vec<u32>,
     /// Its folder, if it was still there. It is gone now.
     pub folder: Option<PathBuf>,
+    /// Its folder, if it could not be removed.
+    pub folder_left: Option<PathBuf>,
+}
+
+/// Who holds a sandbox.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Holder {
+    Lives(u32),
+    Dead,
+    /// Nothing says whose it is.
+    Unknown,
 }
 
 /// Who holds a sandbox: written into its folder, so that others can tell whether it lives.
@@ -65,7 +76,7 @@ pub fn sweep(scope: &Scope) -> Vec<Remains> {
             places.extend(ids.map(|id| (id.clone(), folder(&id))));
         }
     }
-    let dead = places.into_iter().filter(|(id, dir)| holder(id, dir).is_none());
+    let dead = places.into_iter().filter(|(id, dir)| holder(id, dir) == Holder::Dead);
     let remains = dead.map(|(id, dir)| {
         let own = marked.iter().filter(|(of, _)| *of == id).map(|(_, process)| *process);
         let (killed, left): (Vec<_>, Vec<_>) = own.map(|process| (process.pid, end(process, &id))).partition(|(_, gone)| *gone);
@@ -74,23 +85,29 @@ pub fn sweep(scope: &Scope) -> Vec<Remains> {
         if was_there {
             remove_dir(&dir);
         }
-        Remains { id, killed: pids(killed), left: pids(left), folder: was_there.then_some(dir) }
+        let (folder_left, folder) = Some(dir).filter(|_| was_there).map_or((None, None), |dir| match dir.exists() {
+            true => (Some(dir), None),
+            false => (None, Some(dir)),
+        });
+        Remains { id, killed: pids(killed), left: pids(left), folder, folder_left }
     });
-    remains.filter(|r| !r.killed.is_empty() || !r.left.is_empty() || r.folder.is_some()).collect()
+    remains.filter(|r| !r.killed.is_empty() || !r.left.is_empty() || r.folder.is_some() || r.folder_left.is_some()).collect()
 }
 
 /// Finishes one dead sandbox: what was done, in words, or why it is not proven to be gone.
 pub async fn finish(id: String, dir: PathBuf) -> Result<String, String> {
     let work = move || {
-        if let Some(pid) = holder(&id, &dir) {
-            return Err(format!("sandbox {id} is held by process {pid}, which lives: end that first"));
+        match holder(&id, &dir) {
+            Holder::Lives(pid) => return Err(format!("sandbox {id} is held by process {pid}, which lives: end that first")),
+            Holder::Unknown => return Err(format!("nothing says who holds sandbox {id}: it is left alone")),
+            Holder::Dead => {}
         }
         let found = sweep(&Scope::One { id: id.clone(), dir: dir.clone() });
         let Some(remains) = found.first() else { return Ok(format!("nothing was left of sandbox {id}")) };
         if !remains.left.is_empty() {
             return Err(format!("processes {:?} of sandbox {id} would not end: kill them by hand", remains.left));
         }
-        if dir.exists() {
+        if remains.folder_left.is_some() {
             return Err(format!("the folder {} of sandbox {id} could not be removed: remove it by hand", dir.display()));
         }
         Ok(format!("sandbox {id}: {} processes ended, its folder is gone", remains.killed.len()))
@@ -100,7 +117,8 @@ pub async fn finish(id: String, dir: PathBuf) -> Result<String, String> {
 
 /// The ids of sandboxes whose holder lives, with the holder's pid.
 pub fn living() -> Vec<(String, u32)> {
-    ids_of_folders().filter_map(|id| holder(&id, &folder(&id)).map(|pid| (id, pid))).collect()
+    let holders = ids_of_folders().map(|id| (holder(&id, &folder(&id)), id));
+    holders.filter_map(|(holder, id)| if let Holder::Lives(pid) = holder { Some((id, pid)) } else { None }).collect()
 }
 
 /// A new sandbox's id: its block, its holder and the time, so that none comes twice.
@@ -138,19 +156,18 @@ fn ids_of_folders() -> impl Iterator<Item = String> {
     entries.filter_map(|e| Some(e.file_name().to_str()?.strip_prefix(PREFIX)?.to_owned()))
 }
 
-/// The process that holds a sandbox, if it lives: the one that wrote the card, or, where no card is to be seen, the one that the id
-/// names. The folder may lie where this process does not look (another TMPDIR), so its absence proves nothing: what is not known
-/// to be dead is alive, and is not touched.
-fn holder(id: &str, dir: &Path) -> Option<u32> {
+/// Who holds a sandbox: who wrote the card, or, where no card is to be seen, who the id names. The folder may lie where this process
+/// does not look (another TMPDIR), so its absence proves nothing: what is not known to be dead is not touched. An id that is none of
+/// ours (a variable that somebody set in their shell, a folder with such a name) names nobody.
+fn holder(id: &str, dir: &Path) -> Holder {
     let card = fs::read_to_string(dir.join(CARD)).ok().and_then(|text| serde_json::from_str::<Card>(&text).ok());
-    match card {
-        Some(card) => (started(card.pid) == Some(card.started)).then_some(card.pid),
-        None => {
-            let (pid, made_ms) = holder_in(id)?;
-            // A process that started after the sandbox was made is a later one with the same pid; a second for the clocks' grain.
-            (started_ms(pid)? <= made_ms + 1_000).then_some(pid)
-        }
-    }
+    let (pid, lives) = match (card, holder_in(id)) {
+        (Some(card), _) => (card.pid, started(card.pid) == Some(card.started)),
+        // A process that started after the sandbox was made is a later one with the same pid; a second for the clocks' grain.
+        (None, Some((pid, made_ms))) => (pid, started_ms(pid).is_some_and(|started| started <= made_ms + 1_000)),
+        (None, None) => return Holder::Unknown,
+    };
+    if lives { Holder::Lives(pid) } else { Holder::Dead }
 }
 
 /// Ids hold their holder's pid in hexadecimal between the block (two digits) and the time in milliseconds (eleven).
@@ -233,7 +250,8 @@ mod tests {
         let dead = Card { id: id.clone(), name: "test".into(), pid: std::process::id(), started: 1 };
         fs::write(dir.join(CARD), serde_json::to_string(&dead).unwrap()).unwrap();
         let found = sweep(&one);
-        let expected = Remains { id: id.clone(), killed: vec![orphan.id()], left: vec![], folder: Some(dir.clone()) };
+        let expected =
+            Remains { id: id.clone(), killed: vec![orphan.id()], left: vec![], folder: Some(dir.clone()), folder_left: None };
         assert_eq!(found, vec![expected]);
         assert!(!dir.exists() && !orphan.wait().unwrap().success());
         assert_eq!(sweep(&one), vec![]);
@@ -244,8 +262,36 @@ mod tests {
         let elsewhere = Path::new("/nonexistent");
         let me = std::process::id();
         let mine = format!("fd{me:x}{:x}", wall_now().as_millisecond());
-        assert_eq!(holder(&mine, elsewhere), Some(me));
+        assert_eq!(holder(&mine, elsewhere), Holder::Lives(me));
         let of_an_earlier_process_with_my_pid = format!("fd{me:x}{:x}", started_ms(me).unwrap() - 60_000);
-        assert_eq!(holder(&of_an_earlier_process_with_my_pid, elsewhere), None);
+        assert_eq!(holder(&of_an_earlier_process_with_my_pid, elsewhere), Holder::Dead);
+    }
+
+    /// Goal: `export SQUALL_SANDBOX=dev` in somebody's shell costs them nothing. How: a process with that mark and a folder with such a
+    /// name, swept.
+    #[tokio::test]
+    async fn what_only_looks_like_a_sandbox_is_left_alone() {
+        let id = format!("notes-{}", std::process::id());
+        let notes = folder(&id);
+        fs::create_dir(&notes).unwrap();
+        let mut theirs = Command::new("sleep").arg("600").env(MARK, &id).spawn().unwrap();
+        let found = sweep(&Scope::One { id: id.clone(), dir: notes.clone() });
+        let finished = finish(id.clone(), notes.clone()).await;
+        let untouched = notes.is_dir() && theirs.try_wait().unwrap().is_none();
+        theirs.kill().unwrap();
+        theirs.wait().unwrap();
+        fs::remove_dir(&notes).unwrap();
+        assert!(untouched && found.is_empty(), "{found:?}");
+        assert!(finished.is_err(), "it is not called finished either: {finished:?}");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_removed_is_said_to_be_left() {
+        let me = std::process::id();
+        let dead = format!("fc{me:x}{:x}", started_ms(me).unwrap() - 60_000);
+        // In the kernel's own file system nothing can be removed, whoever asks.
+        let found = sweep(&Scope::One { id: dead, dir: "/proc/self/task".into() });
+        let [Remains { folder: None, folder_left: Some(left), .. }] = &found[..] else { panic!("{found:?}") };
+        assert_eq!(left, Path::new("/proc/self/task"));
     }
 }

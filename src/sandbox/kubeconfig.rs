@@ -1,8 +1,10 @@
 //! The file with which `kubectl` and every other client finds a sandbox: its address, its authority, its token. Whoever reads it can
 //! run commands as us, so it is written for its owner only.
 
+use std::fs::OpenOptions;
 use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use super::base64;
@@ -34,35 +36,61 @@ impl Kubeconfig {
              contexts:\n- name: {name}\n  context: {{cluster: {name}, user: {name}, namespace: {namespace}}}\n"
         )
     }
+}
 
-    /// Writes it with mode 0600, whole or not at all.
-    pub fn write(&self, path: &Path) -> io::Result<()> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.as_file().set_permissions(std::fs::Permissions::from_mode(0o600))?;
-        file.write_all(self.to_yaml().as_bytes())?;
-        file.persist(path).map_err(|e| e.error)?;
-        Ok(())
-    }
+/// Writes a kubeconfig into a file of its own, which only its owner may read: one that is there already is never written over.
+pub fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(text.as_bytes())
+}
+
+/// Where a sandbox's API listens, when `text` is a file that a sandbox wrote and nobody has changed since.
+pub fn server_in(text: &str) -> Option<SocketAddr> {
+    let name = text.strip_prefix("apiVersion: v1\nkind: Config\ncurrent-context: ")?.lines().next()?;
+    let server = text.lines().find_map(|line| line.strip_prefix("    server: https://"))?;
+    let expected = |line: &str| {
+        let fixed = ["apiVersion: v1", "kind: Config", "clusters:", "users:", "contexts:", "  cluster:", "  user:"];
+        let values = ["    server: ", "    certificate-authority-data: ", "    token: ", "  context: {cluster: "];
+        fixed.contains(&line)
+            || values.iter().any(|value| line.starts_with(value))
+            || line == format!("current-context: {name}")
+            || line == format!("- name: {name}")
+    };
+    (text.lines().count() == 15 && text.lines().all(expected)).then(|| server.parse().ok()).flatten()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
-    #[test]
-    fn only_the_owner_can_read_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("config");
-        let config = Kubeconfig {
+    fn config() -> Kubeconfig {
+        Kubeconfig {
             name: "squall".into(),
             server: "https://127.16.0.1:6443".into(),
             authority_pem: "-----BEGIN CERTIFICATE-----".into(),
             token: "t".into(),
             namespace: "default".into(),
-        };
-        config.write(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn only_the_owner_can_read_it_and_what_is_there_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config");
+        write_new(&path, &config().to_yaml()).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(write_new(&path, "other").is_err());
         assert!(std::fs::read_to_string(&path).unwrap().contains("token: t"));
+    }
+
+    #[test]
+    fn only_a_sandbox_s_own_unchanged_file_is_known_as_one() {
+        let own = config().to_yaml();
+        assert_eq!(server_in(&own), Some("127.16.0.1:6443".parse().unwrap()), "{own}");
+        let more = own.replace("contexts:\n", "contexts:\n- name: production\n  context: {cluster: production, user: me}\n");
+        for other in ["", "apiVersion: v1\nkind: Config\n", &more, &format!("{own}# mine\n")] {
+            assert_eq!(server_in(other), None, "{other}");
+        }
     }
 }

@@ -190,8 +190,8 @@ pub fn overall(findings: &[Finding], certificate: &Certificate, history: &Histor
     of_claims.max(of_run)
 }
 
-/// The plan's faults that were never injected or never proven effective, and why not: one sentence each, in the order of the plan.
+/// The plan's faults that were never injected, never proven effective or did not hold, and why: one sentence each, in the order of the
+/// plan.
 pub fn unproven(history: &History) -> Vec<String> {
-    let faults = history.faults().into_iter().filter(|fault| fault.effective.is_none());
-    faults.map(|fault| window::why_not_effective(&fault)).collect()
+    history.faults().iter().filter_map(window::doubt).collect()
 }

@@ -113,23 +113,32 @@ pub fn ran(to: Offset, history: &History) -> Result<(), Blind> {
     )))
 }
 
-/// The fault `name`, when it was proven effective. Otherwise nothing that depends on it can be decided.
+/// The fault `name`, when it was proven effective and stayed so. Otherwise nothing that depends on it can be decided.
 pub fn effective(name: &Name, history: &History) -> Result<FaultSeen, Blind> {
     let Some(fault) = history.fault(name) else {
         return Err(blind(format!("the run had no fault {name}")));
     };
-    if fault.effective.is_some() {
-        return Ok(fault);
-    }
+    let Some(why) = doubt(&fault) else { return Ok(fault) };
     let mut evidence: Vec<u64> = fault.failures.iter().map(|failure| failure.seen.0).collect();
     evidence.extend(fault.evidence.iter().map(|witness| witness.seen.0));
     evidence.extend(fault.injected.map(|(n, _)| n));
-    let why = format!("{}; what happened without it says nothing about it", why_not_effective(&fault));
-    Err(Blind { evidence, ..blind(why) })
+    Err(Blind { evidence, ..blind(format!("{why}; what happened without it says nothing about it")) })
+}
+
+/// Why it is not certain that a fault did what the plan asks for until its healing began: it was never proven, or a witness spoke against
+/// it. What is seen once healing has begun speaks of that.
+pub fn doubt(fault: &FaultSeen) -> Option<String> {
+    if fault.effective.is_none() {
+        return Some(why_not_effective(fault));
+    }
+    let healing = fault.healing.or(fault.healed).map_or(u64::MAX, |(n, _)| n);
+    let against = fault.evidence.iter().filter(|e| !e.supports && e.seen.0 < healing).map(|e| e.says.as_str());
+    let against: Vec<&str> = against.collect();
+    (!against.is_empty()).then(|| format!("fault {} did not hold throughout: {}", fault.name, against.join("; ")))
 }
 
 /// Why a fault that was not proven effective was not.
-pub fn why_not_effective(fault: &FaultSeen) -> String {
+fn why_not_effective(fault: &FaultSeen) -> String {
     let name = &fault.name;
     let against: Vec<&str> = fault.evidence.iter().filter(|e| !e.supports).map(|e| e.says.as_str()).collect();
     if fault.injected.is_none() {

@@ -275,3 +275,63 @@ async fn a_throttled_watch_waits_and_comes_back() {
     assert!(matches!(&sight, Sight::Blind { missed: Missed::Lost, reason, .. } if reason.contains("slow down")), "{sight:?}");
     assert!(matches!(next(&mut watching).await, Sight::Listed(_)));
 }
+
+#[tokio::test]
+async fn a_watch_that_cannot_be_opened_is_blind_from_its_list_on() {
+    // Goal: the ten seconds that a call may hang are blind from their beginning. How: the first stream after the list hangs.
+    let streams = Arc::new(AtomicUsize::new(0));
+    let (_server, cluster) = connect(move |asked| match asked.path.as_str() {
+        path if !path.contains("/pods") => not_scripted(),
+        _ if !asked.watches() => list("10", vec![]),
+        _ if streams.fetch_add(1, Ordering::SeqCst) == 0 => Reply::Hang,
+        _ => {
+            let (send, lines) = mpsc::channel(1);
+            tokio::spawn(async move { send.closed().await });
+            Reply::Stream(lines)
+        }
+    })
+    .await;
+    let mut watching = watch_pods(&cluster).await;
+    let listed = tokio::time::timeout(PATIENCE, watching.next()).await.unwrap().unwrap();
+    let blind = tokio::time::timeout(PATIENCE, watching.next()).await.unwrap().unwrap();
+    let Sight::Blind { from, missed: Missed::Late, reason } = &blind.sight else { panic!("{blind:?}") };
+    assert!(reason.contains("not answered within 10s"), "{reason}");
+    // It is opened right after the list; a second is for a busy machine, and far less than the ten.
+    assert!(from.duration_since(listed.at) < Duration::from_secs(1), "{:?}", from.duration_since(listed.at));
+}
+
+#[tokio::test]
+async fn one_error_while_manifests_are_removed_is_waited_out_and_told_when_it_stays() {
+    let ours = json!({"metadata": {"name": "settings", "namespace": "shop", "uid": "u", "labels": {"squall.dev/run": "r1"}}});
+    let looks = Arc::new(AtomicUsize::new(0));
+    let deleted = Arc::new(AtomicUsize::new(0));
+    let (server, cluster) = connect({
+        let (looks, deleted) = (looks.clone(), deleted.clone());
+        move |asked| match (asked.method.as_str(), asked.path.as_str()) {
+            ("DELETE", _) if deleted.fetch_add(1, Ordering::SeqCst) == 0 => Reply::Text(500, "etcd has no leader".into()),
+            ("DELETE", _) => Reply::Json(200, json!({"kind": "Status", "status": "Success"})),
+            // Every other look fails.
+            (_, "/api/v1/namespaces/shop/configmaps/settings") if looks.fetch_add(1, Ordering::SeqCst) % 2 == 0 => {
+                Reply::Text(503, "away".into())
+            }
+            (_, "/api/v1/namespaces/shop/configmaps/settings") if deleted.load(Ordering::SeqCst) < 2 => {
+                Reply::Json(200, ours.clone())
+            }
+            (_, "/api/v1/namespaces/shop/configmaps/stuck") => Reply::Text(503, "away for good".into()),
+            (_, "/api/v1/namespaces/shop/configmaps/settings") => status(404, "NotFound", "gone"),
+            _ => not_scripted(),
+        }
+    })
+    .await;
+    let object = |name: &str| squall::cluster::Applied {
+        api_version: "v1".into(),
+        kind: "ConfigMap".into(),
+        namespace: Some("shop".into()),
+        name: name.into(),
+        pods: None,
+    };
+    cluster.remove(&[object("settings")], "r1", PATIENCE).await.unwrap();
+    assert_eq!(deleted.load(Ordering::SeqCst), 2, "{:#?}", server.asked());
+    let error = cluster.remove(&[object("stuck")], "r1", Duration::from_millis(300)).await.unwrap_err();
+    assert!(matches!(error, Error::NotGone { .. }) && error.to_string().contains("away for good"), "{error}");
+}

@@ -48,11 +48,17 @@ impl Squall {
 
     /// Starts and leaves it running.
     pub fn start(&self, args: &[&str]) -> Running {
+        self.start_with(args, &[])
+    }
+
+    /// Starts with these variables in its environment.
+    pub fn start_with(&self, args: &[&str], variables: &[(&str, &Path)]) -> Running {
         let mut child = Command::new(env!("CARGO_BIN_EXE_squall"))
             .args(args)
             .current_dir(self.folder.path())
             .env_remove("SQUALL_LOG")
             .env("NO_COLOR", "1")
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -73,6 +79,11 @@ impl Running {
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_raw(self.pid()).expect("a child has a pid");
         rustix::process::kill_process(pid, signal).expect("our own child can be signalled");
+    }
+
+    /// Whether it has ended; what it said is still there to be waited for.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("our own child can be waited for").is_some()
     }
 
     #[track_caller]

@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use serde_json::json;
 use squall::cluster::pod::EphemeralState;
+use squall::faults::Journal;
 use squall::faults::heal::{Outcome, Sweep, heal};
 use squall::faults::journal::{ClusterLine, Entry};
 use squall::recording::fact::FaultStep;
 
+use crate::command::Squall;
+use crate::scripted::{Scripted, not_scripted};
 use crate::shop::{Listener, RUN, Shop, act, is_step, manifests};
 
 fn no_sandbox() -> Box<Sweep> {
@@ -39,7 +42,7 @@ async fn a_run_that_dies_under_a_fault_is_healed_from_its_journal() {
     let mut listener = Listener::of(&shop);
     let spec = json!({"on": "shop/deployment/payments", "add": "200ms"});
     let (conducted, _stop) = shop.conduct(vec![act("slow", 0.0, None, "latency", spec)]);
-    listener.event("the effect", |fact| is_step(fact, "slow", &FaultStep::Effective)).await;
+    listener.event("the injection", |fact| is_step(fact, "slow", &FaultStep::Injected)).await;
     let pods = shop.cluster.pods("shop", "app=payments").await.unwrap();
     assert!(pods.iter().all(|pod| pod.ephemeral.iter().any(|agent| agent.state == EphemeralState::Running)));
     conducted.abort();
@@ -91,5 +94,35 @@ async fn a_journal_from_any_moment_is_healed() {
     std::fs::write(dir.path().join("journal.jsonl"), format!("{}{}{intent}\n", lines[0], lines[1])).unwrap();
     let reports = tokio::time::timeout(Duration::from_secs(10), heal(dir.path(), &*no_sandbox())).await.unwrap().unwrap();
     assert_eq!(reports[0].outcome, Outcome::Healed, "{reports:#?}");
+    shop.sandbox.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_whose_kubeconfig_went_is_healed_by_the_one_of_now_and_in_no_other_cluster() {
+    // Goal: what the refusal advises works. How: the journal names a file that is gone; `squall heal` is called without any, with one
+    // that leads elsewhere, and with one that leads there.
+    let shop = Shop::open(1).await;
+    let elsewhere = Scripted::start(|_| not_scripted()).await;
+    let squall = Squall::new();
+    let here = squall.file("here", shop.sandbox.kubeconfig());
+    let other = squall.file("other", &elsewhere.kubeconfig());
+    let objects = shop.cluster.prepare(manifests(1), RUN).await.unwrap().objects();
+    let gone = squall.path("gone").display().to_string();
+    let cluster = ClusterLine { server: shop.cluster.server().to_owned(), context: None, kubeconfig: Some(gone) };
+    std::fs::create_dir(squall.path("run")).unwrap();
+    let journal = Journal::create(&squall.path("run")).unwrap();
+    for entry in [Entry::RunStarted { run: RUN.into(), pid: 1, seed: 7 }, Entry::Cluster(cluster), Entry::Manifests { objects }] {
+        journal.write_now(entry).unwrap();
+    }
+    drop(journal);
+    let heal = |kubeconfig: &Path| {
+        let running = squall.start_with(&["heal", "run"], &[("KUBECONFIG", kubeconfig)]);
+        tokio::task::spawn_blocking(move || running.wait(Duration::from_secs(60)))
+    };
+    heal(&squall.path("gone")).await.unwrap().expect(6).saying("set KUBECONFIG");
+    heal(&other).await.unwrap().expect(6).saying("leads to").saying("nothing is touched");
+    assert_eq!(shop.cluster.pods("shop", "app=payments").await.unwrap().len(), 1);
+    heal(&here).await.unwrap().expect(0).saying("run: healed");
+    assert!(shop.cluster.pods("shop", "app=payments").await.unwrap().is_empty());
     shop.sandbox.stop().await;
 }

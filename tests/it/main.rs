@@ -21,5 +21,6 @@ mod sandbox;
 mod sandbox_api;
 mod scripted;
 mod shop;
+mod signals;
 mod story;
 mod twins;

@@ -1,9 +1,19 @@
 //! A killed pod is gone by uid, missed by traffic, and replaced; and limits are met before anything is touched.
 
-use serde_json::json;
-use squall::recording::fact::{Fact, FaultStep};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use crate::shop::{Listener, Shop, act, is_step, steps};
+use serde_json::json;
+use squall::faults::blast::Permission;
+use squall::faults::{Curtain, Journal, Stage, conduct};
+use squall::recording::Recording;
+use squall::recording::fact::{Ending, Fact, FaultStep, RunEnded};
+use squall::time::{Clock, Offset};
+use tokio::sync::{mpsc, watch};
+
+use crate::scripted::{Reply, Scripted, list, not_scripted};
+use crate::shop::{Listener, RUN, Shop, act, is_step, manifests, started, steps};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_is_journalled_proven_and_healed_by_the_platform() {
@@ -86,4 +96,127 @@ async fn a_fault_hangs_on_the_moment_of_another_and_never_begins_when_the_run_st
     let facts = shop.close().await;
     assert_eq!(steps(&facts, "second").last(), Some(&"healed"));
     assert!(steps(&facts, "never").is_empty());
+}
+
+/// A cluster of one deployment whose pods are told by `pods`, which is given how often they were asked for.
+async fn scripted(pods: impl Fn(usize) -> Reply + Send + Sync + 'static) -> Scripted {
+    let asked_for = AtomicUsize::new(0);
+    Scripted::start(move |asked| match asked.path.as_str() {
+        _ if asked.watches() => {
+            let (send, lines) = mpsc::channel(1);
+            tokio::spawn(async move { send.closed().await });
+            Reply::Stream(lines)
+        }
+        "/apis/apps/v1/namespaces/shop/deployments/payments" => Reply::Json(
+            200,
+            json!({"metadata": {"uid": "d"}, "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "payments"}}}}),
+        ),
+        "/apis/apps/v1/namespaces/shop/replicasets" => list(
+            "1",
+            vec![json!({"metadata": {"uid": "r", "name": "payments-1", "ownerReferences": [{"controller": true, "uid": "d"}]}})],
+        ),
+        path if path.starts_with("/api/v1/namespaces/shop/pods?") && asked.method == "GET" => {
+            pods(asked_for.fetch_add(1, Ordering::SeqCst))
+        }
+        path if path.contains("/endpointslices") => list("1", vec![]),
+        _ => not_scripted(),
+    })
+    .await
+}
+
+fn ready_pods(names: &[&str]) -> serde_json::Value {
+    let pod = |name: &&str| {
+        json!({"metadata": {"namespace": "shop", "name": name, "uid": name, "labels": {"app": "payments"},
+                "ownerReferences": [{"controller": true, "name": "payments-1", "uid": "r"}]},
+            "spec": {"containers": []}, "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}})
+    };
+    json!({"metadata": {"resourceVersion": "1"}, "items": names.iter().map(pod).collect::<Vec<_>>()})
+}
+
+/// Conducts one kill in a scripted cluster; `stop` is told when to stop it.
+async fn one_kill(server: &Scripted, stop: impl Future<Output = ()> + Send + 'static) -> (Curtain, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let (sink, recording) = Recording::create(dir.path(), Clock::starting_in(Duration::ZERO), started()).unwrap();
+    let stage = Stage {
+        cluster: server.connect().await,
+        sink,
+        journal: Arc::new(Journal::create(dir.path()).unwrap()),
+        run: "r".into(),
+        seed: 7,
+        workload: Some("shop/deployment/payments".parse().unwrap()),
+        permission: Permission::Granted,
+        agent_image: "squall".into(),
+        end: Offset::from_secs_f64(60.0),
+    };
+    let (stopping, stopped) = watch::channel(false);
+    tokio::spawn(async move {
+        stop.await;
+        stopping.send_replace(true);
+        stopping.closed().await;
+    });
+    let act = act("kill", 0.0, None, "pod_kill", json!({"pods": 1}));
+    let curtain = tokio::time::timeout(Duration::from_secs(30), conduct(stage, vec![act], stopped)).await.unwrap();
+    recording.close(RunEnded { how: Ending::Completed, lost_events: 0 }).unwrap();
+    (curtain, std::fs::read_to_string(dir.path().join("journal.jsonl")).unwrap())
+}
+
+#[track_caller]
+fn nothing_was_deleted(server: &Scripted) {
+    assert!(server.asked().iter().all(|asked| asked.method == "GET"), "{:#?}", server.asked());
+}
+
+#[tokio::test]
+async fn a_pod_that_became_the_last_ready_one_meanwhile_is_not_taken() {
+    // Goal: the limit holds when it is done, not when it was decided. How: the second look at the pods shows
+    // only the one that this seed chooses.
+    let server = scripted(|asked| Reply::Json(200, if asked == 0 { ready_pods(&["a", "b"]) } else { ready_pods(&["b"]) })).await;
+    let (curtain, _) = one_kill(&server, std::future::pending()).await;
+    assert!(curtain.all_healed(), "{curtain:?}");
+    assert!(curtain.not_injected[0].1.contains("last ready pod is never taken"), "{curtain:?}");
+    nothing_was_deleted(&server);
+}
+
+#[tokio::test]
+async fn nothing_is_injected_after_the_run_has_stopped() {
+    // Goal: a stop that comes while targets are chosen is heeded. How: the pods are told only after the stop.
+    let (answer, held) = mpsc::channel::<String>(1);
+    let held = Mutex::new(Some(held));
+    let server =
+        scripted(move |_| held.lock().unwrap().take().map_or_else(|| Reply::Json(200, ready_pods(&["a", "b"])), Reply::Stream))
+            .await;
+    let asked = server.log();
+    let stop = async move {
+        while !asked.lock().unwrap().iter().any(|asked| asked.path.contains("/pods?")) {
+            tokio::task::yield_now().await;
+        }
+        tokio::spawn(async move {
+            // Behind the stop, which is told in the meantime.
+            tokio::task::yield_now().await;
+            let _ = answer.send(ready_pods(&["a", "b"]).to_string()).await;
+        });
+    };
+    let (curtain, journal) = one_kill(&server, stop).await;
+    assert!(curtain.all_healed() && curtain.not_injected.is_empty(), "{curtain:?}");
+    nothing_was_deleted(&server);
+    assert_eq!(journal, "", "nothing was intended either");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pods_of_another_workload_with_the_same_labels_are_neither_counted_nor_touched() {
+    let shop = Shop::open(1).await;
+    let mut canary = manifests(2).remove(0);
+    let labels = json!({"app": "payments", "track": "canary"});
+    canary["metadata"]["name"] = "canary".into();
+    canary["spec"]["selector"]["matchLabels"] = labels.clone();
+    canary["spec"]["template"]["metadata"]["labels"] = labels;
+    let prepared = shop.cluster.prepare(vec![canary], RUN).await.unwrap();
+    shop.cluster.apply(&prepared).await.unwrap();
+    shop.cluster.wait_ready(&prepared.objects(), Duration::from_secs(30)).await.unwrap();
+    assert_eq!(shop.cluster.pods("shop", "app=payments").await.unwrap().len(), 3, "the selector matches all");
+    let payments = shop.cluster.workload(&"shop/deployment/payments".parse().unwrap()).await.unwrap();
+    assert_eq!(shop.cluster.pods_of(&payments).await.unwrap().len(), 1);
+    let (conducted, _stop) = shop.conduct(vec![act("last", 0.0, None, "pod_kill", json!({"pods": 1}))]);
+    let curtain = conducted.await.unwrap();
+    assert!(curtain.not_injected[0].1.contains("last ready pod is never taken"), "{curtain:?}");
+    shop.close().await;
 }

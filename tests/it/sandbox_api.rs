@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use squall::sandbox::api::access::{AccessError, Attached, LogOptions, PodAccess};
 use squall::sandbox::api::tls::Identity;
 use squall::sandbox::api::{Config, Server, ServiceAddresses, serve};
+use squall::sandbox::kubeconfig::write_new;
 use squall::sandbox::resource::{DEPLOYMENTS, EVENTS, NODES, PODS};
 use squall::sandbox::store::{HISTORY_MAX, Store};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -88,7 +89,7 @@ impl Sandbox {
         let config = Config { store: store.clone(), pods: Arc::new(ScriptedPods), identity, services };
         let server = serve(listener, config).expect("a bound listener can be served");
         let folder = tempfile::tempdir().expect("there is room for a folder");
-        server.kubeconfig("sandbox").write(&folder.path().join("config")).expect("the folder is writable");
+        write_new(&folder.path().join("config"), &server.kubeconfig("sandbox").to_yaml()).expect("the folder is writable");
         Sandbox { store, server, folder }
     }
 

@@ -86,6 +86,11 @@ impl Scripted {
         self.asked.lock().unwrap().clone()
     }
 
+    /// What is asked, as it comes.
+    pub fn log(&self) -> Arc<Mutex<Vec<Asked>>> {
+        self.asked.clone()
+    }
+
     pub fn kubeconfig(&self) -> String {
         kubeconfig(self.address)
     }

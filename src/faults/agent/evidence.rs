@@ -33,12 +33,36 @@ pub struct Counters {
     pub refused: u64,
     /// Pieces of inbound data that were delayed.
     pub chunks: u64,
+    /// Of these, pieces of whoever looks after the pod and does not use it: the kubelet's probes, scrapes, the fault's own probe.
+    #[serde(default)]
+    pub of_probes: u64,
     pub bytes: u64,
     /// Pieces that waited longer than they should have, because the connection's bounded buffer was full.
     pub stalled: u64,
     pub delay_ms_min: f64,
     pub delay_ms_mean: f64,
     pub delay_ms_max: f64,
+}
+
+/// Whose connection it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sender {
+    Client,
+    /// Somebody who looks after the pod.
+    Probe,
+}
+
+/// The user agent of the probe with which a fault looks at its victims.
+pub const PROBE_AGENT: &str = "squall-probe/1";
+/// The user agents of who looks after pods, the kubelet's, the sandbox's metrics', and our own.
+const PROBES: [&[u8]; 3] = [b"kube-probe/", b"squall-sandbox-metrics", b"squall-probe/"];
+
+impl Sender {
+    /// Whose connection begins with these bytes. What is not known is a client.
+    pub(super) fn of(first: &[u8]) -> Sender {
+        let says = |word: &[u8]| first.windows(word.len()).any(|window| window == word);
+        if PROBES.iter().any(|probe| says(probe)) { Sender::Probe } else { Sender::Client }
+    }
 }
 
 /// Where the lines go.
@@ -59,11 +83,17 @@ impl Speaker {
 }
 
 impl Counters {
+    /// Pieces of those who use the service.
+    pub fn of_clients(&self) -> u64 {
+        self.chunks.saturating_sub(self.of_probes)
+    }
+
     /// Adds one delayed chunk.
-    pub(super) fn delayed(&mut self, bytes: usize, ms: f64) {
+    pub(super) fn delayed(&mut self, bytes: usize, ms: f64, of: Sender) {
         self.delay_ms_min = if self.chunks == 0 { ms } else { self.delay_ms_min.min(ms) };
         self.delay_ms_max = self.delay_ms_max.max(ms);
         self.chunks += 1;
+        self.of_probes += u64::from(of == Sender::Probe);
         self.bytes += bytes as u64;
         // Welford's running mean: a sum of many delays would lose the small ones.
         self.delay_ms_mean += (ms - self.delay_ms_mean) / self.chunks as f64;
@@ -75,11 +105,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn who_looks_after_a_pod_is_told_from_who_uses_it() {
+        let get = |agent: &str| format!("GET /readyz HTTP/1.1\r\nuser-agent: {agent}\r\n\r\n");
+        for probe in ["kube-probe/1.36", "squall-sandbox-metrics", PROBE_AGENT] {
+            assert_eq!(Sender::of(get(probe).as_bytes()), Sender::Probe, "{probe}");
+        }
+        assert_eq!(Sender::of(get("squall/0.1.0").as_bytes()), Sender::Client);
+        assert_eq!(Sender::of(b"\x16\x03\x01"), Sender::Client, "what cannot be read");
+    }
+
+    #[test]
     fn lines_read_back_as_they_were_said() {
         let mut counters = Counters { connections: 2, ..Counters::default() };
-        counters.delayed(10, 150.0);
-        counters.delayed(30, 250.0);
+        counters.delayed(10, 150.0, Sender::Client);
+        counters.delayed(30, 250.0, Sender::Probe);
         assert_eq!((counters.delay_ms_min, counters.delay_ms_mean, counters.delay_ms_max), (150.0, 200.0, 250.0));
+        assert_eq!((counters.chunks, counters.of_clients()), (2, 1));
         for line in [
             Line::Started {
                 port: 8080,

@@ -24,7 +24,7 @@ use super::proxy::{Disturbance, Proxy};
 const SAY_EVERY: Duration = Duration::from_secs(1);
 /// How often clearing is tried before the entry is left to expire.
 const CLEAR_ATTEMPTS: u32 = 3;
-/// Connections that were left alone may take this long to end by themselves before they are reset.
+/// Connections that were left alone may take this long to end by themselves before they are reset, and never beyond the deadline.
 const LEAVE_WITHIN: Duration = Duration::from_secs(30);
 /// How often it is looked whether they have ended.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -142,8 +142,9 @@ async fn disturb(
     let cleared = clear(&mut interposer, options.port).await;
     proxy.stop_delaying();
     if options.existing == Existing::Leave {
-        let deadline = monotonic_now() + LEAVE_WITHIN;
-        while proxy.counters().open > 0 && monotonic_now() < deadline {
+        let patience = monotonic_now() + LEAVE_WITHIN;
+        // Whatever they do, at the deadline the agent is gone: whoever heals counts on it.
+        while proxy.counters().open > 0 && monotonic_now() < patience && wall_now() < options.deadline {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }

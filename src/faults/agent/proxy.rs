@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 
 use crate::time::monotonic_now;
 
-use super::evidence::Counters;
+use super::evidence::{Counters, Sender};
 
 /// A chunk is what one read gives, at most this much.
 const CHUNK_BYTES: usize = 16 << 10;
@@ -53,7 +53,7 @@ pub struct Proxy {
 
 /// What travels inwards.
 enum Inbound {
-    Data(Bytes),
+    Data(Bytes, Sender),
     /// The client has said all it had to say.
     End,
     /// The client reset the connection.
@@ -157,14 +157,19 @@ impl Proxy {
         mut random: Pcg64Mcg,
     ) -> Result<(), Broke> {
         let mut buffer = BytesMut::new();
+        let mut sender = None;
         loop {
             buffer.reserve(CHUNK_BYTES);
             let inbound = match from_client.read_buf(&mut buffer).await {
                 Ok(0) => Inbound::End,
-                Ok(_) => Inbound::Data(buffer.split().freeze()),
+                Ok(_) => {
+                    let data = buffer.split().freeze();
+                    let sender = *sender.get_or_insert_with(|| Sender::of(&data));
+                    Inbound::Data(data, sender)
+                }
                 Err(_reset) => Inbound::Reset,
             };
-            let last = !matches!(inbound, Inbound::Data(_));
+            let last = !matches!(inbound, Inbound::Data(..));
             let read = monotonic_now();
             let due = read + self.draw(&mut random);
             if hold.capacity() == 0 {
@@ -184,9 +189,9 @@ impl Proxy {
                 tokio::time::sleep_until(due.into()).await;
             }
             match inbound {
-                Inbound::Data(data) => {
+                Inbound::Data(data, sender) => {
                     to_pod.write_all(&data).await.map_err(|_| Broke)?;
-                    self.count().delayed(data.len(), read.elapsed().as_secs_f64() * 1e3);
+                    self.count().delayed(data.len(), read.elapsed().as_secs_f64() * 1e3, sender);
                 }
                 Inbound::End => return to_pod.shutdown().await.map_err(|_| Broke),
                 Inbound::Reset => return Err(Broke),

@@ -51,17 +51,26 @@ pub(super) struct Taken {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Board(BTreeMap<String, Counters>);
 
+/// Delayed pieces.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pieces {
+    pub all: u64,
+    /// Without those of probes.
+    pub of_clients: u64,
+}
+
 impl Board {
-    /// Delayed pieces in all, and the mean of their delays in milliseconds.
-    pub fn dose(&self) -> (u64, f64) {
-        let chunks: u64 = self.0.values().map(|c| c.chunks).sum();
+    /// Delayed pieces, and the mean of their delays in milliseconds.
+    pub fn dose(&self) -> (Pieces, f64) {
+        let all: u64 = self.0.values().map(|c| c.chunks).sum();
+        let of_clients = self.0.values().map(Counters::of_clients).sum();
         let weighted: f64 = self.0.values().map(|c| c.delay_ms_mean * c.chunks as f64).sum();
-        (chunks, if chunks == 0 { 0.0 } else { weighted / chunks as f64 })
+        (Pieces { all, of_clients }, if all == 0 { 0.0 } else { weighted / all as f64 })
     }
 
-    /// Agents that delayed anything.
+    /// Agents that delayed clients.
     pub fn seats(&self) -> usize {
-        self.0.values().filter(|c| c.chunks > 0).count()
+        self.0.values().filter(|c| c.of_clients() > 0).count()
     }
 }
 
@@ -74,7 +83,7 @@ impl Seat {
     pub fn undo(&self) -> Undo {
         Undo {
             says: format!(
-                "the agent in container {} of pod {} ends by itself {}s after this process, and by {} at the latest; deleting the pod ends it at once",
+                "the agent in container {} of pod {} stops delaying by itself {}s after this process, and is gone by {} at the latest; deleting the pod ends it at once",
                 self.container,
                 self.label(),
                 lease::LEASE.as_secs(),

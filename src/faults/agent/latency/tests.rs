@@ -338,6 +338,20 @@ async fn connections_that_are_left_alone_end_by_themselves() {
     assert!(outcome.is_ok() && cleared, "{outcome:?}");
 }
 
+/// The deadline comes after a second, and the connection lives on: the agent does not.
+#[tokio::test]
+async fn connections_that_are_left_alone_do_not_keep_it_beyond_its_deadline() {
+    let mut rig = Rig::before(wall_now() + Duration::from_secs(1), &["--add", "10ms", "--existing", "leave"]).await;
+    let mut stream = TcpStream::connect(rig.active().await).await.expect("the proxy listens");
+    stream.write_all(b"x").await.expect("the proxy reads");
+    let mut echo = [0];
+    stream.read_exact(&mut echo).await.expect("the echo comes");
+    drop(rig.heartbeats.take());
+    let (outcome, _, cleared) = rig.reverted().await;
+    assert!(outcome.is_ok() && cleared, "{outcome:?}");
+    assert!(stream.read(&mut echo).await.is_err(), "it is reset with the proxy");
+}
+
 /// A data plane that does not answer is no reason to stay: the agent goes, and says that it could not prove it.
 #[tokio::test]
 async fn a_data_plane_that_went_deaf_is_an_error_not_a_success() {
