@@ -11,7 +11,7 @@ use tokio::sync::{broadcast, watch};
 use crate::exit::{Exit, Failure};
 use crate::load::{self, Job};
 use crate::names::Name;
-use crate::plan::{self, Plan};
+use crate::plan::{self, ClusterChoice, Plan};
 use crate::protocol::Destination;
 use crate::recording::Sink;
 use crate::recording::fact::{Ending, Event, Fact, FaultLine, LoadLine, RunEnded, RunStarted, SCHEMA};
@@ -32,8 +32,10 @@ pub use judgement::{Judged, judge, open};
 
 use world::World;
 
-/// Between the start of the clock and the first phase: observers synchronise, or what they missed is a gap, and workers start.
-const LEAD: Duration = Duration::from_secs(2);
+/// Between the start of the clock and the first phase: workers start.
+const LEAD: Duration = Duration::from_millis(500);
+/// The same where a cluster is watched: observers synchronise, and what they miss after it is a gap.
+const LEAD_WATCHED: Duration = Duration::from_secs(2);
 
 /// What to run.
 pub struct Order {
@@ -102,7 +104,7 @@ async fn perform(
     audience: &mut dyn Audience,
 ) -> Result<(), Failure> {
     let destination = world.destination(&order.plan, audience).await?;
-    let clock = Clock::starting_in(LEAD);
+    let clock = Clock::starting_in(if order.plan.cluster == ClusterChoice::None { LEAD } else { LEAD_WATCHED });
     let (sink, mut recording) = Recording::create(&order.folder.path, clock, started(order, timeline, clock))
         .map_err(|error| Failure::new(Exit::Environment, format!("{error:#}")))?;
     let mut live = recording.live();

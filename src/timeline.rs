@@ -151,7 +151,13 @@ impl Timeline {
         }
     }
 
-    /// Requests due in `[from, to)`, of one load or of all.
+    /// The fewest and the most requests due in `[from, to)` whatever the seed, of one load or of all.
+    pub fn spread_in(&self, load: Option<&Name>, from: Offset, to: Offset) -> (u64, u64) {
+        let loads = self.schedules.iter().filter(|(name, _)| load.is_none_or(|load| load == name));
+        loads.map(|(_, schedule)| schedule.spread_in(from, to)).fold((0, 0), |sum, next| (sum.0 + next.0, sum.1 + next.1))
+    }
+
+    /// Requests due in `[from, to)` by this timeline's seed, of one load or of all.
     pub fn requests_in(&self, load: Option<&Name>, from: Offset, to: Offset) -> u64 {
         self.schedules
             .iter()

@@ -106,15 +106,15 @@ impl Plan {
         // Too few requests are a matter of the command line: a plan that nobody has seen has no line to point at.
         let silent = read(&[])?;
         let timeline = Timeline::of(&silent, silent.seed.unwrap_or_default());
-        let sent = timeline.requests_in(None, Offset::ZERO, timeline.end);
+        let (fewest, most) = timeline.spread_in(None, Offset::ZERO, timeline.end);
         let said = [adhoc.available.map(|a| Promise::of("available", a)), adhoc.p99.map(|p| Promise::of("p99", p))];
         let mut promises: Vec<Promise> = said.into_iter().flatten().collect();
-        let problems: Vec<Problem> = promises.iter().filter_map(|promise| promise.undecidable(sent)).collect();
+        let problems: Vec<Problem> = promises.iter().filter_map(|promise| promise.undecidable(most)).collect();
         if !problems.is_empty() {
             return Err(Problems::new("the command line", "", problems));
         }
         let usual = Promise::of("available", USUAL);
-        if adhoc.available.is_none() && usual.undecidable(sent).is_none() {
+        if adhoc.available.is_none() && usual.undecidable(fewest).is_none() {
             promises.insert(0, usual);
         }
         if promises.is_empty() { Ok(silent) } else { read(&promises) }
@@ -132,14 +132,16 @@ impl Promise {
         Promise { flag, value: value.to_string() }
     }
 
-    /// Why it can never be decided when so many requests are sent.
+    /// Why it can never be decided when at most so many requests are sent.
     fn undecidable(&self, sent: u64) -> Option<Problem> {
         let Promise { flag, value } = self;
         let spec = verdict::Spec::read("slo", serde_json::json!({ *flag: value }))?.ok()?;
         spec.needs().into_iter().find_map(|need| match need {
             Need::Samples { least, why } if sent < least => Some(
-                Problem::nowhere(format!("--{flag} {value} can never be decided: {sent} requests are sent, and it needs {least}"))
-                    .help(format!("{why}; raise --rate, lengthen --for, or ask for less")),
+                Problem::nowhere(format!(
+                    "--{flag} {value} can never be decided: at most {sent} requests are sent, and it needs {least}"
+                ))
+                .help(format!("{why}; raise --rate, lengthen --for, or ask for less")),
             ),
             Need::Never { why } => Some(Problem::nowhere(format!("--{flag} {value} can never hold: {why}"))),
             _ => None,

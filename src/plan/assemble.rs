@@ -407,9 +407,10 @@ const IN_FLIGHT_MOST: u32 = 1_000_000;
 const RATE_MOST: f64 = 10_000_000.0;
 
 /// Connections of a load whose plan does not say: as many as there are requests under way when every one runs into its timeout at
-/// the highest rate (Little's law), so that a service that is slow is never slower for want of one; at least 256.
+/// the highest rate (Little's law), so that a service that is slow is not slower for want of one. At least 256, and at most 4,096, for
+/// which any machine has ports and descriptors: a service that hangs must not look like a generator that has run out of them.
 pub(super) fn default_connections(peak_per_second: f64, timeout: Span) -> u32 {
-    (peak_per_second * timeout.seconds()).ceil().clamp(256.0, f64::from(CONNECTIONS_MOST)) as u32
+    (peak_per_second * timeout.seconds()).ceil().clamp(256.0, 4_096.0) as u32
 }
 
 /// Requests in flight of a load whose plan does not say: half as many again as there are when every request runs into its

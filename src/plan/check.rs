@@ -197,7 +197,8 @@ fn unmet(plan: &Plan, claim: &Claim, need: &Need, timeline: &Timeline, known: &K
         Need::Samples { least, why } => {
             let load = known.load.filter(|load| plan.loads.iter().any(|known| known.name == **load));
             let (from, to) = known.window?;
-            let count = timeline.requests_in(load, from, to);
+            // Each run draws its own arrivals: only what no seed can reach is refused.
+            let (_, count) = timeline.spread_in(load, from, to);
             if count == 0 {
                 return Some((
                     format!("`{name}` can never be decided: no request is sent from {} to {}", seconds(from), seconds(to)),
@@ -206,7 +207,7 @@ fn unmet(plan: &Plan, claim: &Claim, need: &Need, timeline: &Timeline, known: &K
             }
             (known.fixed && count < *least).then(|| {
                 (
-                    format!("`{name}` can never be decided: {count} requests are sent in its window, and it needs {least}"),
+                    format!("`{name}` can never be decided: at most {count} requests are sent in its window, and it needs {least}"),
                     Some(format!("{why}; raise the rate, lengthen the window, or ask for less")),
                 )
             })

@@ -171,7 +171,7 @@ fn traffic(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &Load) {
         &format!(
             "at most {}{}, each replaced after about {CONNECTION_AGE}",
             load.connections,
-            if load.connections == usual { " (default: highest rate x timeout, from 256 to 65535)" } else { "" },
+            if load.connections == usual { " (default: highest rate x timeout, from 256 to 4096)" } else { "" },
         ),
     );
     let bound = default_in_flight(peak, request.timeout);
@@ -413,7 +413,7 @@ mod tests {
     #[test]
     fn connections_are_enough_for_the_timeout_unless_the_plan_says_fewer_and_then_the_wait_is_told_for_what_it_is() {
         let said = explained("", "");
-        assert!(said.contains("at most 500 (default: highest rate x timeout, from 256 to 65535)"), "{said}");
+        assert!(said.contains("at most 500 (default: highest rate x timeout, from 256 to 4096)"), "{said}");
         assert!(!said.contains("some would wait"), "{said}");
         let said = explained(", connections: 20", "");
         assert!(said.contains("some would wait for one here, which counts as latency of the service"), "{said}");

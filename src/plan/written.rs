@@ -195,7 +195,7 @@ pub(super) struct WrittenLoad {
     /// What each arrival sends.
     pub request: Located<WrittenRequest>,
     /// Connections that may be open at once; a request that finds none free waits for one. Unless said otherwise: enough for the
-    /// highest rate if every request ran into its timeout, and at least 256.
+    /// highest rate if every request ran into its timeout, from 256 to 4096.
     #[schemars(range(min = 1, max = 65535))]
     pub connections: Option<Located<u32>>,
     /// Requests that may be due and not ended at once. What comes on top is not sent, and counts against this machine, never

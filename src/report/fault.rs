@@ -6,6 +6,7 @@ use crate::recording::History;
 use crate::recording::history::FaultSeen;
 use crate::report::words;
 use crate::time::Offset;
+use crate::verdict;
 
 /// One fault. Moments are seconds since the first phase started, `None` for what did not happen.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -51,7 +52,7 @@ fn row(fault: FaultSeen) -> FaultRow {
         effective_s: seconds(fault.effective),
         healed_s: seconds(fault.healed),
         evidence: fault.evidence.iter().map(|e| words::witness(&e.witness, &e.says, e.supports)).collect(),
-        proven: fault.effective.is_some(),
+        proven: verdict::doubt(&fault).is_none(),
         healed: fault.healed.is_some(),
         failures: fault.failures.iter().map(|f| words::clean(&format!("during {}: {}", f.during, f.reason))).collect(),
         name: fault.name.to_string(),

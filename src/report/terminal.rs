@@ -230,14 +230,13 @@ fn faults(page: &mut Page, report: &Report) {
 }
 
 fn state(fault: &FaultRow) -> String {
-    match (fault.injected_s.is_some(), fault.proven, fault.healed) {
-        (false, ..) => "never injected",
-        (true, true, true) => "proven, healed",
-        (true, false, true) => "NOT PROVEN, healed",
-        (true, true, false) => "proven, NOT HEALED",
-        (true, false, false) => "NOT PROVEN, NOT HEALED",
-    }
-    .to_owned()
+    let effect = match (fault.injected_s, fault.effective_s, fault.proven) {
+        (None, ..) => return "never injected".to_owned(),
+        (_, _, true) => "proven",
+        (_, Some(_), false) => "DID NOT HOLD",
+        (_, None, false) => "NOT PROVEN",
+    };
+    format!("{effect}, {}", if fault.healed { "healed" } else { "NOT HEALED" })
 }
 
 fn scaling(page: &mut Page, report: &Report) {

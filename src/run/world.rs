@@ -290,11 +290,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_door_that_is_shut_is_told_from_one_that_is_open() {
-        let listen = || std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let (open, shut) = (listen(), listen());
-        let address = |listener: &std::net::TcpListener| listener.local_addr().expect("a bound socket has an address");
-        let (open_address, shut_address) = (address(&open), address(&shut));
-        drop(shut);
+        let open = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let open_address = open.local_addr().expect("a bound socket has an address");
+        // An address of loopback on which nothing listens.
+        let shut_address: SocketAddr = "127.9.9.9:1".parse().expect("an address");
         let destination = Destination::read("http://shop.test/", Trust::default()).expect("a URL");
         let both = destination.clone().at(vec![shut_address, open_address]);
         let (found, refusals) = knock("http://shop.test/", &both).await.expect("one is open");

@@ -153,6 +153,21 @@ impl Schedule {
         (self.profile.mass_before(to) - self.profile.mass_before(from)).max(0.0) / self.shards as f64
     }
 
+    /// The fewest and the most requests that are due in `[from, to)` whatever the seed, but for one in thirty thousand: four standard
+    /// deviations of a Poisson count, which are four roots of its mean. Exact where nothing is drawn.
+    pub fn spread_in(&self, from: Offset, to: Offset) -> (u64, u64) {
+        match self.arrivals {
+            Arrivals::Constant => {
+                let count = self.count_in(from, to);
+                (count, count)
+            }
+            Arrivals::Poisson => {
+                let mean = self.expected_in(from, to);
+                ((mean - 4.0 * mean.sqrt()).max(0.0) as u64, (mean + 4.0 * mean.sqrt()).ceil() as u64)
+            }
+        }
+    }
+
     /// Requests per second at `t`.
     pub fn rate_at(&self, t: Offset) -> f64 {
         self.profile.rate_at(t) / self.shards as f64
@@ -318,6 +333,14 @@ mod tests {
             prop_assert!((count as f64 - schedule.expected_in(from, to)).abs() <= 1.0 + 1e-6);
             let counted = schedule.arrivals().filter(|a| from <= a.due && a.due < to).count() as u64;
             prop_assert_eq!(count, counted);
+        }
+
+        #[test]
+        fn whatever_the_seed_a_count_lies_in_its_spread(arrivals in any_arrivals(), pieces in any_pieces(), seed: u64) {
+            let schedule = Schedule::new(arrivals, &pieces, seed);
+            let (fewest, most) = schedule.spread_in(Offset::from_nanos(i64::MIN), Offset::from_nanos(i64::MAX));
+            // Small means are more skewed than a root tells: two more are allowed for.
+            prop_assert!((fewest..=most + 2).contains(&schedule.count()), "{} of {fewest} to {most}", schedule.count());
         }
 
         /// A Poisson count has variance = mean; six standard deviations are missed once in 5e8.

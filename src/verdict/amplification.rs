@@ -47,7 +47,9 @@ fn calls(window: &Window, history: &History) -> Option<Calls> {
         }
         // A counter tells later what it counted while nobody looked; what comes after its last reading stays hidden.
         let read_until = readings.iter().rfind(|(_, t, _)| *t < window.to).map_or(window.from, |(_, t, _)| *t);
-        let gaps = gaps(history, &[pod], read_until, window.to);
+        // Nor can a pod that is gone count any more.
+        let until = pods::gone(history, pod).map_or(window.to, |gone| gone.min(window.to).max(read_until));
+        let gaps = gaps(history, &[pod], read_until, until);
         if let Some((n, gap, length)) = gaps.into_iter().find(|(_, _, length)| *length > GAP_SHORT_S) {
             let why = format!(
                 "{} was blind for {} and nothing was read after it ({}): what was counted then is not known",

@@ -34,6 +34,7 @@ mod within;
 mod words;
 
 pub use certificate::Certificate;
+pub use window::doubt;
 
 kinds! {
     /// What can be claimed.
@@ -193,5 +194,5 @@ pub fn overall(findings: &[Finding], certificate: &Certificate, history: &Histor
 /// The plan's faults that were never injected, never proven effective or did not hold, and why: one sentence each, in the order of the
 /// plan.
 pub fn unproven(history: &History) -> Vec<String> {
-    history.faults().iter().filter_map(window::doubt).collect()
+    history.faults().iter().filter_map(doubt).collect()
 }

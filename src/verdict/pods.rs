@@ -27,6 +27,14 @@ pub fn of(history: &History, workload: Option<&ObjectRef>, metric: &str) -> Vec<
     pods
 }
 
+/// When `pod` was seen to be gone, if it was.
+pub fn gone(history: &History, pod: &ObjectRef) -> Option<Offset> {
+    history.events.iter().find_map(|event| match &event.fact {
+        Fact::Pod(seen) if seen.gone && seen.namespace == pod.namespace && seen.name == pod.name => Some(event.t_ns),
+        _ => None,
+    })
+}
+
 /// Used where no pod became ready while it was watched, so that a bound can be given at all.
 const ASSUMED_S: f64 = 10.0;
 

@@ -125,8 +125,8 @@ impl Goodput<'_> {
     }
 
     /// Judges when goodput was back at 95% of `normal`: the last time that it came back and stayed for `hold` before the bound passed,
-    /// since what is lost again within the bound was no recovery; the first time after it, where there was none before. The draft
-    /// gets value, interval, sample and notes.
+    /// since what is lost again within the bound was no recovery; the first time after it, where there was none before. A single bad
+    /// second does not lose it, two within a hold do. The draft gets value, interval, sample and notes.
     pub fn recovery(&self, draft: Draft, asked: Asked, normal: f64, history: &History) -> (Draft, Recovery) {
         let (_, end) = history.whole();
         let Asked { start, bound, hold, .. } = asked;
@@ -137,11 +137,29 @@ impl Goodput<'_> {
         let until = back.map_or(end, |back| (back + hold).max(start + bound).min(end));
         let mut draft = draft.samples(self.seconds(history, start, until).iter().map(|(_, _, due)| due).sum());
         if let Some(second) = found.again {
-            let when =
-                if at(second) < start + bound { "before the bound had passed: only what stays counts" } else { "after the bound" };
+            let when = if at(second + 1) <= start + bound {
+                "before the bound had passed: only what stays counts"
+            } else {
+                "after the bound"
+            };
             draft = draft.note(format!("goodput fell again in second {second}, {when}"));
         }
+        if let Some(dip) = found.dip {
+            draft = draft.note(format!("goodput dipped in second {}, for no longer than that", looks[dip].from));
+        }
+        let watched = looks.last().map_or(start, |look| at(look.to));
         let (verdict, said) = match (back, found.away) {
+            // Lost again a moment later, it would have been none.
+            (Some(back), _) if back <= start + bound && watched + RESOLUTION <= start + bound => {
+                let why = format!(
+                    "came after {}, and whether it stayed is known for only {} of the {} allowed: let the load go on for longer, or ask \
+                     for less",
+                    seconds(back.since(start).as_secs_f64()),
+                    seconds(watched.since(start).as_secs_f64()),
+                    seconds(bound.as_secs_f64())
+                );
+                (Verdict::Inconclusive, why)
+            }
             (Some(back), _) => {
                 let after = back.since(start);
                 let resolution = found.back.map_or(RESOLUTION, |index| resolution(&looks, index));
@@ -188,6 +206,8 @@ struct Found {
     away: Option<Offset>,
     /// The second in which it fell after it had been back.
     again: Option<i64>,
+    /// The last look in which it was bad for a moment after it had been back.
+    dip: Option<usize>,
 }
 
 fn search(looks: &[Look], asked: Asked, normal: f64) -> Found {
@@ -196,14 +216,20 @@ fn search(looks: &[Look], asked: Asked, normal: f64) -> Found {
     let mut since: Option<usize> = None;
     for (index, look) in looks.iter().enumerate() {
         if !look.is_good(normal) {
-            found.away = Some(look.start());
-            since = None;
-            if found.back.is_some() {
-                found.again = Some(look.from);
-                if look.start() >= asked.start + asked.bound {
-                    return found;
+            match (found.back, found.dip) {
+                (None, _) => {
+                    found.away = Some(look.start());
+                    since = None;
                 }
-                found.back = None;
+                // Bad twice within a hold: it did not hold.
+                (Some(_), Some(dip)) if look.from - looks[dip].to < hold_s => {
+                    found = Found { away: Some(look.start()), again: Some(looks[dip].from), dip: None, ..found };
+                    if at(looks[dip].to) > asked.start + asked.bound {
+                        return found;
+                    }
+                    (found.back, since) = (None, None);
+                }
+                (Some(_), _) => found.dip = Some(index),
             }
             continue;
         }
@@ -268,14 +294,26 @@ mod tests {
 
     #[test]
     fn what_is_lost_again_within_the_bound_was_no_recovery() {
-        assert_eq!(found(&[60, 60, 60, 0, 0, 0, 0, 0, 0, 0]), Found { back: None, away: Some(at(17)), again: Some(11) });
-        assert_eq!(found(&[60, 60, 60, 0, 60, 60, 60]), Found { back: Some(4), away: Some(at(11)), again: Some(11) });
+        let lost = found(&[60, 60, 60, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(lost, Found { away: Some(at(17)), again: Some(11), ..Found::default() });
+        let flapping = found(&[60, 60, 60, 0, 60, 0, 60, 60, 60]);
+        assert_eq!(flapping, Found { back: Some(6), away: Some(at(13)), again: Some(11), dip: None });
+    }
+
+    #[test]
+    fn a_single_bad_second_loses_nothing() {
+        assert_eq!(found(&[60, 60, 60, 0, 60, 60, 60]), Found { back: Some(0), dip: Some(3), ..Found::default() });
+        assert_eq!(found(&[60, 60, 60, 0, 60, 60, 60, 0]), Found { back: Some(0), dip: Some(7), ..Found::default() });
     }
 
     #[test]
     fn what_is_lost_after_the_bound_is_another_story() {
-        let good = [0, 60, 60, 60, 60, 60, 60, 60, 60, 0, 0];
-        assert_eq!(found(&good), Found { back: Some(1), away: Some(at(17)), again: Some(17) });
+        let good = [0, 60, 60, 60, 60, 60, 60, 60, 0, 0];
+        assert_eq!(
+            found(&good),
+            Found { back: Some(1), away: Some(at(17)), again: Some(16), dip: None },
+            "16.3 s are in second 16"
+        );
     }
 
     #[test]

@@ -111,8 +111,8 @@ pub fn at_rank(histogram: &Histogram<u64>, rank: u64) -> u64 {
 }
 
 /// The mean and its one-sided 95% bounds by Student's t, for per-second values. Neighbouring seconds are alike, so the variance is
-/// that of means over blocks of five ("batch means", Law and Kelton, "Simulation Modeling and Analysis"), where there are four of
-/// them. `None` for fewer than three values, whose variance is not known.
+/// that of means over blocks of five ("batch means", Law and Kelton, "Simulation Modeling and Analysis"), where there are ten of
+/// them: of fewer, the variance of so few means would widen the bounds more than the likeness of neighbours does. `None` for fewer than three values, whose variance is not known.
 pub fn mean(values: &[f64]) -> Option<(f64, f64, f64)> {
     const BLOCK: usize = 5;
     const LEAST: usize = 3;
@@ -120,7 +120,7 @@ pub fn mean(values: &[f64]) -> Option<(f64, f64, f64)> {
         return None;
     }
     let mean = values.iter().sum::<f64>() / values.len() as f64;
-    let blocks: Vec<f64> = if values.len() >= 4 * BLOCK {
+    let blocks: Vec<f64> = if values.len() >= 10 * BLOCK {
         values.chunks_exact(BLOCK).map(|block| block.iter().sum::<f64>() / BLOCK as f64).collect()
     } else {
         values.to_vec()

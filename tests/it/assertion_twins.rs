@@ -454,6 +454,21 @@ fn resilience_fails_a_service_that_came_back_only_to_go_again() {
     assert!(found[1].notes.iter().any(|note| note.contains("fell again in second 45, after the bound")), "{found:#?}");
 }
 
+#[test]
+fn a_recovery_whose_bound_outlasts_the_run_is_not_decided() {
+    let unhurt = killed(|_, _| false);
+    let found = findings(kill(), "resilience", r#"{"recover_within": "45s"}"#, &unhurt.history());
+    expect(&found, "recover_within", Verdict::Inconclusive, "whether it stayed is known for only 39.7s of the 45s allowed");
+}
+
+#[test]
+fn one_bad_second_after_a_recovery_does_not_undo_it() {
+    let dip = killed(|t, _| (26.0..27.0).contains(&t));
+    let found = findings(kill(), "resilience", RESILIENCE, &dip.history());
+    expect(&found, "recover_within", Verdict::Pass, "came after 0s");
+    assert!(found[1].notes.iter().any(|note| note.contains("dipped in second 26")), "{found:#?}");
+}
+
 /// At 100/s until second 22, and so much after it.
 fn killed_before(rate: u64, answer: impl Fn(f64, u64) -> Answer) -> History {
     let mut story = Story::of("kill", &[("steady", 22), ("after", 38)]);

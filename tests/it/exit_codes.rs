@@ -64,7 +64,7 @@ fn a_promise_that_so_few_requests_can_never_prove_is_2() {
     let squall = Squall::new();
     let target = healthy();
     let said = squall.run(&["load", &url(&target), "--rate", "20/s", "--for", "2s", "--p99", "300ms", "--out", "a"]);
-    said.expect(2).saying("--p99 300ms can never be decided: 40 requests are sent, and it needs 299");
+    said.expect(2).saying("--p99 300ms can never be decided: at most 40 requests are sent, and it needs 299");
 }
 
 #[test]

@@ -770,6 +770,21 @@ fn a_fault_that_was_never_proven_is_no_pass_even_when_no_assertion_names_it() {
 }
 
 #[test]
+fn a_fault_that_did_not_hold_is_called_so_in_every_report() {
+    // The witness that speaks against it in the sample does so after it was proven.
+    let mut history = sample();
+    let effective = Fact::Fault { fault: name("slow-payments"), step: FaultStep::Effective };
+    history.events.push(Event { n: history.events.len() as u64, t_ns: at(10.95), fact: effective });
+    let findings = findings(&history);
+    let report =
+        Report::of(&history, &findings, certificate(), ExitInfo::of(Exit::Inconclusive, &findings, &certificate(), &history));
+    assert!(text(&report, "terminal").contains("DID NOT HOLD, healed"), "{}", text(&report, "terminal"));
+    let json: Value = serde_json::from_str(&text(&report, "json")).expect("JSON");
+    let row = json["faults"].as_array().expect("faults").iter().find(|row| row["name"] == "slow-payments").expect("it has a row");
+    assert_eq!(row["proven"], false, "{row}");
+}
+
+#[test]
 fn an_interrupted_run_is_no_pass_even_when_every_check_passed() {
     let mut findings = findings(&sample());
     findings.retain(|finding| finding.verdict == Verdict::Pass);
