@@ -273,6 +273,7 @@ fn a_stall_is_seen_in_full_with_one_connection_and_with_many() {
             // The longer a request waited, the earlier it left: (1 - q) 2,000 of them left before it.
             let before = ((1.0 - quantile) * 2_000.0) as usize;
             let read = if quantile > 0.5 { released[before + connections as usize] } else { 0.0 };
+            println!("p{} with {connections} connections: {got} ms, truth {truth_ms} ms", quantile * 100.0);
             assert!(
                 (truth_ms - 20.0..=truth_ms + 20.0 + read + 2.0 * lateness).contains(&got),
                 "p{} with {connections} connections: {got} ms, truth {truth_ms} ms; read {read} ms after the release at the latest, \
