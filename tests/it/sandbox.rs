@@ -3,14 +3,18 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::process::Pid;
 use serde_json::{Value, json};
 use squall::sandbox::resource::{CONFIGMAPS, DEPLOYMENTS, ENDPOINTSLICES, EVENTS, HPAS, PODS, REPLICASETS, Resource, SERVICES};
 use squall::sandbox::{Sandbox, SandboxConfig, cleanup};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixStream};
+
+use crate::command::wait_until;
 
 /// How long anything may take on a machine that is busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -740,6 +744,32 @@ async fn two_sandboxes_side_by_side_share_nothing() {
     assert_eq!(cleanup::sweep(&cleanup::Scope::One { id, dir }), vec![]);
 }
 
+/// The processes that carry a sandbox's id, or, as its keeper, are told it; with handles that stay theirs.
+fn processes_of(id: &str) -> Vec<(Pid, OwnedFd)> {
+    let tells = |pid: &str, file: &str| {
+        std::fs::read(format!("/proc/{pid}/{file}")).is_ok_and(|bytes| bytes.windows(id.len()).any(|part| part == id.as_bytes()))
+    };
+    let names = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let pids = names.filter_map(|name| Some((Pid::from_raw(name.parse().ok()?)?, name)));
+    pids.filter(|(_, name)| tells(name, "environ") || tells(name, "cmdline"))
+        .filter_map(|(pid, _)| Some((pid, rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()?)))
+        .collect()
+}
+
+/// Whether all of them have ended before patience has.
+async fn all_end(handles: Vec<(Pid, OwnedFd)>) -> bool {
+    let deadline = Instant::now() + PATIENCE;
+    let ended = tokio::task::spawn_blocking(move || {
+        handles.iter().all(|(_, handle)| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let left = rustix::event::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: 0 };
+            let mut wait = [rustix::event::PollFd::new(handle, rustix::event::PollFlags::IN)];
+            rustix::event::poll(&mut wait, Some(&left)).is_ok_and(|ended| ended == 1)
+        })
+    });
+    ended.await.unwrap()
+}
+
 /// The holder of the next tests, when they have started this test in a process of its own; nothing otherwise.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_holder_that_is_there_to_be_killed() {
@@ -789,30 +819,10 @@ async fn after_kill_9_of_the_holder_the_pods_die_and_the_sweep_finds_the_rest() 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_kill_9_of_the_holder_all_that_its_pods_have_started_dies_by_itself() {
     let (mut holder, id, folder) = holder(Some(env!("CARGO_BIN_EXE_squall"))).await;
-    // The processes of two pods, with one more in the background of each, and the keeper, which is told the id.
-    let tells = |pid: &str, file: &str| {
-        std::fs::read(format!("/proc/{pid}/{file}")).is_ok_and(|bytes| bytes.windows(id.len()).any(|part| part == id.as_bytes()))
-    };
-    let mut handles = vec![];
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry.file_name().to_str().filter(|pid| tells(pid, "environ") || tells(pid, "cmdline")).map(str::to_owned)
-        else {
-            continue;
-        };
-        let pid = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
-        handles.push(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap());
-    }
-    assert_eq!(handles.len(), 5, "processes of sandbox {id}");
+    // The processes of two pods, with one more in the background of each, which may be a moment later, and the keeper.
+    let found = wait_until(PATIENCE, || Some(processes_of(&id)).filter(|found| found.len() == 5));
+    let handles = found.unwrap_or_else(|| panic!("processes of sandbox {id}: {:?}", processes_of(&id)));
     holder.kill().await.unwrap();
-    let deadline = Instant::now() + PATIENCE;
-    let gone = tokio::task::spawn_blocking(move || {
-        handles.iter().all(|handle| {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let left = rustix::event::Timespec { tv_sec: left.as_secs() as i64, tv_nsec: 0 };
-            let mut wait = [rustix::event::PollFd::new(handle, rustix::event::PollFlags::IN)];
-            rustix::event::poll(&mut wait, Some(&left)).is_ok_and(|ended| ended == 1)
-        })
-    });
-    assert!(gone.await.unwrap(), "something of sandbox {id} lives on");
+    assert!(all_end(handles).await, "something of sandbox {id} lives on");
     assert!(!folder.exists());
 }
