@@ -810,8 +810,9 @@ async fn after_kill_9_of_the_holder_the_pods_die_and_the_sweep_finds_the_rest() 
 
     holder.kill().await.unwrap();
     // The two pods die with their parent thread; what they had started in the background does not, and is swept.
+    // Or has been: a `squall heal` of another test sweeps whatever is dead.
     let said = cleanup::finish(id.clone(), folder.clone()).await.unwrap();
-    assert!(said.contains("its folder is gone"), "{said}");
+    assert!(said.contains("its folder is gone") || said.contains("nothing was left"), "{said}");
     assert!(!folder.exists());
     assert_eq!(cleanup::sweep(&scope), vec![]);
 }
