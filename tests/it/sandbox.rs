@@ -744,6 +744,28 @@ async fn two_sandboxes_side_by_side_share_nothing() {
     assert_eq!(cleanup::sweep(&cleanup::Scope::One { id, dir }), vec![]);
 }
 
+/// Goal: an orderly end leaves no more than `kill -9` does. How: a pod's background process in a session of its own, which no signal to the
+/// pod's group reaches.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_left_its_process_group_ends_with_the_sandbox_too() {
+    for stopped in [true, false] {
+        let world = World::start().await;
+        let strays = json!({"name": "c", "image": "i", "command": ["sh", "-c", "setsid sleep 600 & exec sleep 600"]});
+        world.create(&DEPLOYMENTS, deployment(1, strays)).await;
+        world.ready_pods(1).await;
+        let id = world.sandbox.id().to_owned();
+        let leads = |pid: &Pid| rustix::process::getsid(Some(*pid)).is_ok_and(|session| session == *pid);
+        let strayed = || Some(processes_of(&id)).filter(|found| found.len() == 2 && found.iter().any(|(pid, _)| leads(pid)));
+        let handles = wait_until(PATIENCE, strayed).expect("two processes, one of them in a session of its own");
+        if stopped {
+            world.sandbox.stop().await;
+        } else {
+            drop(world);
+        }
+        assert!(all_end(handles).await, "something of sandbox {id} lives on; stopped: {stopped}");
+    }
+}
+
 /// The processes that carry a sandbox's id, or, as its keeper, are told it; with handles that stay theirs.
 fn processes_of(id: &str) -> Vec<(Pid, OwnedFd)> {
     let tells = |pid: &str, file: &str| {
