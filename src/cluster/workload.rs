@@ -161,15 +161,18 @@ impl Cluster {
         // Without an owner it is nobody's, which needs no question.
         pods.retain(|pod| pod.owner_uid.is_some());
         if !pods.iter().all(|pod| made_by(&makers, pod)) {
-            let sets = self.get(&format!("/apis/apps/v1/namespaces/{}/replicasets", workload.object.namespace)).await?;
-            let owns = |set: &Value| {
-                list(set, "/metadata/ownerReferences").iter().any(|o| o["controller"] == true && o["uid"] == *workload.uid)
-            };
-            let owned = list(&sets, "/items").iter().filter(|set| owns(set));
-            makers.extend(owned.filter_map(|set| text(set, "/metadata/uid")).map(str::to_owned));
+            makers = self.makers(&workload.object.namespace, &workload.uid).await?;
         }
         pods.retain(|pod| made_by(&makers, pod));
         Ok(pods)
+    }
+
+    /// The uids of whatever makes the pods of the workload of this uid: its own, and those of its replica sets.
+    pub(super) async fn makers(&self, namespace: &str, uid: &str) -> Result<BTreeSet<String>, Error> {
+        let sets = self.get(&format!("/apis/apps/v1/namespaces/{namespace}/replicasets")).await?;
+        let owns = |set: &Value| list(set, "/metadata/ownerReferences").iter().any(|o| o["controller"] == true && o["uid"] == uid);
+        let owned = list(&sets, "/items").iter().filter(|set| owns(set)).filter_map(|set| text(set, "/metadata/uid"));
+        Ok(owned.chain([uid]).map(str::to_owned).collect())
     }
 
     /// Sets the number of replicas, as `kubectl scale` does.
