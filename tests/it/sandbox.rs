@@ -398,6 +398,27 @@ async fn a_foreground_deletion_waits_for_all_that_is_owned() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_foreground_deletion_spares_what_another_owner_keeps() {
+    let world = World::without_room().await;
+    let config = |name: &str, owners: Value| json!({"metadata": {"name": name, "ownerReferences": owners}});
+    let mut owners = vec![];
+    for name in ["one", "other"] {
+        let made = world.create(&CONFIGMAPS, config(name, json!([]))).await;
+        owners.push(json!({"apiVersion": "v1", "kind": "ConfigMap", "name": name, "uid": made["metadata"]["uid"]}));
+    }
+    let shared = world.create(&CONFIGMAPS, config("shared", json!(owners))).await;
+    world.create(&CONFIGMAPS, config("own", json!([owners[0]]))).await;
+    world.delete_as("/api/v1/namespaces/default/configmaps/one", json!({"propagationPolicy": "Foreground"})).await;
+    world.wait(&CONFIGMAPS, "the owner's end", |w| w.get(&CONFIGMAPS, "one").is_none().then_some(())).await;
+    assert!(world.get(&CONFIGMAPS, "own").is_none());
+    let spared = world.get(&CONFIGMAPS, "shared").expect("its other owner lives");
+    assert_eq!(spared["metadata"]["uid"], shared["metadata"]["uid"]);
+    assert!(spared["metadata"]["deletionTimestamp"].is_null(), "{spared:#}");
+    assert_eq!(spared["metadata"]["ownerReferences"], json!([owners[1]]));
+    world.sandbox.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_return_to_a_revision_that_is_broken_is_late_again() {
     let world = World::start().await;
     let sleep = |port: Value| json!({"name": "c", "image": "i", "command": ["sleep", "600"], "readinessProbe": port});
