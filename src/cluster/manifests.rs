@@ -1,7 +1,7 @@
 //! Applying manifests and taking them away again. What existed before is never changed and never deleted: every object of a run carries
 //! its run's label, and only what carries it is touched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use http::Method;
@@ -12,7 +12,7 @@ use super::call::Write;
 use super::discovery::Resource;
 use super::pod::{Grace, deletion};
 use super::workload::selector;
-use super::{Cluster, Error, list, text};
+use super::{Cluster, Error, Pod, list, text};
 use crate::time::monotonic_now;
 
 /// The label that says which run made an object.
@@ -84,8 +84,11 @@ impl Prepared {
 #[derive(PartialEq)]
 enum Going {
     Unknown,
-    /// The uid that was deleted.
-    Deleted(String),
+    /// The uid that was deleted, and those of what made its pods, and of the pods that it had.
+    Deleted {
+        uid: String,
+        family: BTreeSet<String>,
+    },
     Gone,
 }
 
@@ -186,14 +189,19 @@ impl Cluster {
                 *going = Going::Gone;
                 return Ok(Vec::new());
             };
+            // Before, since afterwards nothing says any more whose they were.
+            let family = self.family(object, uid).await?;
             self.delete(object, uid).await?;
-            *going = Going::Deleted(uid.to_owned());
+            *going = Going::Deleted { uid: uid.to_owned(), family };
             return Ok(vec![object.to_string()]);
         }
         let left = match (uid, &*going, &object.pods, &object.namespace) {
-            (Some(uid), Going::Deleted(deleted), ..) if uid == deleted => vec![object.to_string()],
-            (.., Some(pods), Some(namespace)) => {
-                self.pods(namespace, pods).await?.iter().map(|pod| format!("pod {}", pod.label())).collect()
+            (Some(uid), Going::Deleted { uid: deleted, .. }, ..) if uid == deleted => vec![object.to_string()],
+            (_, Going::Deleted { family, .. }, Some(pods), Some(namespace)) => {
+                // Labels alone may be somebody else's, too.
+                let is_left = |pod: &Pod| family.contains(&pod.uid) || pod.owner_uid.as_ref().is_some_and(|o| family.contains(o));
+                let pods = self.pods(namespace, pods).await?;
+                pods.iter().filter(|pod| is_left(pod)).map(|pod| format!("pod {}", pod.label())).collect()
             }
             _ => Vec::new(),
         };
@@ -201,6 +209,17 @@ impl Cluster {
             *going = Going::Gone;
         }
         Ok(left)
+    }
+
+    /// The uids of what makes an object's pods, and of the pods that it has; none where it has no pods.
+    async fn family(&self, object: &Applied, uid: &str) -> Result<BTreeSet<String>, Error> {
+        let (Some(pods), Some(namespace)) = (&object.pods, &object.namespace) else { return Ok(BTreeSet::new()) };
+        let mut family = self.makers(namespace, uid).await?;
+        let pods = self.pods(namespace, pods).await?;
+        let own = pods.into_iter().filter(|pod| pod.owner_uid.as_ref().is_some_and(|owner| family.contains(owner)));
+        let own: Vec<String> = own.map(|pod| pod.uid).collect();
+        family.extend(own);
+        Ok(family)
     }
 
     async fn delete(&self, object: &Applied, uid: &str) -> Result<(), Error> {

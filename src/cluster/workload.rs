@@ -1,5 +1,6 @@
 //! Workloads: whatever has a selector and a number of replicas (Deployment, ReplicaSet, StatefulSet, anything with a scale
-//! subresource), and the pods that are theirs.
+//! subresource), and the pods that are theirs: those that they control themselves, or by a ReplicaSet that they control. Pods that hang on
+//! something else in between (a ReplicationController, another kind's StatefulSet) are not found.
 
 use std::collections::BTreeSet;
 
@@ -157,16 +158,21 @@ impl Cluster {
     pub async fn owned(&self, workload: &Workload, mut pods: Vec<Pod>) -> Result<Vec<Pod>, Error> {
         let mut makers: BTreeSet<String> = [workload.uid.clone()].into();
         let made_by = |makers: &BTreeSet<String>, pod: &Pod| pod.owner_uid.as_ref().is_some_and(|owner| makers.contains(owner));
+        // Without an owner it is nobody's, which needs no question.
+        pods.retain(|pod| pod.owner_uid.is_some());
         if !pods.iter().all(|pod| made_by(&makers, pod)) {
-            let sets = self.get(&format!("/apis/apps/v1/namespaces/{}/replicasets", workload.object.namespace)).await?;
-            let owns = |set: &Value| {
-                list(set, "/metadata/ownerReferences").iter().any(|o| o["controller"] == true && o["uid"] == *workload.uid)
-            };
-            let owned = list(&sets, "/items").iter().filter(|set| owns(set));
-            makers.extend(owned.filter_map(|set| text(set, "/metadata/uid")).map(str::to_owned));
+            makers = self.makers(&workload.object.namespace, &workload.uid).await?;
         }
         pods.retain(|pod| made_by(&makers, pod));
         Ok(pods)
+    }
+
+    /// The uids of whatever makes the pods of the workload of this uid: its own, and those of its replica sets.
+    pub(super) async fn makers(&self, namespace: &str, uid: &str) -> Result<BTreeSet<String>, Error> {
+        let sets = self.get(&format!("/apis/apps/v1/namespaces/{namespace}/replicasets")).await?;
+        let owns = |set: &Value| list(set, "/metadata/ownerReferences").iter().any(|o| o["controller"] == true && o["uid"] == uid);
+        let owned = list(&sets, "/items").iter().filter(|set| owns(set)).filter_map(|set| text(set, "/metadata/uid"));
+        Ok(owned.chain([uid]).map(str::to_owned).collect())
     }
 
     /// Sets the number of replicas, as `kubectl scale` does.

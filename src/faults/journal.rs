@@ -4,7 +4,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -239,6 +239,13 @@ impl Journal {
     }
 }
 
+impl Drop for Journal {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child that another thread has just forked has it open, and locked, until it runs its program.
+        let _ = self.tail.get_mut().unwrap_or_else(PoisonError::into_inner).disk.unlock();
+    }
+}
+
 fn lock(file: &File, path: &Path) -> Result<(), Error> {
     match file.try_lock() {
         Ok(()) => Ok(()),
@@ -287,6 +294,16 @@ mod tests {
             Entry::Healed { fault, proof: "gone".into() },
             Entry::Closed,
         ]
+    }
+
+    #[test]
+    fn a_journal_that_is_let_go_of_is_free_though_a_forked_child_still_has_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::create(dir.path()).unwrap();
+        // A second descriptor of one open file, as a fork makes it.
+        let _inherited = journal.tail.lock().unwrap().disk.try_clone().unwrap();
+        drop(journal);
+        Journal::open(dir.path()).unwrap();
     }
 
     #[test]

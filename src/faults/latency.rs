@@ -1,13 +1,12 @@
 //! Delays what reaches the pods of a workload: an agent beside each pod, under a lease, that takes the way between clients and the
 //! pod's port. It follows the autoscaler. Everything that heals it works without this process.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -22,8 +21,10 @@ use crate::names::ObjectRef;
 use crate::time::{monotonic_now, wall_now};
 use crate::units::Span;
 
+mod newcomers;
 mod seat;
 
+use newcomers::Newcomers;
 use seat::{Board, Seat, Taken};
 
 /// Where, and how much.
@@ -77,6 +78,8 @@ const PROBE_EVERY: Duration = Duration::from_millis(400);
 const PROBE_WINDOW: usize = 5;
 /// Between looks while healing.
 const LOOK: Duration = Duration::from_millis(150);
+/// Between questions whose a pod is that the cluster did not answer.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// How long an agent is waited for whose deadline is far: longer than it lets connections live on that were to be left alone.
 const DEADLINE_PATIENCE: Duration = Duration::from_secs(60);
 /// How long after everything should have ended an agent is waited for.
@@ -177,8 +180,7 @@ impl super::Fault for Spec {
                 scene: scene.clone(),
                 workload: targets.workload.clone(),
                 before: before.clone(),
-                known: targets.pods.iter().map(|pod| pod.uid.clone()).collect(),
-                turned_away: BTreeSet::new(),
+                newcomers: Newcomers::beside(targets.pods.iter().map(|pod| pod.uid.clone())),
                 board: board.clone(),
                 sightings,
             };
@@ -291,9 +293,7 @@ struct Keeper {
     scene: Scene,
     workload: Workload,
     before: Before,
-    known: BTreeSet<String>,
-    /// Pods that found no seat: the fault takes no more.
-    turned_away: BTreeSet<String>,
+    newcomers: Newcomers,
     board: watch::Sender<Board>,
     sightings: Watching,
 }
@@ -304,44 +304,55 @@ impl Keeper {
         for live in taken {
             seats.spawn(live.keep(self.scene.cluster.clone(), self.board.clone(), self.scene.evidence.clone(), released.clone()));
         }
+        let joins = self.spec.new_pods == NewPods::Join;
         loop {
+            let asks = !self.newcomers.unknown().is_empty();
             tokio::select! {
                 sighting = self.sightings.next() => match sighting.map(|s| s.sight) {
                     None => break,
-                    Some(Sight::Seen(object)) => self.join(&[object], &mut seats, &released).await,
-                    Some(Sight::Listed(objects)) => self.join(&objects, &mut seats, &released).await,
-                    Some(Sight::Gone(_) | Sight::Blind { .. }) => {}
+                    Some(Sight::Seen(object)) if joins => self.newcomers.seen(&object, monotonic_now()),
+                    Some(Sight::Listed(objects)) if joins => self.newcomers.listed(&objects, monotonic_now()),
+                    Some(Sight::Gone(object)) => self.newcomers.gone(&object),
+                    Some(_) => {}
                 },
-                Some(_) = seats.join_next(), if !seats.is_empty() => {}
+                () = tokio::time::sleep(ASK_AGAIN), if asks => {}
+                Some(_) = seats.join_next(), if !seats.is_empty() => continue,
                 () = released.wait() => break,
             }
+            self.join(&mut seats, &mut released).await;
         }
         released.wait().await;
         while seats.join_next().await.is_some() {}
     }
 
-    async fn join(&mut self, objects: &[Value], seats: &mut JoinSet<()>, released: &Released) {
-        if self.spec.new_pods == NewPods::LeaveOut {
+    /// Takes the seats of the pods that appeared, as far as they are known to be the workload's.
+    async fn join(&mut self, seats: &mut JoinSet<()>, released: &mut Released) {
+        let unknown = self.newcomers.unknown();
+        if unknown.is_empty() {
             return;
         }
-        let appeared = |pod: &Pod| can_take(pod) && !self.known.contains(&pod.uid) && !self.turned_away.contains(&pod.uid);
-        let pods: Vec<Pod> = objects.iter().filter_map(Pod::read).filter(appeared).collect();
-        if pods.is_empty() {
-            return;
-        }
-        let pods = match self.scene.cluster.owned(&self.workload, pods).await {
+        let owned = tokio::select! {
+            owned = self.scene.cluster.owned(&self.workload, unknown) => owned,
+            () = released.wait() => return,
+        };
+        let pods = match owned {
             Ok(pods) => pods,
             Err(error) => {
-                let why = format!("whether pods that appeared are of {} is not known: {error}", self.spec.on);
-                return self.scene.evidence.contradicts(Witness::Mechanism, why);
+                let lost = self.newcomers.unanswered(&error, monotonic_now());
+                if !lost.is_empty() {
+                    let why = format!("whether {} are pods of {} is not known: {error}", lost.join(", "), self.spec.on);
+                    self.scene.evidence.contradicts(Witness::Mechanism, why);
+                }
+                return;
             }
         };
+        self.newcomers.are_ours(&pods);
         for pod in pods {
-            if self.known.len() >= SEATS_MAX {
-                self.turn_away(&pod);
+            if !self.newcomers.seat(&pod) {
+                let why = format!("new pod {} is not delayed: one fault follows at most {SEATS_MAX} pods", pod.label());
+                self.scene.evidence.contradicts(Witness::Mechanism, why);
                 continue;
             }
-            self.known.insert(pod.uid.clone());
             let seat = self.spec.seat(&self.scene, &pod, &self.before);
             let label = pod.label();
             // Write-ahead holds for pods that join, too.
@@ -365,18 +376,6 @@ impl Keeper {
                 }
             });
         }
-    }
-}
-
-impl Keeper {
-    fn turn_away(&mut self, pod: &Pod) {
-        let why = format!("new pod {} is not delayed: one fault follows at most {SEATS_MAX} pods", pod.label());
-        self.scene.evidence.contradicts(Witness::Mechanism, why);
-        // Bounded by forgetting: whoever is told of twice was turned away twice.
-        if self.turned_away.len() >= SEATS_MAX {
-            self.turned_away.clear();
-        }
-        self.turned_away.insert(pod.uid.clone());
     }
 }
 
@@ -538,6 +537,8 @@ async fn back(cluster: &Cluster, probe: &Probe, slow_ms: f64) -> Result<f64, Str
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn spec(json: Value) -> Result<Spec, serde_json::Error> {

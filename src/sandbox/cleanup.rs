@@ -23,6 +23,9 @@ const CARD: &str = "sandbox.json";
 /// How long a killed process may take to be gone.
 const DEATH_MAX: Duration = Duration::from_secs(5);
 
+/// What is killed while it starts others takes another look; so many are enough for anything but a fork bomb.
+pub(super) const LOOKS_MAX: usize = 10;
+
 /// Which sandboxes to look at.
 #[derive(Clone, Debug)]
 pub enum Scope {
@@ -113,6 +116,22 @@ pub async fn finish(id: String, dir: PathBuf) -> Result<String, String> {
         Ok(format!("sandbox {id}: {} processes ended, its folder is gone", remains.killed.len()))
     };
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(format!("the sweep broke off: {error}")))
+}
+
+/// Ends every process of a sandbox, whoever holds it: for the holder itself, when it gives it up.
+pub(super) fn end_all(id: &str) {
+    for _ in 0..LOOKS_MAX {
+        let own: Vec<Found> = marked_processes().into_iter().filter(|(of, _)| of == id).map(|(_, process)| process).collect();
+        if own.is_empty() {
+            return;
+        }
+        for process in own {
+            if !end(process, id) {
+                tracing::warn!("process {} of sandbox {id} could not be ended", process.pid);
+                return;
+            }
+        }
+    }
 }
 
 /// The ids of sandboxes whose holder lives, with the holder's pid.

@@ -9,10 +9,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, getppid, pidfd_open};
 
-use super::cleanup::{Scope, sweep};
-
-/// What is killed while it starts others takes another look; so many are enough for anything but a fork bomb.
-const SWEEPS_MAX: usize = 10;
+use super::cleanup::{LOOKS_MAX, Scope, sweep};
 
 /// A keeper that watches this process. Dropping it ends it.
 pub struct Keeper(Child);
@@ -51,7 +48,7 @@ pub fn keep(holder: u32, id: &str, dir: &Path) -> io::Result<()> {
         }
     }
     let scope = Scope::One { id: id.to_owned(), dir: dir.to_owned() };
-    for _ in 0..SWEEPS_MAX {
+    for _ in 0..LOOKS_MAX {
         if sweep(&scope).iter().all(|remains| remains.killed.is_empty()) {
             break;
         }

@@ -233,6 +233,8 @@ impl Drop for Sandbox {
     fn drop(&mut self) {
         self.kubelet_task.abort();
         self.kubelet.kill_all();
+        // What has left the groups that were killed is found by its mark.
+        cleanup::end_all(&self.id);
         cleanup::remove_dir(&self.dir);
     }
 }

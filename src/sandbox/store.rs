@@ -632,7 +632,10 @@ fn sentenced(resource: &'static Resource, before: &Value, options: &DeleteOption
     let was = before["metadata"]["deletionGracePeriodSeconds"].as_i64().filter(|_| is_marked);
     let grace = was.map_or(asked, |was| was.min(asked));
     let mut after = before.clone();
-    options.propagation.settle(&mut after);
+    // An event owns nothing, and the collector looks at none: nobody would ever take the finalizer away.
+    if *resource != EVENTS {
+        options.propagation.settle(&mut after);
+    }
     let waits = grace > 0 || has_finalizers(&after);
     // Marking is a change of its own when there is something to wait for, and for pods always: watchers see the mark first.
     let marks = if is_marked { was.is_some_and(|was| grace < was) } else { waits || graceful };
@@ -874,5 +877,16 @@ mod tests {
             assert!(matches!(&held, Deletion::Marked(o) if o["metadata"]["finalizers"] == json!([finalizer])), "{held:?}");
         }
         assert!(matches!(ask(Propagation::Background, None).unwrap(), Deletion::Removed(_)));
+    }
+
+    #[test]
+    fn an_event_goes_at_once_whatever_the_deletions_policy() {
+        let store = Store::new(7);
+        for propagation in [Propagation::Foreground, Propagation::Orphan] {
+            store.create(&EVENTS, object("e")).unwrap();
+            let options = DeleteOptions { propagation, ..DeleteOptions::default() };
+            let deletion = store.begin_delete(&EVENTS, "default", "e", &options).unwrap();
+            assert!(matches!(deletion, Deletion::Removed(_)), "{deletion:?}");
+        }
     }
 }

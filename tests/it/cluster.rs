@@ -335,3 +335,53 @@ async fn one_error_while_manifests_are_removed_is_waited_out_and_told_when_it_st
     let error = cluster.remove(&[object("stuck")], "r1", Duration::from_millis(300)).await.unwrap_err();
     assert!(matches!(error, Error::NotGone { .. }) && error.to_string().contains("away for good"), "{error}");
 }
+
+#[tokio::test]
+async fn removing_a_workload_waits_for_its_own_pods_and_not_for_those_that_are_only_alike() {
+    let owned = |name: &str, uid: &str, owner: &str| {
+        json!({"metadata": {"name": name, "namespace": "shop", "uid": uid, "labels": {"app": "web"},
+            "ownerReferences": [{"kind": "X", "name": "x", "uid": owner, "controller": true}]}})
+    };
+    let (looks, deleted) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (_server, cluster) = connect({
+        let (looks, deleted) = (looks.clone(), deleted.clone());
+        move |asked| {
+            let deleting = deleted.load(Ordering::SeqCst) > 0;
+            match (asked.method.as_str(), asked.path.split('?').next().unwrap()) {
+                ("DELETE", _) => {
+                    deleted.fetch_add(1, Ordering::SeqCst);
+                    Reply::Json(200, json!({"kind": "Status", "status": "Success"}))
+                }
+                (_, "/apis/apps/v1/namespaces/shop/deployments/web") if deleting => status(404, "NotFound", "gone"),
+                (_, "/apis/apps/v1/namespaces/shop/deployments/web") => Reply::Json(
+                    200,
+                    json!({"metadata": {"name": "web", "namespace": "shop", "uid": "u", "labels": {"squall.dev/run": "r1"}}}),
+                ),
+                // It goes before its pods do.
+                (_, "/apis/apps/v1/namespaces/shop/replicasets") if deleting => list("1", vec![]),
+                (_, "/apis/apps/v1/namespaces/shop/replicasets") => {
+                    list("1", vec![owned("web-1", "rs", "u"), owned("db-1", "x", "y")])
+                }
+                (_, "/api/v1/namespaces/shop/pods") => {
+                    let mut pods = vec![owned("stranger", "s", "x")];
+                    // Two looks after the deletion find it still there.
+                    if !deleting || looks.fetch_add(1, Ordering::SeqCst) < 2 {
+                        pods.push(owned("web-1-a", "p", "rs"));
+                    }
+                    list("1", pods)
+                }
+                _ => not_scripted(),
+            }
+        }
+    })
+    .await;
+    let web = squall::cluster::Applied {
+        api_version: "apps/v1".into(),
+        kind: "Deployment".into(),
+        namespace: Some("shop".into()),
+        name: "web".into(),
+        pods: Some("app=web".into()),
+    };
+    cluster.remove(&[web], "r1", PATIENCE).await.unwrap();
+    assert_eq!((deleted.load(Ordering::SeqCst), looks.load(Ordering::SeqCst)), (1, 3));
+}

@@ -92,13 +92,7 @@ fn collect_orphan(shared: &Shared, resource: &'static Resource, object: &Value) 
     let present = shared.store.get(resource, &ns, &name).filter(|present| present["metadata"]["uid"] == object["metadata"]["uid"]);
     let Some(object) = present else { return };
     let references = object["metadata"]["ownerReferences"].as_array().map_or(&[][..], Vec::as_slice);
-    // Of a kind that is not served nothing is known.
-    let is_gone = |reference: &&Value| {
-        let field = |name: &str| reference[name].as_str().unwrap_or_default();
-        let kind = of_kind(field("apiVersion"), field("kind"));
-        let named = kind.map(|kind| shared.store.get(kind, &ns, field("name")));
-        named.is_some_and(|named| named.is_none_or(|named| named["metadata"]["uid"] != reference["uid"]))
-    };
+    let is_gone = |reference: &&Value| matches!(owner(shared, &ns, reference), Owner::Gone);
     let gone: Vec<&Value> = references.iter().filter(is_gone).collect();
     if gone.is_empty() {
         return;
@@ -109,6 +103,32 @@ fn collect_orphan(shared: &Shared, resource: &'static Resource, object: &Value) 
     let demands = Preconditions { uid: Some(text(&object, "uid").to_owned()), ..Preconditions::default() };
     // Already gone is as good.
     let _ = shared.store.begin_delete(resource, &ns, &name, &DeleteOptions { demands, ..DeleteOptions::default() });
+}
+
+/// What an owner reference leads to.
+enum Owner {
+    Here(Arc<Value>),
+    Gone,
+    /// Of a kind that is not served nothing is known.
+    Unknown,
+}
+
+fn owner(shared: &Shared, ns: &str, reference: &Value) -> Owner {
+    let field = |name: &str| reference[name].as_str().unwrap_or_default();
+    let Some(kind) = of_kind(field("apiVersion"), field("kind")) else { return Owner::Unknown };
+    let named = shared.store.get(kind, ns, field("name")).filter(|named| named["metadata"]["uid"] == reference["uid"]);
+    named.map_or(Owner::Gone, Owner::Here)
+}
+
+/// Whether an owner other than the one of this uid keeps an object.
+fn is_kept(shared: &Shared, object: &Value, but: &Value) -> bool {
+    let (ns, _) = key(object);
+    let mut others = object["metadata"]["ownerReferences"].as_array().into_iter().flatten().filter(|o| o["uid"] != *but);
+    others.any(|reference| match owner(shared, &ns, reference) {
+        Owner::Here(owner) => !is_leaving(&owner),
+        Owner::Gone => false,
+        Owner::Unknown => true,
+    })
 }
 
 /// Takes one owner from an object.
@@ -135,12 +155,18 @@ fn by_policy(shared: &Shared, resource: &'static Resource, object: &Value) {
     } else if has(object, FOREGROUND) {
         let waits_for = dependents(shared, object);
         for (resource, dependent) in waits_for.iter().filter(|(_, dependent)| !is_leaving(dependent)) {
+            let uid = &object["metadata"]["uid"];
+            if is_kept(shared, dependent, uid) {
+                release(shared, resource, dependent, uid);
+                continue;
+            }
             let (ns, name) = key(dependent);
             // What owns something itself waits for that in turn.
             let owns = !dependents(shared, dependent).is_empty();
             let propagation = if owns { Propagation::Foreground } else { Propagation::Background };
+            let demands = Preconditions { uid: Some(text(dependent, "uid").to_owned()), ..Preconditions::default() };
             // Already gone is as good.
-            let _ = shared.store.begin_delete(resource, &ns, &name, &DeleteOptions { propagation, ..DeleteOptions::default() });
+            let _ = shared.store.begin_delete(resource, &ns, &name, &DeleteOptions { grace_s: None, demands, propagation });
         }
         if !dependents(shared, object).is_empty() {
             return;

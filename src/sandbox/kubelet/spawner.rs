@@ -1,6 +1,6 @@
 //! Starts the processes of pods. All are children of one thread that lives as long as the sandbox: the kernel kills a child when the
-//! thread that made it dies, so whatever ends the sandbox, `kill -9` included, ends its pods. What a child has started itself is left
-//! to the [keeper](crate::sandbox::keeper).
+//! thread that made it dies, so whatever ends the sandbox, `kill -9` included, ends its pods. What a child has started itself and
+//! is not in its group any more ends when the sandbox is stopped, or by the [keeper](crate::sandbox::keeper).
 
 use std::collections::HashSet;
 use std::io;
