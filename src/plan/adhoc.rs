@@ -282,7 +282,10 @@ mod tests {
         said.available = "100%".parse().ok();
         let lines = Plan::adhoc(&said, &none).expect_err("too few").lines();
         assert!(lines[0].contains("--available 100% can never hold"), "{lines:?}");
-        assert!(lines[1].contains("--p99 300ms can never be decided: at most 200 requests are sent, and it needs 299"), "{lines:?}");
+        assert!(
+            lines[1].contains("--p99 300ms can never be decided: at most 200 requests are sent, and it needs 299"),
+            "{lines:?}"
+        );
     }
 
     #[test]
