@@ -50,28 +50,26 @@ pub fn steps(series: &[(u64, Offset, f64)], from: Offset, to: Offset) -> Vec<Ste
 
 /// The value below which the series stayed for the share `q` of the time.
 pub fn quantile(steps: &[Step], q: f64) -> Option<&Step> {
-    let total: f64 = steps.iter().map(Step::length_s).sum();
-    let mut sorted: Vec<&Step> = steps.iter().collect();
-    sorted.sort_by(|a, b| a.value.total_cmp(&b.value));
-    let mut below = 0.0;
-    for step in &sorted {
-        below += step.length_s();
-        if below >= q * total - 1e-9 {
-            return Some(step);
-        }
-    }
-    sorted.last().copied()
+    first_from_below(steps, |below, total| below >= q * total - ROUNDING_S)
 }
 
 /// The least value that held once the share `q` of the time is left out, that of the lowest values.
 pub fn least(steps: &[Step], q: f64) -> Option<&Step> {
+    first_from_below(steps, |below, total| below > q * total + ROUNDING_S)
+}
+
+/// Sums of seconds that should be equal differ by less.
+const ROUNDING_S: f64 = 1e-9;
+
+/// The first step, from the lowest value up, at which the seconds up to and with it are `enough` of all; the highest when none is.
+fn first_from_below(steps: &[Step], enough: impl Fn(f64, f64) -> bool) -> Option<&Step> {
     let total: f64 = steps.iter().map(Step::length_s).sum();
     let mut sorted: Vec<&Step> = steps.iter().collect();
     sorted.sort_by(|a, b| a.value.total_cmp(&b.value));
     let mut below = 0.0;
     for step in &sorted {
         below += step.length_s();
-        if below > q * total + 1e-9 {
+        if enough(below, total) {
             return Some(step);
         }
     }
