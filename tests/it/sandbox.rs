@@ -775,7 +775,7 @@ async fn what_left_its_process_group_ends_with_the_sandbox_too() {
         world.create(&DEPLOYMENTS, deployment(1, strays)).await;
         world.ready_pods(1).await;
         let id = world.sandbox.id().to_owned();
-        let leads = |pid: &Pid| rustix::process::getsid(Some(*pid)).is_ok_and(|session| session == *pid);
+        let leads = |pid: &Pid| session_of(*pid) == Some(pid.as_raw_pid());
         let strayed = || Some(processes_of(&id)).filter(|found| found.len() == 2 && found.iter().any(|(pid, _)| leads(pid)));
         let handles = wait_until(PATIENCE, strayed).expect("two processes, one of them in a session of its own");
         if stopped {
@@ -785,6 +785,13 @@ async fn what_left_its_process_group_ends_with_the_sandbox_too() {
         }
         assert!(all_end(handles).await, "something of sandbox {id} lives on; stopped: {stopped}");
     }
+}
+
+/// The session that a process belongs to, as the kernel tells it; 0 where its leader lives outside of this process namespace, as on a
+/// machine that runs each job in one of its own.
+fn session_of(pid: Pid) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(3)?.parse().ok()
 }
 
 /// The processes that carry a sandbox's id, or, as its keeper, are told it; with handles that stay theirs.
