@@ -263,6 +263,11 @@ mod tests {
         let dir = make_dir(&id, "test").unwrap();
         let one = Scope::One { id: id.clone(), dir: dir.clone() };
         let mut orphan = Command::new("sleep").arg("600").env(MARK, &id).spawn().unwrap();
+        // Its environment can be read a moment after `exec` has let its parent go on.
+        while mark_of(orphan.id()).is_none() {
+            assert!(orphan.try_wait().unwrap().is_none(), "it sleeps");
+            std::thread::yield_now();
+        }
         assert_eq!(sweep(&one), vec![], "its holder lives");
         assert!(living().contains(&(id.clone(), std::process::id())));
 
