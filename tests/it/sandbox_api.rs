@@ -82,9 +82,11 @@ impl Sandbox {
     pub async fn start() -> Sandbox {
         // Another test of this process may have been first.
         _ = rustls::crypto::ring::default_provider().install_default();
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("loopback has a free port");
+        // Not 127.0.0.1: clients everywhere on this machine call from there, each with a port of its own.
+        let address = Ipv4Addr::new(127, 16, 0, 1);
+        let listener = TcpListener::bind((address, 0)).await.expect("loopback has a free port");
         let store = Store::new(7);
-        let identity = Identity::new(Ipv4Addr::LOCALHOST.into()).expect("a certificate can be made");
+        let identity = Identity::new(address.into()).expect("a certificate can be made");
         let services = ServiceAddresses { first: Ipv4Addr::new(127, 16, 0, 10), last: Ipv4Addr::new(127, 16, 0, 250) };
         let config = Config { store: store.clone(), pods: Arc::new(ScriptedPods), identity, services };
         let server = serve(listener, config).expect("a bound listener can be served");
