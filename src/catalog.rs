@@ -3,7 +3,7 @@
 
 use crate::exit::Exit;
 use crate::kinds::{Kind, Row};
-use crate::{faults, report, schedule, verdict};
+use crate::{faults, plan, report, schedule, verdict};
 
 /// A group of things with a name, one line about each, and what it looks like in a plan.
 pub struct Section {
@@ -30,8 +30,15 @@ pub fn sections() -> Vec<Section> {
         rows.iter().map(entry).collect()
     };
     let named = |(name, summary): &(&'static str, &'static str)| Entry { name: (*name).into(), summary, example: String::new() };
+    let described = |(name, summary, example): &(&'static str, &'static str, &'static str)| Entry {
+        name: (*name).into(),
+        summary,
+        example: (*example).into(),
+    };
     vec![
         Section { name: "arrivals", title: "Arrivals (load.arrivals)", entries: schedule::ALL.iter().map(named).collect() },
+        Section { name: "models", title: "What makes requests come (load)", entries: plan::MODELS.iter().map(described).collect() },
+        Section { name: "pacing", title: "Pacing (generator.pacing)", entries: plan::PACINGS.iter().map(named).collect() },
         Section { name: "faults", title: "Faults (faults)", entries: kinds(faults::Spec::ALL) },
         Section { name: "assertions", title: "Assertions (assert)", entries: kinds(verdict::Spec::ALL) },
         Section {

@@ -1,6 +1,7 @@
 //! The conductor: the only module that knows every stage. It reads like the map of the crate: a plan becomes a timeline, a world is
 //! set up, load, faults and observation run on one clock into one recording, the world is taken down, and the recording is judged.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +11,13 @@ use tokio::sync::{broadcast, watch};
 
 use crate::exit::{Exit, Failure};
 use crate::load::{self, Job};
-use crate::names::Name;
-use crate::plan::{self, ClusterChoice, Plan};
+use crate::plan::{self, ClusterChoice, Model, Plan};
 use crate::protocol::Destination;
 use crate::recording::Sink;
 use crate::recording::fact::{Ending, Event, Fact, FaultLine, LoadLine, RunEnded, RunStarted, SCHEMA};
 use crate::recording::writer::Recording;
 use crate::report::{self, Place};
+use crate::schedule::Traffic;
 use crate::time::{Clock, Offset};
 use crate::timeline::{Start, Timeline};
 
@@ -166,12 +167,12 @@ async fn perform(
 
 /// The plan's load, ready to start.
 fn job(plan: &Plan, timeline: &Timeline, destination: Destination) -> Job {
-    let schedules = timeline.schedules.iter().map(|(_, schedule)| schedule.clone());
+    let traffic = timeline.traffic.iter().map(|(_, traffic)| traffic.clone());
     Job {
         destination,
         identity_header: plan.target.identity_header.clone(),
-        loads: plan.loads.iter().cloned().zip(schedules).collect(),
-        workers: None,
+        loads: plan.loads.iter().cloned().zip(traffic).collect(),
+        generator: plan.generator,
         connection_age: Some(plan::CONNECTION_AGE.duration()),
     }
 }
@@ -192,12 +193,7 @@ fn started(order: &Order, timeline: &Timeline, clock: Clock) -> RunStarted {
         workload: plan.target.workload.clone(),
         autoscaler: plan.target.autoscaler.clone(),
         phases: timeline.phases.clone(),
-        loads: plan
-            .loads
-            .iter()
-            .zip(&timeline.schedules)
-            .map(|(load, (_, schedule))| load_line(load, schedule, timeline))
-            .collect(),
+        loads: plan.loads.iter().zip(&timeline.traffic).map(|(load, (_, traffic))| load_line(load, traffic, timeline)).collect(),
         faults: plan
             .faults
             .iter()
@@ -216,14 +212,24 @@ fn started(order: &Order, timeline: &Timeline, clock: Clock) -> RunStarted {
     }
 }
 
-fn load_line(load: &crate::plan::Load, schedule: &crate::schedule::Schedule, timeline: &Timeline) -> LoadLine {
-    let intended = timeline.phases.iter().map(|phase| (phase.name.clone(), schedule.count_in(phase.start, phase.end)));
+fn load_line(load: &plan::Load, traffic: &Traffic, timeline: &Timeline) -> LoadLine {
+    let intended = match traffic {
+        Traffic::Open(schedule) => {
+            timeline.phases.iter().map(|phase| (phase.name.clone(), schedule.count_in(phase.start, phase.end))).collect()
+        }
+        Traffic::Closed(_) => BTreeMap::new(),
+    };
+    let users = match &load.model {
+        Model::Open { .. } => BTreeMap::new(),
+        Model::Closed { users, .. } => users.iter().map(|(phase, level)| (phase.clone(), level.peak().count())).collect(),
+    };
     LoadLine {
         name: load.name.clone(),
         method: load.request.method.clone(),
         path: load.request.path.clone(),
         timeout_ns: load.request.timeout.duration().as_nanos() as u64,
-        intended: intended.collect::<std::collections::BTreeMap<Name, u64>>(),
+        intended,
+        users,
     }
 }
 

@@ -1,9 +1,9 @@
 //! Plan + seed -> [`Timeline`], pure: who does what at which [`Offset`].
 
 use crate::names::{Anchor, Moment, Name, Shift};
-use crate::plan::{PhaseRate, Plan};
+use crate::plan::{Levels, Model, Plan, Quantity};
 use crate::recording::fact::PhaseSpan;
-use crate::schedule::{RatePiece, Schedule, seed_of};
+use crate::schedule::{Crowd, RatePiece, Schedule, Traffic, seed_of};
 use crate::time::Offset;
 use crate::units::Span;
 use crate::verdict::Over;
@@ -18,7 +18,7 @@ pub struct Timeline {
     pub seed: u64,
     pub phases: Vec<PhaseSpan>,
     /// One per load, in the order of the plan.
-    pub schedules: Vec<(Name, Schedule)>,
+    pub traffic: Vec<(Name, Traffic)>,
     pub faults: Vec<FaultSlot>,
     /// The end of the last phase.
     pub end: Offset,
@@ -52,25 +52,19 @@ impl Timeline {
                 PhaseSpan { name: phase.name.clone(), start, end }
             })
             .collect();
-        let schedules = plan
+        let traffic = plan
             .loads
             .iter()
             .map(|load| {
-                let pieces: Vec<RatePiece> = phases
-                    .iter()
-                    .filter_map(|phase| {
-                        let (from, to) = match load.rate.get(&phase.name)? {
-                            PhaseRate::Steady(rate) => (*rate, *rate),
-                            PhaseRate::Ramp { from, to } => (*from, *to),
-                        };
-                        let (from, to) = (from.per_second(), to.per_second());
-                        Some(RatePiece { phase: phase.name.clone(), start: phase.start, end: phase.end, from, to })
-                    })
-                    .collect();
-                (load.name.clone(), Schedule::new(load.arrivals, &pieces, seed_of(seed, &load.name)))
+                let seed = seed_of(seed, &load.name);
+                let traffic = match &load.model {
+                    Model::Open { arrivals, rate } => Traffic::Open(Schedule::new(*arrivals, &pieces(&phases, rate), seed)),
+                    Model::Closed { users, rhythm } => Traffic::Closed(Crowd::new(&pieces(&phases, users), *rhythm, seed)),
+                };
+                (load.name.clone(), traffic)
             })
             .collect();
-        let mut timeline = Timeline { seed, phases, schedules, faults: Vec::new(), end };
+        let mut timeline = Timeline { seed, phases, traffic, faults: Vec::new(), end };
         timeline.faults = plan
             .faults
             .iter()
@@ -153,21 +147,36 @@ impl Timeline {
 
     /// The fewest and the most requests due in `[from, to)` whatever the seed, of one load or of all.
     pub fn spread_in(&self, load: Option<&Name>, from: Offset, to: Offset) -> (u64, u64) {
-        let loads = self.schedules.iter().filter(|(name, _)| load.is_none_or(|load| load == name));
-        loads.map(|(_, schedule)| schedule.spread_in(from, to)).fold((0, 0), |sum, next| (sum.0 + next.0, sum.1 + next.1))
+        let spreads = self.traffic_of(load).map(|traffic| traffic.spread_in(from, to));
+        spreads.fold((0, 0), |sum, next| (sum.0 + next.0, sum.1.saturating_add(next.1)))
     }
 
-    /// Requests due in `[from, to)` by this timeline's seed, of one load or of all.
-    pub fn requests_in(&self, load: Option<&Name>, from: Offset, to: Offset) -> u64 {
-        self.schedules
-            .iter()
-            .filter(|(name, _)| load.is_none_or(|load| load == name))
-            .map(|(_, schedule)| {
+    /// Requests due in `[from, to)` by this timeline's seed, of one load or of all; `None` where users send, who send as many as get
+    /// answered.
+    pub fn requests_in(&self, load: Option<&Name>, from: Offset, to: Offset) -> Option<u64> {
+        let counts = self.traffic_of(load).map(|traffic| match traffic {
+            Traffic::Open(schedule) => {
                 let expected = schedule.expected_in(from, to);
-                if expected > COUNTED_MOST { expected as u64 } else { schedule.count_in(from, to) }
-            })
-            .sum()
+                Some(if expected > COUNTED_MOST { expected as u64 } else { schedule.count_in(from, to) })
+            }
+            Traffic::Closed(crowd) => (!crowd.is_there(from, to)).then_some(0),
+        });
+        counts.sum()
     }
+
+    /// One load's traffic, or everybody's.
+    fn traffic_of(&self, load: Option<&Name>) -> impl Iterator<Item = &Traffic> {
+        self.traffic.iter().filter(move |(name, _)| load.is_none_or(|load| load == name)).map(|(_, traffic)| traffic)
+    }
+}
+
+/// The levels of a load, laid out in time.
+fn pieces<T: Quantity>(phases: &[PhaseSpan], levels: &Levels<T>) -> Vec<RatePiece> {
+    let piece = |phase: &PhaseSpan| {
+        let (from, to) = levels.get(&phase.name)?.ends();
+        Some(RatePiece { phase: phase.name.clone(), start: phase.start, end: phase.end, from: from.value(), to: to.value() })
+    };
+    phases.iter().filter_map(piece).collect()
 }
 
 fn shifted(base: Offset, shift: Shift) -> Offset {
@@ -203,8 +212,8 @@ mod tests {
         let (_, timeline) = timeline("- {name: kill, at: burst.end - 5s, pod_kill: {pods: 1}}\n");
         assert_eq!((timeline.phases[1].start, timeline.phases[1].end, timeline.end), (at(10), at(30), at(30)));
         // 10 s at 10/s, then the area under 10/s to 30/s over 20 s: 400.
-        assert_eq!(timeline.requests_in(None, at(0), at(10)), 100);
-        assert_eq!(timeline.requests_in(None, at(10), at(30)), 400);
+        assert_eq!(timeline.requests_in(None, at(0), at(10)), Some(100));
+        assert_eq!(timeline.requests_in(None, at(10), at(30)), Some(400));
         assert_eq!(timeline.faults[0].start, Start::At(at(25)));
     }
 

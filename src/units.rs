@@ -1,5 +1,5 @@
-//! Quantities as a plan writes them: a [`Span`] (`250ms`), a [`Rate`] (`50/s`), a [`Ratio`] (`99.9%`). Units are mandatory, and
-//! an error proposes what was probably meant. Printing gives back what reading takes.
+//! Quantities as a plan writes them: a [`Span`] (`250ms`), a [`Rate`] (`50/s`), a [`Ratio`] (`99.9%`), a number of [`Users`] (`64`).
+//! Units are mandatory, and an error proposes what was probably meant. Printing gives back what reading takes.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -20,6 +20,10 @@ pub struct Rate(f64);
 /// A share between 0 and 1, written in per cent: `99.9%`.
 #[derive(Clone, Copy, PartialEq, PartialOrd, Default)]
 pub struct Ratio(f64);
+
+/// How many users there are at once: `64`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Users(u32);
 
 impl Span {
     pub const fn from_millis(millis: u64) -> Span {
@@ -73,6 +77,16 @@ impl Ratio {
     pub fn percent(self) -> f64 {
         // Undo the division that reading did, without its last-digit noise: 0.999 prints as 99.9, not 99.90000000000001.
         (self.0 * 1e14).round() / 1e12
+    }
+}
+
+impl Users {
+    pub const fn of(count: u32) -> Users {
+        Users(count)
+    }
+
+    pub const fn count(self) -> u32 {
+        self.0
     }
 }
 
@@ -143,6 +157,15 @@ impl FromStr for Ratio {
     }
 }
 
+impl FromStr for Users {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Users, String> {
+        let number = text.trim().replace('_', "").parse();
+        number.map(Users).map_err(|_| format!("`{text}` is no number of users: write a whole number, as in 64"))
+    }
+}
+
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nanos = self.0.as_nanos();
@@ -171,9 +194,15 @@ impl fmt::Display for Ratio {
     }
 }
 
+impl fmt::Display for Users {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
 /// Reading and writing as text, and the schema of that text, for a quantity that has `FromStr` and `Display`.
 macro_rules! as_text {
-    ($type:ident, $expecting:literal, $pattern:literal, $proposals:expr) => {
+    ($type:ident, $expecting:literal, $pattern:literal, $bare:expr) => {
         impl fmt::Debug for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 fmt::Display::fmt(self, f)
@@ -198,13 +227,13 @@ macro_rules! as_text {
                         text.parse().map_err(E::custom)
                     }
                     fn visit_i64<E: de::Error>(self, n: i64) -> Result<$type, E> {
-                        Err(E::custom(unitless(&n, $proposals)))
+                        $bare(&n).map_err(E::custom)
                     }
                     fn visit_u64<E: de::Error>(self, n: u64) -> Result<$type, E> {
-                        Err(E::custom(unitless(&n, $proposals)))
+                        $bare(&n).map_err(E::custom)
                     }
                     fn visit_f64<E: de::Error>(self, n: f64) -> Result<$type, E> {
-                        Err(E::custom(unitless(&n, $proposals)))
+                        $bare(&n).map_err(E::custom)
                     }
                 }
                 deserializer.deserialize_any(Text)
@@ -222,17 +251,22 @@ macro_rules! as_text {
     };
 }
 
-fn unitless(number: &dyn fmt::Display, [first, second]: [&str; 2]) -> String {
-    if second.is_empty() {
+/// What a bare number is for a quantity that needs a unit.
+fn unitless<T>(number: &dyn fmt::Display, [first, second]: [&str; 2]) -> Result<T, String> {
+    Err(if second.is_empty() {
         format!("`{number}` has no unit: write {number}{first}")
     } else {
         format!("`{number}` has no unit: write {number}{first} or {number}{second}")
-    }
+    })
 }
 
-as_text!(Span, "a length of time with its unit, as in 250ms or 1.5s", r"^([0-9.]+(ns|us|µs|ms|s|m|h))+$", ["ms", "s"]);
-as_text!(Rate, "a rate with its unit, as in 50/s or 300/m", r"^[0-9._]+ */ *(s|m|h)$", ["/s", "/m"]);
-as_text!(Ratio, "a share in per cent, as in 99.9%", r"^[0-9.]+ *%$", ["%", ""]);
+as_text!(Span, "a length of time with its unit, as in 250ms or 1.5s", r"^([0-9.]+(ns|us|µs|ms|s|m|h))+$", |n| unitless(
+    n,
+    ["ms", "s"]
+));
+as_text!(Rate, "a rate with its unit, as in 50/s or 300/m", r"^[0-9._]+ */ *(s|m|h)$", |n| unitless(n, ["/s", "/m"]));
+as_text!(Ratio, "a share in per cent, as in 99.9%", r"^[0-9.]+ *%$", |n| unitless(n, ["%", ""]));
+as_text!(Users, "a number of users, as in 64", r"^[0-9_]+$", |n: &dyn fmt::Display| n.to_string().parse());
 
 #[cfg(test)]
 mod tests {

@@ -1,17 +1,23 @@
 //! `squall load`: one URL under load, in one line. It builds a plan in memory and runs it.
 
 use crate::exit::{Exit, Failure};
-use crate::plan::{Adhoc, Arrivals, PhaseRate, Plan, USUAL};
-use crate::units::{Rate, Ratio, Span};
+use crate::plan::{Adhoc, Arrivals, Generator, Pacing, PhaseRate, PhaseUsers, Plan, USUAL, Volume};
+use crate::units::{Ratio, Span};
 
 /// The request, the rate and the promises.
 #[derive(clap::Args)]
 pub struct Args {
     /// What to call: `http://host/path` or `https://host/path`.
     url: String,
-    /// Requests per second, with the unit: `1000/s`.
-    #[arg(long)]
-    rate: Rate,
+    /// Requests per second, with the unit: `1000/s`; a ramp is `10/s -> 1000/s`.
+    #[arg(long, required_unless_present = "users")]
+    rate: Option<PhaseRate>,
+    /// A closed model, in place of a rate: so many users, each of whom sends when the answer before has come. `64`, or a ramp, `1 -> 64`.
+    #[arg(long, conflicts_with_all = ["rate", "arrivals", "connections"])]
+    users: Option<PhaseUsers>,
+    /// How long a user waits after an answer before sending again.
+    #[arg(long, value_name = "SPAN", requires = "users")]
+    think: Option<Span>,
     /// For how long: `10s`.
     #[arg(long = "for", value_name = "SPAN")]
     length: Span,
@@ -42,15 +48,27 @@ pub struct Args {
     /// Accept any certificate.
     #[arg(long)]
     insecure: bool,
+    /// Threads that send; as many as the load needs and the machine has cores unless said otherwise.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    workers: Option<u32>,
+    /// How precisely requests are sent: `precise`, whatever it costs, `adaptive`, while the core has room, or `coarse`, those of a
+    /// millisecond together.
+    #[arg(long, default_value = "adaptive", value_parser = pacing)]
+    pacing: Pacing,
     #[command(flatten)]
     how: super::How,
 }
 
 pub fn main(args: Args) -> Result<Exit, Failure> {
     let method = args.method.unwrap_or_else(|| if args.body.is_some() { "POST".into() } else { "GET".into() });
+    let volume = match (args.rate, args.users) {
+        (_, Some(users)) => Volume::Users(users, args.think.unwrap_or_default()),
+        (Some(rate), None) => Volume::Rate(rate, args.arrivals),
+        (None, None) => return Err(Failure::new(Exit::Usage, "say how much is sent: --rate 100/s, or --users 10")),
+    };
     let adhoc = Adhoc {
         method,
-        arrivals: args.arrivals,
+        generator: Generator { workers: args.workers, pacing: args.pacing },
         headers: args.headers,
         body: args.body,
         timeout: args.timeout,
@@ -58,7 +76,7 @@ pub fn main(args: Args) -> Result<Exit, Failure> {
         p99: args.p99,
         available: args.available,
         insecure: args.insecure,
-        ..Adhoc::new(&args.url, PhaseRate::Steady(args.rate), args.length)
+        ..Adhoc::new(&args.url, volume, args.length)
     };
     let plan = Plan::adhoc(&adhoc, &|name| std::env::var(name).ok()).map_err(super::invalid)?;
     if plan.claims.is_empty() && !args.how.quiet {
@@ -68,6 +86,15 @@ pub fn main(args: Args) -> Result<Exit, Failure> {
         ));
     }
     super::run::perform(plan, None, false, super::run::AGENT_IMAGE.to_owned(), args.how)
+}
+
+fn pacing(text: &str) -> Result<Pacing, String> {
+    match text {
+        "precise" => Ok(Pacing::Precise),
+        "adaptive" => Ok(Pacing::Adaptive),
+        "coarse" => Ok(Pacing::Coarse),
+        _ => Err(format!("`{text}` is no pacing: use precise, adaptive or coarse")),
+    }
 }
 
 fn arrivals(text: &str) -> Result<Arrivals, String> {

@@ -6,18 +6,21 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Instant;
 
+use tokio::task::coop::unconstrained;
 use tokio::time::Sleep;
 
-/// A timer that can be used again and again.
+/// A timer that can be used again and again, by one task.
 pub(super) struct Alarm {
     sleep: Pin<Box<Sleep>>,
     /// When it rings.
     set: Instant,
+    /// It knows whom to wake. Telling it each time that there is nothing to do yet would cost more than the rest of a request.
+    told: bool,
 }
 
 impl Alarm {
     pub(super) fn new(deadline: Instant) -> Alarm {
-        Alarm { sleep: Box::pin(tokio::time::sleep_until(deadline.into())), set: deadline }
+        Alarm { sleep: Box::pin(tokio::time::sleep_until(deadline.into())), set: deadline, told: false }
     }
 
     /// Does `work` until `deadline`; `None` when that passed first. What is finished when the deadline passes counts as finished.
@@ -30,12 +33,18 @@ impl Alarm {
             if let Poll::Ready(done) = work.as_mut().poll(cx) {
                 return Poll::Ready(Some(done));
             }
-            while self.sleep.as_mut().poll(cx).is_ready() {
+            if self.told && !self.sleep.is_elapsed() {
+                return Poll::Pending;
+            }
+            // Outside of the task's budget: work that never runs out of bytes to read uses that up each time, and the runtime would then
+            // say of every timer that it has not rung.
+            while pin!(unconstrained(self.sleep.as_mut())).poll(cx).is_ready() {
                 if self.set >= deadline {
                     return Poll::Ready(None);
                 }
                 self.set(deadline);
             }
+            self.told = true;
             Poll::Pending
         })
         .await
@@ -44,6 +53,7 @@ impl Alarm {
     fn set(&mut self, deadline: Instant) {
         self.sleep.as_mut().reset(deadline.into());
         self.set = deadline;
+        self.told = false;
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a worker shows of itself while it runs: written by that worker alone, read once a second by the tally thread.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// One worker's dials.
 #[derive(Debug, Default)]
@@ -9,6 +10,8 @@ pub(super) struct Gauges {
     connections: AtomicU64,
     /// The bits of an `f64`.
     cpu: AtomicU64,
+    /// In nanoseconds.
+    window: AtomicU64,
 }
 
 impl Gauges {
@@ -29,6 +32,15 @@ impl Gauges {
 
     pub(super) fn set_cpu(&self, share: f64) {
         self.cpu.store(share.to_bits(), Ordering::Relaxed);
+    }
+
+    /// How much later than due a request may be sent for the sake of others: see [`Window`](super::pacer::Window).
+    pub(super) fn window(&self) -> Duration {
+        Duration::from_nanos(self.window.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_window(&self, width: Duration) {
+        self.window.store(width.as_nanos() as u64, Ordering::Relaxed);
     }
 
     pub(super) fn more_in_flight(&self) {

@@ -1,4 +1,4 @@
-//! One load on one worker: its connections, the queue of requests that wait for one, and the way of a request through them.
+//! One load on one worker: its connections, the queue of requests that wait for one, and the way of a request to them.
 //!
 //! ```text
 //! due ─▶ idle connection? take the one that rested longest ─▶ exchange ─▶ next in the queue, or rest
@@ -11,28 +11,24 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::alarm::Alarm;
+use super::bells::Bells;
 use super::gauges::Gauges;
-use super::log::{Ended, Log, Times, Window, micros};
-use crate::protocol::{Afterwards, Answer, End, Identity, Link, Progress, Protocol, Wire};
+use super::log::{Ended, Log, Window, micros};
+use super::mailbox::Mailbox;
+use super::seat::Seat;
+use crate::protocol::{End, Identity, Wire};
 use crate::schedule::Arrival;
-use crate::time::{Clock, Offset, monotonic_now};
-
-/// How long replacing an old connection may take before the place is given up.
-const REPLACING: Duration = Duration::from_secs(1);
+use crate::time::{Clock, Offset};
 
 /// The part of a load that one worker carries.
 pub(super) struct Lane {
-    pub(super) load: u32,
+    pub(super) load: usize,
     pub(super) wire: Wire,
     pub(super) clock: Clock,
     pub(super) timeout: Duration,
@@ -42,8 +38,7 @@ pub(super) struct Lane {
     pub(super) connection_age: Option<Duration>,
     pub(super) log: Rc<Log>,
     pub(super) gauges: std::sync::Arc<Gauges>,
-    /// Rung whenever the last request in flight ends.
-    pub(super) idle_again: Rc<Notify>,
+    pub(super) bells: Rc<Bells>,
     pub(super) state: State,
 }
 
@@ -63,46 +58,38 @@ pub(super) struct State {
 
 /// A request that came due.
 #[derive(Clone, Copy)]
-struct Due {
-    at: Offset,
-    window: Window,
+pub(super) struct Due {
+    pub(super) at: Offset,
+    pub(super) window: Window,
     /// When the worker came to it.
-    taken: Offset,
+    pub(super) taken: Offset,
     /// It had to stand in the queue.
-    waited: bool,
-}
-
-/// Where an idle connection waits for its next request.
-#[derive(Default)]
-struct Mailbox {
-    request: Cell<Option<Due>>,
-    waker: Cell<Option<Waker>>,
-}
-
-/// An open connection with its date of expiry.
-struct Held {
-    link: Link,
-    expires: Option<Offset>,
+    pub(super) waited: bool,
 }
 
 impl Lane {
-    /// The window that `arrival` counts in.
-    pub(super) fn window(&self, arrival: &Arrival) -> Window {
-        Window { load: self.load, phase: arrival.phase as u32, second: arrival.due.second() }
+    /// A request of this lane that is due, in a phase by its number.
+    pub(super) fn due(&self, at: Offset, phase: usize, taken: Offset) -> Due {
+        Due { at, window: Window::new(self.load, phase, at), taken, waited: false }
+    }
+
+    /// Lets a request in: it is in flight until [`Lane::left`].
+    pub(super) fn let_in(&self, due: &Due) {
+        self.log.due(due.window);
+        self.state.in_flight.update(|n| n + 1);
+        self.gauges.more_in_flight();
     }
 
     /// Takes a request that is due and gets it on its way. Never waits.
     pub(super) fn take(self: &Rc<Lane>, arrival: &Arrival, now: Offset) {
-        let due = Due { at: arrival.due, window: self.window(arrival), taken: now, waited: false };
-        self.log.due(due.window);
+        let due = self.due(arrival.due, arrival.phase, now);
         if due.at + self.timeout <= now {
-            return self.unsent(due, End::GeneratorLate);
+            return self.turn_away(due, End::GeneratorLate);
         }
         if self.state.in_flight.get() >= self.in_flight_limit {
-            return self.unsent(due, End::InFlightBound);
+            return self.turn_away(due, End::InFlightBound);
         }
-        self.state.in_flight.update(|n| n + 1);
-        self.gauges.more_in_flight();
+        self.let_in(&due);
         let rested = self.state.idle.borrow_mut().pop_front();
         if let Some(mailbox) = rested {
             mailbox.put(due);
@@ -115,10 +102,7 @@ impl Lane {
 
     /// Counts a request that came due when nothing was sent any more.
     pub(super) fn refuse(&self, arrival: &Arrival) {
-        let now = self.clock.now();
-        let due = Due { at: arrival.due, window: self.window(arrival), taken: now, waited: false };
-        self.log.due(due.window);
-        self.unsent(due, End::Stopped);
+        self.turn_away(self.due(arrival.due, arrival.phase, self.clock.now()), End::Stopped);
     }
 
     /// Gives up what waits for a connection.
@@ -140,42 +124,30 @@ impl Lane {
     }
 
     fn open(self: &Rc<Lane>, first: Due) {
+        self.spawn(Rc::clone(self).connection(Seat::new(self), first));
+    }
+
+    /// Starts a task that ends with this lane.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         let mut tasks = self.state.tasks.borrow_mut();
         // Tasks that ended leave a handle behind until somebody asks.
         while tasks.try_join_next().is_some() {}
-        let place = Place::new(self);
-        tasks.spawn_local(Rc::clone(self).connection(place, first));
+        tasks.spawn_local(task);
     }
 
-    /// The life of one place for a connection: request after request until there is neither a connection nor a request.
-    async fn connection(self: Rc<Lane>, _place: Place, first: Due) {
+    /// The life of one seat: request after request until there is neither a connection nor a request.
+    async fn connection(self: Rc<Lane>, mut seat: Seat, first: Due) {
         let mailbox = Rc::new(Mailbox::default());
-        let mut alarm = Alarm::new(self.clock.instant(first.at + self.timeout));
-        let mut held: Option<Held> = None;
         let mut due = first;
         let mut ready = first.taken;
         loop {
-            let mut ticket = Ticket::new(&self, due, ready);
-            let deadline = self.clock.instant(due.at + self.timeout);
-            let done = alarm.race(deadline, self.exchange(&mut held, &mut ticket)).await;
-            ready = ticket.settle(done);
-            if !matches!(done, Some(Ok(Answer { connection: Afterwards::Keep, .. }))) {
-                held = None;
-            } else if held.as_ref().is_some_and(|held| held.expires.is_some_and(|expires| ready >= expires)) {
-                held = None;
-                // Replaced now, on nobody's account, rather than with the next request waiting for it.
-                if self.state.queue.borrow().is_empty() {
-                    let deadline = self.clock.instant(ready + REPLACING);
-                    held = alarm.race(deadline, self.connect()).await.and_then(Result::ok);
-                    ready = self.clock.now();
-                }
-            }
+            ready = seat.serve(due, ready).await;
             due = loop {
                 match self.next_queued() {
                     // It was never sent, and by nobody's fault but that of our own bound.
                     Some(late) if late.at + self.timeout <= ready => self.leave(late, End::ConnectionBound),
                     Some(next) => break next,
-                    None if held.is_none() => return,
+                    None if seat.is_bare() => return,
                     None => {
                         self.state.idle.borrow_mut().push_back(mailbox.clone());
                         let next = mailbox.take().await;
@@ -187,34 +159,37 @@ impl Lane {
         }
     }
 
-    /// Sends the request of `ticket` over the connection at hand or a fresh one, and reads the answer.
-    ///
-    /// A connection kept alive can be closed by its peer at any moment. Found closed before the send, it is replaced; found
-    /// closed after it, the request has failed. Many HTTP clients would quietly send it once more (RFC 9110, section 9.2.2
-    /// allows it), but then a pod that is killed with requests in its hands would seem to have cost nothing.
-    async fn exchange(&self, held: &mut Option<Held>, ticket: &mut Ticket<'_>) -> Result<Answer, End> {
-        if let Some(kept) = held {
-            if self.wire.stands(&mut kept.link) {
-                return self.wire.exchange(&mut kept.link, &mut ticket.progress).await;
-            }
-            *held = None;
-        }
-        let fresh = held.insert(self.connect().await?);
-        ticket.ready = self.clock.now();
-        self.wire.exchange(&mut fresh.link, &mut ticket.progress).await
+    /// A connection is open or being opened.
+    pub(super) fn more_open(&self) {
+        self.state.open.update(|n| n + 1);
+        self.gauges.more_connections();
     }
 
-    async fn connect(&self) -> Result<Held, End> {
+    pub(super) fn less_open(&self) {
+        self.state.open.update(|n| n - 1);
+        self.gauges.less_connections();
+    }
+
+    /// Where the next connection goes, and which one it is.
+    pub(super) fn next_address(&self) -> (usize, SocketAddr) {
         let number = self.state.opened.get();
         self.state.opened.set(number + 1);
-        let link = self.wire.connect(self.addresses[number % self.addresses.len()]).await?;
-        // Ages are spread between 75 and 125 per cent, by the golden ratio, so that connections do not all end at once.
-        let spread = 0.75 + 0.5 * (number as f64 * 0.618_033_988_749_895).fract();
-        Ok(Held { link, expires: self.connection_age.map(|age| self.clock.now() + age.mul_f64(spread)) })
+        (number, self.addresses[number % self.addresses.len()])
+    }
+
+    /// Whether no request waits for a connection.
+    pub(super) fn nobody_waits(&self) -> bool {
+        self.state.queue.borrow().is_empty()
     }
 
     fn next_queued(&self) -> Option<Due> {
         self.state.queue.borrow_mut().pop_front()
+    }
+
+    /// Ends a request that is not let in.
+    pub(super) fn turn_away(&self, due: Due, end: End) {
+        self.log.due(due.window);
+        self.unsent(due, end);
     }
 
     /// Ends a request that was let in but not sent.
@@ -223,11 +198,12 @@ impl Lane {
         self.left();
     }
 
-    fn left(&self) {
+    /// A request that was let in has ended.
+    pub(super) fn left(&self) {
         self.state.in_flight.update(|n| n - 1);
         self.gauges.less_in_flight();
         if self.state.in_flight.get() == 0 {
-            self.idle_again.notify_one();
+            self.bells.idle_again.notify_one();
         }
     }
 
@@ -243,109 +219,5 @@ impl Lane {
             bytes_in: 0,
             bytes_out: 0,
         });
-    }
-}
-
-/// A request on its way. However its task ends, dropped in the middle included, the request ends exactly once.
-struct Ticket<'a> {
-    lane: &'a Lane,
-    due: Due,
-    /// When there was a connection for it: waiting for one is not the generator's lateness.
-    ready: Offset,
-    progress: Progress,
-    settled: bool,
-}
-
-impl Ticket<'_> {
-    fn new(lane: &Lane, due: Due, ready: Offset) -> Ticket<'_> {
-        Ticket { lane, due, ready, progress: Progress::default(), settled: false }
-    }
-
-    /// Writes down how it ended, and returns when.
-    fn settle(mut self, done: Option<Result<Answer, End>>) -> Offset {
-        let (end, answer) = match done {
-            Some(Ok(answer)) => (End::Answered(answer.status), Some(answer)),
-            Some(Err(end)) => (end, None),
-            None if self.progress.bytes_out == 0 => (End::NoConnectionInTime, None),
-            None if self.progress.bytes_in == 0 => (End::NoAnswerInTime, None),
-            None => (End::AnswerUnfinishedInTime, None),
-        };
-        self.write(end, answer)
-    }
-
-    fn write(&mut self, end: End, answer: Option<Answer>) -> Offset {
-        self.settled = true;
-        let clock = self.lane.clock;
-        let now = clock.offset(monotonic_now());
-        let sent = self.progress.sent.filter(|_| self.progress.bytes_out > 0).map(|sent| {
-            let sent = clock.offset(sent);
-            // Sent minus due, less the time in which there was no connection to send on.
-            let blocked = self.ready.since(self.due.taken);
-            Times { service_us: micros(sent, now), lateness_us: micros(self.due.at, sent - blocked) }
-        });
-        self.lane.log.ended(Ended {
-            window: self.due.window,
-            end,
-            sent,
-            response_us: micros(self.due.at, now),
-            identity: answer.map_or(Identity::UNKNOWN, |answer| answer.identity),
-            retry_after: answer.is_some_and(|answer| answer.retry_after),
-            waited: self.due.waited,
-            bytes_in: self.progress.bytes_in,
-            bytes_out: self.progress.bytes_out,
-        });
-        self.lane.left();
-        now
-    }
-}
-
-impl Drop for Ticket<'_> {
-    fn drop(&mut self) {
-        if !self.settled {
-            let end = match () {
-                () if std::thread::panicking() => End::Bug,
-                () if self.progress.bytes_out > 0 => End::StoppedInFlight,
-                () => End::Stopped,
-            };
-            self.write(end, None);
-        }
-    }
-}
-
-/// A place among the connections, taken for as long as this lives.
-struct Place(Rc<Lane>);
-
-impl Place {
-    fn new(lane: &Rc<Lane>) -> Place {
-        lane.state.open.update(|n| n + 1);
-        lane.gauges.more_connections();
-        Place(lane.clone())
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.state.open.update(|n| n - 1);
-        self.0.gauges.less_connections();
-    }
-}
-
-impl Mailbox {
-    fn put(&self, due: Due) {
-        self.request.set(Some(due));
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
-
-    async fn take(&self) -> Due {
-        poll_fn(|cx| match self.request.take() {
-            Some(due) => Poll::Ready(due),
-            None => {
-                self.waker.set(Some(cx.waker().clone()));
-                Poll::Pending
-            }
-        })
-        .await
     }
 }

@@ -1,22 +1,32 @@
-//! What a worker writes down per request: one fixed-size entry in a vector, handed to the tally thread a few times a second.
-//! Histograms, names and sums are made there, off the way of the requests.
+//! What a worker writes down per request: one fixed-size entry in a vector, handed to the tally thread many times a second.
+//! Histograms, names and sums are made there, off the way of the requests. Vectors go to the tally and come back empty, so that
+//! nothing is allocated once there are enough of them.
 
 use std::cell::{Cell, RefCell};
 use std::mem;
-use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use crate::protocol::{End, Identity};
 use crate::time::Offset;
 
-/// How many entries are handed over at once at the latest.
-const BATCH: usize = 8_192;
+/// How many entries are handed over at once: few enough to stay in a processor's cache, and to be added up before the next ones come.
+const BATCH: usize = 2_048;
+/// How many empty vectors wait to be filled again; more are not needed while the tally keeps up.
+const SPARES: usize = 8;
 
 /// A window: one second of one phase of one load, by the intended start of its requests.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Window {
-    pub(super) load: u32,
-    pub(super) phase: u32,
-    pub(super) second: i64,
+    pub(super) load: u16,
+    pub(super) phase: u16,
+    pub(super) second: i32,
+}
+
+impl Window {
+    /// Loads and phases are bounded by the size of a plan, seconds by the length of a run: all fit by far.
+    pub(super) fn new(load: usize, phase: usize, due: Offset) -> Window {
+        Window { load: load as u16, phase: phase as u16, second: due.second() as i32 }
+    }
 }
 
 /// One request that ended. Times are in microseconds and absent for what was not sent.
@@ -31,8 +41,8 @@ pub(super) struct Ended {
     pub(super) retry_after: bool,
     /// All connections that its load may have were taken when it came due.
     pub(super) waited: bool,
-    pub(super) bytes_in: u64,
-    pub(super) bytes_out: u64,
+    pub(super) bytes_in: u32,
+    pub(super) bytes_out: u32,
 }
 
 /// What only a request has that was sent.
@@ -45,24 +55,37 @@ pub(super) struct Times {
 }
 
 /// What travels to the tally thread.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Batch {
     /// Requests that came due, by window.
     pub(super) intended: Vec<(Window, u64)>,
     pub(super) ended: Vec<Ended>,
+    /// Where the vector goes when it has been read.
+    pub(super) back: SyncSender<Vec<Ended>>,
 }
 
 /// A worker's entries since the last batch.
 pub(super) struct Log {
     batches: SyncSender<Batch>,
-    batch: RefCell<Batch>,
+    ended: RefCell<Vec<Ended>>,
+    intended: RefCell<Vec<(Window, u64)>>,
     /// The window that came due last, and its count, before it becomes an entry of the batch: schedules walk windows in order.
     current: Cell<Option<(Window, u64)>>,
+    spares: Receiver<Vec<Ended>>,
+    back: SyncSender<Vec<Ended>>,
 }
 
 impl Log {
     pub(super) fn new(batches: SyncSender<Batch>) -> Log {
-        Log { batches, batch: RefCell::default(), current: Cell::new(None) }
+        let (back, spares) = sync_channel(SPARES);
+        Log {
+            batches,
+            ended: RefCell::new(Vec::with_capacity(BATCH)),
+            intended: RefCell::default(),
+            current: Cell::new(None),
+            spares,
+            back,
+        }
     }
 
     /// A request came due.
@@ -70,7 +93,7 @@ impl Log {
         match self.current.get() {
             Some((current, count)) if current == window => self.current.set(Some((current, count + 1))),
             other => {
-                self.batch.borrow_mut().intended.extend(other);
+                self.intended.borrow_mut().extend(other);
                 self.current.set(Some((window, 1)));
             }
         }
@@ -78,9 +101,9 @@ impl Log {
 
     /// A request ended.
     pub(super) fn ended(&self, ended: Ended) {
-        let mut batch = self.batch.borrow_mut();
-        batch.ended.push(ended);
-        if batch.ended.len() >= BATCH && batch.ended.len().is_multiple_of(BATCH) {
+        let mut batch = self.ended.borrow_mut();
+        batch.push(ended);
+        if batch.len() >= BATCH && batch.len().is_multiple_of(BATCH) {
             drop(batch);
             self.hand_over();
         }
@@ -90,11 +113,15 @@ impl Log {
     pub(super) fn hand_over(&self) {
         let batch = self.take();
         if batch.ended.is_empty() && batch.intended.is_empty() {
+            self.ended.replace(batch.ended);
             return;
         }
         match self.batches.try_send(batch) {
             Ok(()) => {}
-            Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) => *self.batch.borrow_mut() = batch,
+            Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) => {
+                self.ended.replace(batch.ended);
+                self.intended.replace(batch.intended);
+            }
         }
     }
 
@@ -105,14 +132,15 @@ impl Log {
     }
 
     fn take(&self) -> Batch {
-        let mut batch = self.batch.borrow_mut();
-        batch.intended.extend(self.current.take());
-        let room = batch.ended.len();
-        mem::replace(&mut *batch, Batch { intended: Vec::new(), ended: Vec::with_capacity(room) })
+        let mut intended = self.intended.take();
+        intended.extend(self.current.take());
+        let empty = self.spares.try_recv().unwrap_or_else(|_| Vec::with_capacity(BATCH));
+        Batch { intended, ended: mem::replace(&mut *self.ended.borrow_mut(), empty), back: self.back.clone() }
     }
 }
 
 /// Whole microseconds between two points, rounded; at least 1, which is the histograms' least.
 pub(super) fn micros(from: Offset, to: Offset) -> u32 {
-    u32::try_from((to.since(from).as_nanos() + 500) / 1_000).unwrap_or(u32::MAX).max(1)
+    let nanos = to.nanos().saturating_sub(from.nanos()).max(0) as u64;
+    u32::try_from(nanos.saturating_add(500) / 1_000).unwrap_or(u32::MAX).max(1)
 }

@@ -1,11 +1,11 @@
-//! The open-loop driver: schedule and protocol -> requests. The schedule says when request n is due; a worker sends it then, or
-//! records how late it was. Sending never waits for a reply, and what a bound refuses is `unsent`, never forgotten: every request
-//! that came due ends in exactly one outcome.
+//! The driver: traffic and protocol -> requests. Open: the schedule says when request n is due; a worker sends it then, or records
+//! how late it was. Sending never waits for a reply, and what a bound refuses is `unsent`, never forgotten: every request that came
+//! due ends in exactly one outcome. Closed: users each send when the answer before has come, and when they have thought.
 //!
 //! ```text
-//! schedule ─shard─▶ worker: pacer ─due─▶ lane: idle connection │ new connection │ queue ─▶ exchange ─▶ Ended
-//!                                                                                                      │
-//!                                 recording ◀─Tally, Interval, GeneratorSample─ tally thread ◀─batches─┘
+//! schedule ─shard─▶ worker: pacer ─due─▶ lane: idle connection │ new connection │ queue ─▶ seat: exchange ─▶ Ended
+//! crowd    ─shard─▶    "      "   ─due─▶ user: a connection of its own ───────────────────▶      "             │
+//!                                         recording ◀─Tally, Interval, GeneratorSample─ tally thread ◀─batches─┘
 //! ```
 //!
 //! A worker is a thread with a single-threaded runtime and shares nothing with its siblings, so the way of a request holds no lock.
@@ -24,15 +24,19 @@ use crate::plan;
 use crate::protocol::{Destination, Identities, Wire};
 use crate::recording::Sink;
 use crate::recording::fact::Counts;
-use crate::schedule::Schedule;
+use crate::schedule::Traffic;
 
 mod alarm;
+mod bells;
 mod gauges;
 mod host;
 mod lane;
 mod log;
+mod mailbox;
 mod pacer;
+mod seat;
 mod tally;
+mod users;
 mod worker;
 
 use gauges::Gauges;
@@ -41,6 +45,9 @@ use worker::{Share, Worker};
 
 /// Planned requests per second and worker: below it, precise pacing costs less than half of a core.
 const RATE_PER_WORKER: f64 = 10_000.0;
+
+/// Users without a pause per worker: so many keep one busy against a service that answers within a millisecond.
+const USERS_PER_WORKER: f64 = 64.0;
 
 /// How long requests in flight may still take when the run is stopped.
 const STOP_GRACE: Duration = Duration::from_millis(500);
@@ -53,10 +60,9 @@ pub struct Job {
     pub destination: Destination,
     /// The response header that tells who answered.
     pub identity_header: String,
-    /// Each load with its schedule, in the order of the plan.
-    pub loads: Vec<(plan::Load, Schedule)>,
-    /// Threads; `None` takes as many as the planned rate needs and the machine has.
-    pub workers: Option<usize>,
+    /// Each load with what makes its requests come, in the order of the plan.
+    pub loads: Vec<(plan::Load, Traffic)>,
+    pub generator: plan::Generator,
     /// How old a connection grows before it is replaced, give or take a quarter; `None` is for ever.
     pub connection_age: Option<Duration>,
 }
@@ -90,7 +96,7 @@ pub fn start(job: Job, sink: Sink) -> Result<Running> {
     host::raise_descriptor_limit();
     let workers = workers(&job);
     let identities = Arc::new(Identities::default());
-    let lines = job.loads.iter().map(|(load, schedule)| Line::new(load, schedule)).collect();
+    let lines = job.loads.iter().map(|(load, traffic)| Line::new(load, traffic)).collect();
     let (batches, tallied) = sync_channel(BATCHES);
     let (stop, stopped) = watch::channel(false);
 
@@ -98,8 +104,8 @@ pub fn start(job: Job, sink: Sink) -> Result<Running> {
     let mut gauges = Vec::new();
     for index in 0..workers {
         let mut lanes = Vec::new();
-        for (load, (planned, schedule)) in job.loads.iter().enumerate() {
-            if let Some(share) = Share::of(load, planned, schedule, index, workers) {
+        for (load, (planned, traffic)) in job.loads.iter().enumerate() {
+            if let Some(share) = Share::of(load, planned, traffic, index, workers) {
                 let wire = Wire::new(&job.destination, &planned.request, &job.identity_header, identities.clone())
                     .with_context(|| format!("load `{}`", planned.name))?;
                 lanes.push((share, wire));
@@ -112,6 +118,7 @@ pub fn start(job: Job, sink: Sink) -> Result<Running> {
             clock: sink.clock(),
             addresses: job.destination.addresses.clone(),
             connection_age: job.connection_age,
+            pacing: job.generator.pacing,
             lanes,
             batches: batches.clone(),
             gauges: gauge,
@@ -155,7 +162,21 @@ impl Running {
 
 /// How many threads: as the planned peak needs, at most one for each core, unless told.
 fn workers(job: &Job) -> usize {
+    if let Some(told) = job.generator.workers {
+        return told.max(1) as usize;
+    }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let peak: f64 = job.loads.iter().map(|(_, schedule)| schedule.peak_rate()).sum();
-    job.workers.unwrap_or((peak / RATE_PER_WORKER).ceil() as usize).clamp(1, cores.max(job.workers.unwrap_or(1)))
+    let needed: f64 = job.loads.iter().map(|(_, traffic)| need(traffic)).sum();
+    (needed.ceil() as usize).clamp(1, cores)
+}
+
+/// How many workers a load keeps busy.
+fn need(traffic: &Traffic) -> f64 {
+    match traffic {
+        Traffic::Open(schedule) => schedule.peak_rate() / RATE_PER_WORKER,
+        Traffic::Closed(crowd) => {
+            let users = crowd.peak() as f64;
+            (users / USERS_PER_WORKER).min(users / crowd.rhythm().mean().seconds() / RATE_PER_WORKER)
+        }
+    }
 }

@@ -22,7 +22,7 @@ use crate::protocol::{End, Identities, Identity};
 use crate::recording::Sink;
 use crate::recording::fact::{Counts, Fact, Gap, GeneratorSample, Outcome, Tally};
 use crate::recording::sink::{Interval, Measure, Series};
-use crate::schedule::Schedule;
+use crate::schedule::Traffic;
 use crate::time::{Offset, monotonic_now};
 
 /// How often the recording is written.
@@ -58,13 +58,13 @@ impl Bound {
 }
 
 impl Line {
-    pub(super) fn new(load: &plan::Load, schedule: &Schedule) -> Line {
+    pub(super) fn new(load: &plan::Load, traffic: &Traffic) -> Line {
         Line {
             name: load.name.clone(),
-            phases: schedule.phases().to_vec(),
+            phases: traffic.phases().to_vec(),
             refused: Bound::at(load.in_flight),
             waited: Bound::at(load.connections),
-            end: schedule.end(),
+            end: traffic.end(),
         }
     }
 
@@ -92,12 +92,12 @@ pub(super) struct Tallying {
 #[derive(Default)]
 struct Sums {
     counts: Counts,
-    ends: BTreeMap<End, u64>,
+    ends: Few<End, u64>,
     /// Requests that had to wait for a connection.
     waited: u64,
     served_by: BTreeMap<Identity, u64>,
     retry_after: u64,
-    histograms: BTreeMap<(Outcome, Measure), Histogram<u64>>,
+    histograms: Few<(Outcome, Measure), Option<Histogram<u64>>>,
 }
 
 impl Tallying {
@@ -134,16 +134,16 @@ impl Tallying {
     }
 
     fn write(&mut self, windows: &mut BTreeMap<Window, Sums>, summary: &mut Summary) {
-        for (window, sums) in std::mem::take(windows) {
+        for (window, mut sums) in std::mem::take(windows) {
             let line = &mut self.lines[window.load as usize];
             let phase = &line.phases[window.phase as usize];
             let mut causes: BTreeMap<String, u64> = BTreeMap::new();
-            for (end, count) in &sums.ends {
+            for (end, count) in &sums.ends.0 {
                 if let Some(cause) = end.cause() {
                     *causes.entry(cause.into_owned()).or_default() += count;
                 }
             }
-            line.refused.cost += sums.ends.get(&End::InFlightBound).copied().unwrap_or(0);
+            line.refused.cost += *sums.ends.of(End::InFlightBound);
             line.waited.cost += sums.waited;
             let mut served_by: BTreeMap<String, u64> = BTreeMap::new();
             for (identity, count) in &sums.served_by {
@@ -156,18 +156,19 @@ impl Tallying {
             self.sink.emit(Fact::Tally(Box::new(Tally {
                 load: line.name.clone(),
                 phase: phase.clone(),
-                second: window.second,
+                second: i64::from(window.second),
                 counts: sums.counts,
                 causes,
                 served_by,
                 retry_after: sums.retry_after,
             })));
-            for ((outcome, measure), histogram) in sums.histograms {
+            for ((outcome, measure), histogram) in sums.histograms.0 {
+                let Some(histogram) = histogram else { continue };
                 if measure == Measure::Lateness {
                     summary.lateness.add(&histogram).expect("both have the same bounds");
                 }
                 let series = Series { load: line.name.clone(), phase: phase.clone(), outcome, measure };
-                self.sink.record(Interval { series, second: window.second, histogram });
+                self.sink.record(Interval { series, second: i64::from(window.second), histogram });
             }
         }
         let sink = &self.sink;
@@ -195,12 +196,18 @@ fn until(moment: Instant) -> Duration {
 }
 
 fn fold(windows: &mut BTreeMap<Window, Sums>, batch: Batch) {
-    for (window, count) in batch.intended {
+    let Batch { intended, mut ended, back } = batch;
+    for (window, count) in intended {
         windows.entry(window).or_default().counts.intended += count;
     }
-    for ended in batch.ended {
-        windows.entry(ended.window).or_default().add(&ended);
+    // Nearly all neighbours are of one window.
+    for neighbours in ended.chunk_by(|one, next| one.window == next.window) {
+        let sums = windows.entry(neighbours[0].window).or_default();
+        neighbours.iter().for_each(|ended| sums.add(ended));
     }
+    ended.clear();
+    // Where there are spares enough, or nobody to fill them, this one goes.
+    let _ = back.try_send(ended);
 }
 
 impl Sums {
@@ -213,9 +220,9 @@ impl Sums {
             Outcome::TimedOut => &mut self.counts.timed_out,
             Outcome::Unsent => &mut self.counts.unsent,
         } += 1;
-        self.counts.bytes_in += ended.bytes_in;
-        self.counts.bytes_out += ended.bytes_out;
-        *self.ends.entry(ended.end).or_default() += 1;
+        self.counts.bytes_in += u64::from(ended.bytes_in);
+        self.counts.bytes_out += u64::from(ended.bytes_out);
+        *self.ends.of(ended.end) += 1;
         self.waited += u64::from(ended.waited);
         self.retry_after += u64::from(ended.retry_after && outcome == Outcome::Rejected);
         if ended.identity != Identity::UNKNOWN {
@@ -233,7 +240,27 @@ impl Sums {
     }
 
     fn record(&mut self, outcome: Outcome, measure: Measure, micros: u32) {
-        self.histograms.entry((outcome, measure)).or_insert_with(histogram).saturating_record(u64::from(micros));
+        self.histograms.of((outcome, measure)).get_or_insert_with(histogram).saturating_record(u64::from(micros));
+    }
+}
+
+/// A handful of values by key, in the order in which the keys came: for so few, looking at each is faster than a tree.
+#[derive(Debug)]
+struct Few<K, V>(Vec<(K, V)>);
+
+impl<K, V> Default for Few<K, V> {
+    fn default() -> Self {
+        Few(Vec::new())
+    }
+}
+
+impl<K: Copy + PartialEq, V: Default> Few<K, V> {
+    fn of(&mut self, key: K) -> &mut V {
+        let index = self.0.iter().position(|(known, _)| *known == key).unwrap_or_else(|| {
+            self.0.push((key, V::default()));
+            self.0.len() - 1
+        });
+        &mut self.0[index].1
     }
 }
 
@@ -266,6 +293,7 @@ impl Watch {
             steal,
             in_flight: gauges.iter().map(|gauge| gauge.in_flight()).sum(),
             connections: gauges.iter().map(|gauge| gauge.connections()).sum(),
+            window_us: gauges.iter().map(|gauge| gauge.window()).max().unwrap_or_default().as_micros() as u64,
         }));
     }
 }

@@ -1,6 +1,7 @@
-//! A load worker: a thread with a runtime of its own that walks its share of every schedule, hands requests to their lanes when they
-//! are due, and sees to it that all of them have ended before it does.
+//! A load worker: a thread with a runtime of its own that walks its share of every schedule and of every crowd of users, hands requests
+//! to their lanes when they are due, and sees to it that all of them have ended before it does.
 
+use std::iter::Peekable;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,19 +13,23 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, watch};
 
 use super::STOP_GRACE;
+use super::bells::Bells;
 use super::gauges::Gauges;
 use super::lane::{Lane, State};
 use super::log::{Batch, Log};
-use super::pacer::Pacer;
-use crate::plan;
+use super::pacer::{Pacer, Window};
+use super::users::Users;
+use crate::plan::{self, Pacing};
 use crate::protocol::Wire;
-use crate::schedule::{Arrival, Schedule};
+use crate::schedule::{Arrival, Traffic};
 use crate::time::{Clock, Offset, monotonic_now, thread_cpu};
 
 /// How often entries go to the tally thread.
 const HAND_OVER: Duration = Duration::from_millis(250);
 /// How many requests are handed out before connections get a turn: after a stall many are due at once.
 const BURST: usize = 64;
+/// How long a worker sleeps that waits for nothing but a bell.
+const IDLE: Duration = Duration::from_secs(60);
 /// How long after the last possible timeout a request that still has not ended is a bug, and cut.
 const OVERDUE: Duration = Duration::from_secs(5);
 
@@ -34,6 +39,7 @@ pub(super) struct Worker {
     pub(super) clock: Clock,
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) connection_age: Option<Duration>,
+    pub(super) pacing: Pacing,
     pub(super) lanes: Vec<(Share, Wire)>,
     pub(super) batches: SyncSender<Batch>,
     pub(super) gauges: Arc<Gauges>,
@@ -43,7 +49,7 @@ pub(super) struct Worker {
 /// One worker's share of a load.
 pub(super) struct Share {
     load: usize,
-    schedule: Schedule,
+    traffic: Traffic,
     timeout: Duration,
     connections: usize,
     in_flight: usize,
@@ -51,13 +57,17 @@ pub(super) struct Share {
 
 impl Share {
     /// The share of worker `index` of `workers`; none when the load's bounds are too small to be shared by so many.
-    pub(super) fn of(load: usize, planned: &plan::Load, schedule: &Schedule, index: usize, workers: usize) -> Option<Share> {
+    pub(super) fn of(load: usize, planned: &plan::Load, traffic: &Traffic, index: usize, workers: usize) -> Option<Share> {
         let (connections, in_flight) = (planned.connections.max(1) as usize, planned.in_flight.max(1) as usize);
         let workers = workers.min(connections).min(in_flight);
         let part = |whole: usize| whole / workers + usize::from(index < whole % workers);
+        let (shard, shards) = (index as u64, workers as u64);
         (index < workers).then(|| Share {
             load,
-            schedule: schedule.shard(index as u64, workers as u64),
+            traffic: match traffic {
+                Traffic::Open(schedule) => Traffic::Open(schedule.shard(shard, shards)),
+                Traffic::Closed(crowd) => Traffic::Closed(crowd.shard(shard, shards)),
+            },
             timeout: planned.request.timeout.duration(),
             connections: part(connections),
             in_flight: part(in_flight),
@@ -65,11 +75,60 @@ impl Share {
     }
 }
 
-/// A lane and what is next for it.
-struct Feed {
-    lane: Rc<Lane>,
-    arrivals: Box<dyn Iterator<Item = Arrival>>,
-    next: Option<Arrival>,
+/// A lane, and what makes requests come on it.
+enum Feed {
+    Open { lane: Rc<Lane>, arrivals: Peekable<Box<dyn Iterator<Item = Arrival>>> },
+    Closed(Users),
+}
+
+impl Feed {
+    fn lane(&self) -> &Rc<Lane> {
+        match self {
+            Feed::Open { lane, .. } => lane,
+            Feed::Closed(users) => users.lane(),
+        }
+    }
+
+    /// When it is next to be seen to, as far as that is known.
+    fn next(&mut self) -> Option<Offset> {
+        match self {
+            Feed::Open { arrivals, .. } => arrivals.peek().map(|arrival| arrival.due),
+            Feed::Closed(users) => users.next(),
+        }
+    }
+
+    /// Sees to what is due by `now`, one request of it.
+    fn serve_one(&mut self, now: Offset) {
+        match self {
+            Feed::Open { lane, arrivals } => {
+                if let Some(arrival) = arrivals.next_if(|arrival| arrival.due <= now) {
+                    lane.take(&arrival, now);
+                }
+            }
+            Feed::Closed(users) => users.serve_one(now),
+        }
+    }
+
+    /// Whether nothing more will come of it.
+    fn is_over(&mut self) -> bool {
+        match self {
+            Feed::Open { arrivals, .. } => arrivals.peek().is_none(),
+            Feed::Closed(users) => users.are_gone(),
+        }
+    }
+
+    /// Begins nothing more. What is due is counted as refused; what is not yet due was never intended.
+    fn close(&mut self, now: Offset) {
+        match self {
+            Feed::Open { lane, arrivals } => {
+                while let Some(arrival) = arrivals.next_if(|arrival| arrival.due <= now) {
+                    lane.refuse(&arrival);
+                }
+            }
+            Feed::Closed(users) => users.close(),
+        }
+        self.lane().refuse_queued();
+    }
 }
 
 impl Worker {
@@ -98,40 +157,33 @@ impl Worker {
 
     async fn work(mut self, pacer: Pacer) {
         let log = Rc::new(Log::new(self.batches.clone()));
-        let idle_again = Rc::new(Notify::new());
+        let bells = Rc::new(Bells::default());
         let mut feeds: Vec<Feed> =
-            std::mem::take(&mut self.lanes).into_iter().map(|(share, wire)| self.feed(share, wire, &log, &idle_again)).collect();
+            std::mem::take(&mut self.lanes).into_iter().map(|(share, wire)| self.feed(share, wire, &log, &bells)).collect();
         let clerk = tokio::task::spawn_local(hand_over(log.clone(), self.gauges.clone()));
 
-        let stopped = self.pace(&pacer, &mut feeds).await;
+        let stopped = self.pace(&pacer, &mut feeds, &bells).await;
         if stopped {
             let now = self.clock.now();
-            for feed in &mut feeds {
-                while let Some(arrival) = feed.next.filter(|arrival| arrival.due <= now) {
-                    feed.lane.refuse(&arrival);
-                    feed.next = feed.arrivals.next();
-                }
-                feed.lane.refuse_queued();
-            }
+            feeds.iter_mut().for_each(|feed| feed.close(now));
         }
-        self.drain(&feeds, &idle_again, stopped).await;
+        self.drain(&feeds, &bells.idle_again, stopped).await;
 
         clerk.abort();
         for feed in &feeds {
-            feed.lane.refuse_queued();
-            feed.lane.cut().await;
+            feed.lane().refuse_queued();
+            feed.lane().cut().await;
         }
         log.close();
     }
 
-    fn feed(&self, share: Share, wire: Wire, log: &Rc<Log>, idle_again: &Rc<Notify>) -> Feed {
+    fn feed(&self, share: Share, wire: Wire, log: &Rc<Log>, bells: &Rc<Bells>) -> Feed {
         // Workers start at different addresses, so that few connections are spread too.
         let mut addresses = self.addresses.clone();
         let turn = self.index % addresses.len();
         addresses.rotate_left(turn);
-        let mut arrivals: Box<dyn Iterator<Item = Arrival>> = Box::new(share.schedule.arrivals());
         let lane = Rc::new(Lane {
-            load: share.load as u32,
+            load: share.load,
             wire,
             clock: self.clock,
             timeout: share.timeout,
@@ -141,32 +193,36 @@ impl Worker {
             connection_age: self.connection_age,
             log: log.clone(),
             gauges: self.gauges.clone(),
-            idle_again: idle_again.clone(),
+            bells: bells.clone(),
             state: State::default(),
         });
-        let next = arrivals.next();
-        Feed { lane, arrivals, next }
+        match share.traffic {
+            Traffic::Open(schedule) => {
+                let arrivals: Box<dyn Iterator<Item = Arrival>> = Box::new(schedule.arrivals());
+                Feed::Open { lane, arrivals: arrivals.peekable() }
+            }
+            Traffic::Closed(crowd) => Feed::Closed(Users::new(lane, crowd)),
+        }
     }
 
-    /// Hands out requests when they are due until there are no more or the run is stopped; whether it was stopped.
-    async fn pace(&mut self, pacer: &Pacer, feeds: &mut [Feed]) -> bool {
+    /// Sees to requests when they are due until no more will come or the run is stopped; whether it was stopped.
+    async fn pace(&mut self, pacer: &Pacer, feeds: &mut [Feed], bells: &Bells) -> bool {
         let mut stop = self.stopped.clone();
+        let window = Window::new(self.pacing);
         loop {
             let mut now = self.clock.now();
-            let mut handed_out = 0;
-            let wait = loop {
-                let Some(feed) = earliest(feeds) else { return false };
-                let arrival = feed.next.expect("the earliest feed has a next one");
-                if arrival.due > now {
+            let mut seen_to = 0;
+            let next = loop {
+                let Some((due, feed)) = earliest(feeds) else { break None };
+                if due > now {
                     now = self.clock.now();
-                    if arrival.due > now {
-                        break arrival.due.since(now);
+                    if due > now {
+                        break Some(due);
                     }
                 }
-                feed.lane.take(&arrival, now);
-                feed.next = feed.arrivals.next();
-                handed_out += 1;
-                if handed_out % BURST == 0 {
+                feed.serve_one(now);
+                seen_to += 1;
+                if seen_to % BURST == 0 {
                     if *stop.borrow() {
                         return true;
                     }
@@ -174,9 +230,19 @@ impl Worker {
                     now = self.clock.now();
                 }
             };
+            if next.is_none() && feeds.iter_mut().all(Feed::is_over) {
+                return false;
+            }
+            if window.adapt(self.clock.instant(now)) {
+                self.gauges.set_window(window.width());
+            }
+            bells.wait_for(next.filter(|_| window.width() > Duration::ZERO));
             tokio::select! {
                 biased;
-                waited = pacer.wait(wait) => waited.expect("the kernel keeps a timer that it gave"),
+                waited = pacer.wait(next.map_or(IDLE, |due| due.since(now) + window.width())) => {
+                    waited.expect("the kernel keeps a timer that it gave");
+                }
+                () = bells.look.notified() => {}
                 // An error means that whoever could stop the run has dropped it, which stops it.
                 _ = stop.wait_for(|stop| *stop) => return true,
             }
@@ -185,19 +251,19 @@ impl Worker {
 
     /// Waits until nothing is in flight; when stopped, only for the grace.
     async fn drain(&self, feeds: &[Feed], idle_again: &Notify, stopped: bool) {
-        let longest = feeds.iter().map(|feed| feed.lane.timeout).max().unwrap_or_default();
+        let longest = feeds.iter().map(|feed| feed.lane().timeout).max().unwrap_or_default();
         let patience = if stopped { STOP_GRACE } else { longest + OVERDUE };
         let end = monotonic_now() + patience;
         let mut stop = self.stopped.clone();
         let mut stopping = stopped;
         let mut end = tokio::time::Instant::from_std(end);
-        while feeds.iter().any(|feed| feed.lane.in_flight() > 0) {
+        while feeds.iter().any(|feed| feed.lane().in_flight() > 0) {
             tokio::select! {
                 () = idle_again.notified() => {}
                 () = tokio::time::sleep_until(end) => return,
                 _ = stop.wait_for(|stop| *stop), if !stopping => {
                     stopping = true;
-                    feeds.iter().for_each(|feed| feed.lane.refuse_queued());
+                    feeds.iter().for_each(|feed| feed.lane().refuse_queued());
                     end = end.min(tokio::time::Instant::from_std(monotonic_now() + STOP_GRACE));
                 }
             }
@@ -205,9 +271,9 @@ impl Worker {
     }
 }
 
-fn earliest(feeds: &mut [Feed]) -> Option<&mut Feed> {
-    let due = |feed: &Feed| feed.next.map(|arrival| arrival.due);
-    feeds.iter_mut().filter(|feed| feed.next.is_some()).min_by_key(|feed| due(feed).unwrap_or(Offset::ZERO))
+/// The feed that is next to be seen to, and when.
+fn earliest(feeds: &mut [Feed]) -> Option<(Offset, &mut Feed)> {
+    feeds.iter_mut().filter_map(|feed| Some((feed.next()?, feed))).min_by_key(|(due, _)| *due)
 }
 
 /// Hands over entries again and again, and looks at the processor time of this thread about once a second.

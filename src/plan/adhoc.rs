@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
+use super::explain::word;
 use super::problem::{Problem, Problems};
 use super::target::TargetUrl;
-use super::{Arrivals, PhaseRate, Plan};
+use super::{Arrivals, Generator, Pacing, PhaseRate, PhaseUsers, Plan};
 use crate::kinds::Kind;
 use crate::time::Offset;
 use crate::timeline::Timeline;
@@ -19,9 +20,9 @@ use crate::verdict::{self, Need};
 pub struct Adhoc {
     /// With its path and query.
     pub url: String,
-    pub rate: PhaseRate,
+    pub volume: Volume,
     pub length: Span,
-    pub arrivals: Arrivals,
+    pub generator: Generator,
     /// In any case.
     pub method: String,
     /// `name: value`, as written.
@@ -36,14 +37,23 @@ pub struct Adhoc {
     pub seed: Option<u64>,
 }
 
+/// How much is sent.
+#[derive(Clone, Debug)]
+pub enum Volume {
+    /// An open model.
+    Rate(PhaseRate, Arrivals),
+    /// A closed model: each user waits for an answer, and thinks, before sending again.
+    Users(PhaseUsers, Span),
+}
+
 impl Adhoc {
-    /// `rate` for `length` with everything else as a plan would have it.
-    pub fn new(url: &str, rate: PhaseRate, length: Span) -> Adhoc {
+    /// `volume` for `length` with everything else as a plan would have it.
+    pub fn new(url: &str, volume: Volume, length: Span) -> Adhoc {
         Adhoc {
             url: url.to_owned(),
-            rate,
+            volume,
             length,
-            arrivals: Arrivals::default(),
+            generator: Generator::default(),
             method: "GET".into(),
             headers: Vec::new(),
             body: None,
@@ -114,7 +124,9 @@ impl Plan {
             return Err(Problems::new("the command line", "", problems));
         }
         let usual = Promise::of("available", USUAL);
-        if adhoc.available.is_none() && usual.undecidable(fewest).is_none() {
+        // How many requests users send is not known: what turns out to be too few is inconclusive.
+        let sent = if matches!(adhoc.volume, Volume::Users(..)) { most } else { fewest };
+        if adhoc.available.is_none() && usual.undecidable(sent).is_none() {
             promises.insert(0, usual);
         }
         if promises.is_empty() { Ok(silent) } else { read(&promises) }
@@ -168,20 +180,37 @@ fn written(adhoc: &Adhoc, target: &str, method: &str, path: &str, headers: &[(St
     };
     line("# Written by `squall load`.".into());
     line("plan: adhoc".into());
-    line(format!("claim: {}", quoted(&format!("{} for {} at {target}{path} are answered.", adhoc.rate, adhoc.length))));
+    let volume = match &adhoc.volume {
+        Volume::Rate(rate, _) => rate.to_string(),
+        Volume::Users(users, _) => format!("All requests of {users} users"),
+    };
+    line(format!("claim: {}", quoted(&format!("{volume} for {} at {target}{path} are answered.", adhoc.length))));
     if let Some(seed) = adhoc.seed {
         line(format!("seed: {seed}"));
     }
     line("cluster: none".into());
     let insecure = if adhoc.insecure { ", insecure: true" } else { "" };
     line(format!("target: {{url: {}{insecure}}}", quoted(target)));
+    let workers = adhoc.generator.workers.map(|workers| format!("workers: {workers}"));
+    let pacing = (adhoc.generator.pacing != Pacing::default()).then(|| format!("pacing: {}", word(&adhoc.generator.pacing)));
+    let generator: Vec<String> = workers.into_iter().chain(pacing).collect();
+    if !generator.is_empty() {
+        line(format!("generator: {{{}}}", generator.join(", ")));
+    }
     line(format!("phases:\n  - {{name: steady, for: {}}}", adhoc.length));
     line("load:\n  - name: requests".into());
-    line(format!(
-        "    arrivals: {}",
-        serde_json::to_value(adhoc.arrivals).ok().as_ref().and_then(|word| word.as_str()).unwrap_or("constant")
-    ));
-    line(format!("    rate: {}", adhoc.rate));
+    match &adhoc.volume {
+        Volume::Rate(rate, arrivals) => {
+            line(format!("    arrivals: {}", word(arrivals)));
+            line(format!("    rate: {rate}"));
+        }
+        Volume::Users(users, think) => {
+            line(format!("    users: {users}"));
+            if *think > Span::default() {
+                line(format!("    think: {think}"));
+            }
+        }
+    }
     if let Some(connections) = adhoc.connections {
         line(format!("    connections: {connections}"));
     }
@@ -207,10 +236,11 @@ fn written(adhoc: &Adhoc, target: &str, method: &str, path: &str, headers: &[(St
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Model, peak};
     use super::*;
 
     fn adhoc(url: &str) -> Adhoc {
-        Adhoc::new(url, "100/s".parse().unwrap(), Span::from_secs(10))
+        Adhoc::new(url, Volume::Rate("100/s".parse().unwrap(), Arrivals::Constant), Span::from_secs(10))
     }
 
     fn none(_: &str) -> Option<String> {
@@ -220,8 +250,8 @@ mod tests {
     #[test]
     fn a_command_line_becomes_a_plan_that_reads_back() {
         let mut said = adhoc("http://127.0.0.1:8080/a/b?c=d");
-        said.rate = "10/s -> 500/s".parse().unwrap();
-        said.arrivals = Arrivals::Poisson;
+        said.volume = Volume::Rate("10/s -> 500/s".parse().unwrap(), Arrivals::Poisson);
+        said.generator = Generator { workers: Some(2), pacing: Pacing::Precise };
         said.method = "POST".into();
         said.headers = vec!["x-a: b: \"c\"".into(), "Authorization: Bearer hunter2".into(), "x-dollar: $5 ${not".into()];
         said.headers.pop();
@@ -242,7 +272,19 @@ mod tests {
         assert!(!plan.source.contains("hunter2"), "{}", plan.source);
         let again = Plan::read_recorded(&plan.source, &plan.params).unwrap_or_else(|problems| panic!("{problems}"));
         assert_eq!(again.claims, plan.claims);
-        assert_eq!(again.loads[0].rate, plan.loads[0].rate);
+        assert_eq!(again.loads[0].model, plan.loads[0].model);
+        assert_eq!((plan.generator, again.generator), (said.generator, said.generator));
+    }
+
+    #[test]
+    fn users_are_asked_for_what_they_can_prove_only_afterwards() {
+        let mut said = adhoc("http://127.0.0.1:8080/");
+        said.volume = Volume::Users("8".parse().unwrap(), Span::from_millis(5));
+        let plan = Plan::adhoc(&said, &none).unwrap_or_else(|problems| panic!("{problems}"));
+        let Model::Closed { users, rhythm } = &plan.loads[0].model else { panic!("users make a closed model") };
+        assert_eq!((peak(users), rhythm.mean(), plan.loads[0].connections), (8.0, Span::from_millis(5), 8));
+        assert_eq!(plan.claims.len(), 1);
+        assert!(plan.claim.contains("8 users"), "{}", plan.claim);
     }
 
     #[test]

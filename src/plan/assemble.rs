@@ -10,14 +10,17 @@ use super::problem::{Problem, Problems, nearest, proposal};
 use super::target::{self, TargetUrl};
 use super::tree::{Id, Limits, Meaning, Tree, Value};
 use super::written::{
-    During, Entry, Rates, Text, Written, WrittenClaim, WrittenCluster, WrittenFault, WrittenLoad, WrittenRequest, WrittenTarget,
-    keys_of,
+    During, Entry, Text, Written, WrittenClaim, WrittenCluster, WrittenFault, WrittenGenerator, WrittenLoad, WrittenRequest,
+    WrittenTarget, keys_of,
 };
-use super::{ClusterChoice, Load, Phase, PhaseRate, Plan, PlannedFault, Request, SandboxOptions, Target};
+use super::{
+    ClusterChoice, Generator, Level, Levels, Load, Model, Phase, Plan, PlannedFault, Quantity, Request, Rhythm, SandboxOptions,
+    Target, Think, level, peak,
+};
 use crate::faults::{self, Lasting};
 use crate::kinds::Kind;
 use crate::names::Name;
-use crate::units::{Rate, Span};
+use crate::units::Span;
 use crate::verdict::{self, Claim, Over};
 
 /// Where a plan's text came from, and what may be asked while it is read.
@@ -63,7 +66,8 @@ pub(super) struct PhasePlace {
 }
 
 pub(super) struct LoadPlace {
-    pub rate: Id,
+    /// How much it sends, where it says so: its rate, or its users.
+    pub sends: Option<Id>,
 }
 
 pub(super) struct FaultPlace {
@@ -107,6 +111,15 @@ impl Desk<'_> {
         let Some(list) = self.tree.roots.first().and_then(|root| self.tree.get(*root, list)) else { return Vec::new() };
         let name = |item: &Id| Some(self.tree.scalar(self.tree.get(*item, "name")?)?.text.clone());
         self.tree.items(list).iter().filter_map(name).collect()
+    }
+
+    /// Whether a map has one of these keys, or nearly, and it was reported already.
+    fn is_left_out(&self, map: Id, keys: &[&str]) -> bool {
+        let reported = |(key, value): &(Id, Id)| self.left_out.has(*key) || self.left_out.has(*value);
+        self.tree
+            .entries(map)
+            .iter()
+            .any(|entry| reported(entry) && nearest(self.tree.key(entry.0), keys.iter().copied()).is_some())
     }
 
     fn count(&self, list: &str) -> usize {
@@ -183,9 +196,7 @@ fn assemble(desk: &mut Desk<'_>, root: Id, written: Written, params: BTreeMap<St
         (written.load.is_none(), "load"),
     ] {
         // A key that is there and wrong has been reported, and so has one that is misspelt.
-        let misspelt =
-            || desk.tree.entries(root).iter().any(|(k, _)| desk.left_out.has(*k) && nearest(desk.tree.key(*k), [key]).is_some());
-        if missing && desk.tree.get(root, key).is_none() && !misspelt() {
+        if missing && desk.tree.get(root, key).is_none() && !desk.is_left_out(root, &[key]) {
             let problem = desk.wrong(root, format!("`{key}` is missing"));
             problem.help = Some(
                 match key {
@@ -226,9 +237,10 @@ fn assemble(desk: &mut Desk<'_>, root: Id, written: Written, params: BTreeMap<St
     let names = Names { phases: desk.names("phases"), faults: desk.names("faults") };
     unique(desk, "phase", phases.iter().map(|(name, _)| name));
     let mut loads: Vec<(Located<Name>, Load)> = Vec::new();
-    for load in written.load.into_iter().flatten() {
-        places.loads.push(LoadPlace { rate: load.rate.at });
-        loads.push((load.name.clone(), self::load(desk, load, &names, &phases)));
+    for Located { value: load, at } in written.load.into_iter().flatten() {
+        let sends = load.rate.as_ref().map(|rate| rate.at).or(load.users.as_ref().map(|users| users.at));
+        places.loads.push(LoadPlace { sends });
+        loads.push((load.name.clone(), self::load(desk, at, load, &names, &phases)));
     }
     unique(desk, "load", loads.iter().map(|(name, _)| name));
     let mut faults: Vec<(Located<Name>, PlannedFault)> = Vec::new();
@@ -268,6 +280,7 @@ fn assemble(desk: &mut Desk<'_>, root: Id, written: Written, params: BTreeMap<St
         cluster,
         manifests,
         target: target(desk, written.target, &mut places),
+        generator: generator(desk, written.generator),
         phases: phases.into_iter().map(|(name, length)| Phase { name: name.value, length }).collect(),
         loads: loads.into_iter().map(|(_, load)| load).collect(),
         faults: faults.into_iter().map(|(_, fault)| fault).collect(),
@@ -371,52 +384,137 @@ fn target(desk: &mut Desk<'_>, written: Option<Located<WrittenTarget>>, places: 
     target
 }
 
-fn load(desk: &mut Desk<'_>, written: WrittenLoad, names: &Names, phases: &[(Located<Name>, Span)]) -> Load {
-    let rate = match written.rate.value {
-        Rates::All(rate) => {
-            self::rate(desk, written.rate.at, rate);
-            phases.iter().map(|(name, _)| (name.value.clone(), rate)).collect()
+fn load(desk: &mut Desk<'_>, at: Id, written: WrittenLoad, names: &Names, phases: &[(Located<Name>, Span)]) -> Load {
+    let request = request(desk, written.request);
+    let (model, busiest) = match (written.rate, written.users) {
+        (rate, None) => {
+            for (key, place) in [("think", written.think.map(|t| t.at)), ("every", written.every.map(|e| e.at))] {
+                if let Some(place) = place {
+                    desk.wrong(place, format!("`{key}` is what users do, and this load has none")).help = Some(
+                        "arrivals come on a schedule, at `rate`; for users that wait for answers, write `users` in its place"
+                            .into(),
+                    );
+                }
+            }
+            if rate.is_none() && !desk.is_left_out(at, &["rate", "users"]) {
+                desk.wrong(
+                    at,
+                    format!("`{}` says neither how many requests come nor how many users send them", written.name.value),
+                )
+                .help = Some("write a rate, as in `rate: 50/s`, or, for a closed model, `users: 10`".into());
+            }
+            let rate = rate.map_or_else(Levels::new, |rate| levels(desk, rate, names, phases));
+            let busiest = peak(&rate) * request.timeout.seconds();
+            (Model::Open { arrivals: written.arrivals.map(|arrivals| arrivals.value).unwrap_or_default(), rate }, busiest)
         }
-        Rates::PerPhase(Pairs(pairs)) => {
-            let mut rates = BTreeMap::new();
-            for (phase, rate) in pairs {
+        (rate, Some(users)) => {
+            for (key, place) in [
+                ("rate", rate.map(|r| r.at)),
+                ("arrivals", written.arrivals.map(|a| a.at)),
+                ("connections", written.connections.as_ref().map(|c| c.at)),
+                ("in_flight", written.in_flight.as_ref().map(|f| f.at)),
+            ] {
+                if let Some(place) = place {
+                    desk.wrong(place, format!("`{key}` does not go with `users`")).help = Some(
+                        "each user has a connection and sends when the answer before has come: keep `users`, or write `rate`"
+                            .into(),
+                    );
+                }
+            }
+            let users = levels(desk, users, names, phases);
+            let rhythm = Rhythm {
+                think: written.think.map_or_else(Think::default, |think| think.value.0),
+                every: written.every.map(|every| every.value),
+            };
+            let busiest = peak(&users);
+            let model = Model::Closed { users, rhythm };
+            return Load { name: written.name.value, model, request, connections: busiest as u32, in_flight: busiest as u32 };
+        }
+    };
+    let connections = bounded(desk, written.connections, default_connections(busiest), CONNECTIONS_MOST, "connections");
+    let in_flight = bounded(desk, written.in_flight, default_in_flight(busiest), IN_FLIGHT_MOST, "requests in flight");
+    Load { name: written.name.value, model, request, connections, in_flight }
+}
+
+/// The level of each phase.
+fn levels<T: Bounded>(
+    desk: &mut Desk<'_>,
+    written: Located<level::Written<T>>,
+    names: &Names,
+    phases: &[(Located<Name>, Span)],
+) -> Levels<T> {
+    match written.value {
+        level::Written::All(level) => {
+            within_reason(desk, written.at, level);
+            phases.iter().map(|(name, _)| (name.value.clone(), level)).collect()
+        }
+        level::Written::PerPhase(Pairs(pairs)) => {
+            let mut levels = Levels::new();
+            for (phase, level) in pairs {
                 if !names.is_phase(&phase.value) {
                     let help = proposal(phase.value.as_str(), names.phases.iter().map(String::as_str));
                     desk.wrong(phase.at, format!("there is no phase `{}`", phase.value)).help = help;
                 }
-                self::rate(desk, rate.at, rate.value);
-                rates.insert(phase.value, rate.value);
+                within_reason(desk, level.at, level.value);
+                levels.insert(phase.value, level.value);
             }
-            rates
+            levels
         }
-    };
-    let request = request(desk, written.request);
-    let peak = rate.values().map(|rate| rate.peak().per_second()).fold(0.0, f64::max);
-    let connections =
-        bounded(desk, written.connections, default_connections(peak, request.timeout), CONNECTIONS_MOST, "connections");
-    let in_flight =
-        bounded(desk, written.in_flight, default_in_flight(peak, request.timeout), IN_FLIGHT_MOST, "requests in flight");
-    Load { name: written.name.value, arrivals: written.arrivals, rate, request, connections, in_flight }
+    }
+}
+
+fn within_reason<T: Bounded>(desk: &mut Desk<'_>, at: Id, level: Level<T>) {
+    if level.peak().value() > T::MOST {
+        desk.wrong(at, format!("{} is more than any machine {}", level.peak(), T::DOES)).help = Some(T::WAY_OUT.into());
+    }
+}
+
+/// A level that has an end to what is possible.
+trait Bounded: Quantity {
+    const MOST: f64;
+    const DOES: &'static str;
+    const WAY_OUT: &'static str;
+}
+
+/// A load faster than this is a mistyped unit.
+impl Bounded for crate::units::Rate {
+    const MOST: f64 = 10_000_000.0;
+    const DOES: &'static str = "sends";
+    const WAY_OUT: &'static str = "at most 10000000/s";
+}
+
+/// Each user has a connection.
+impl Bounded for crate::units::Users {
+    const MOST: f64 = CONNECTIONS_MOST as f64;
+    const DOES: &'static str = "has ports for";
+    const WAY_OUT: &'static str = "at most 65535 users";
+}
+
+/// What the plan says of the generator itself.
+fn generator(desk: &mut Desk<'_>, written: Option<Located<WrittenGenerator>>) -> Generator {
+    let Some(Located { value: written, .. }) = written else { return Generator::default() };
+    let workers = written.workers.map(|workers| bounded(desk, Some(workers), 1, WORKERS_MOST, "workers"));
+    Generator { workers, pacing: written.pacing }
 }
 
 /// The most connections that a load may have: there are no more ports to have them from.
 const CONNECTIONS_MOST: u32 = 65_535;
 /// The most requests that a load may have in flight: each costs memory here.
 const IN_FLIGHT_MOST: u32 = 1_000_000;
-/// A load faster than this is a mistyped unit: no machine sends it.
-const RATE_MOST: f64 = 10_000_000.0;
+/// The most threads that send: no machine that people have has more cores.
+const WORKERS_MOST: u32 = 1_024;
 
-/// Connections of a load whose plan does not say: as many as there are requests under way when every one runs into its timeout at
-/// the highest rate (Little's law), so that a service that is slow is not slower for want of one. At least 256, and at most 4,096, for
+/// Connections of an open load whose plan does not say: as many as there are requests under way when every one runs into its timeout
+/// at the highest rate (Little's law: `busiest`), so that a service that is slow is not slower for want of one. At least 256, and at most 4,096, for
 /// which any machine has ports and descriptors: a service that hangs must not look like a generator that has run out of them.
-pub(super) fn default_connections(peak_per_second: f64, timeout: Span) -> u32 {
-    (peak_per_second * timeout.seconds()).ceil().clamp(256.0, 4_096.0) as u32
+pub(super) fn default_connections(busiest: f64) -> u32 {
+    busiest.ceil().clamp(256.0, 4_096.0) as u32
 }
 
-/// Requests in flight of a load whose plan does not say: half as many again as there are when every request runs into its
-/// timeout at the highest rate (Little's law), so that a service that hangs costs no request; between 1,000 and 100,000.
-pub(super) fn default_in_flight(peak_per_second: f64, timeout: Span) -> u32 {
-    (peak_per_second * timeout.seconds() * 1.5).clamp(1_000.0, 100_000.0) as u32
+/// Requests in flight of an open load whose plan does not say: half as many again as there are when every request runs into its
+/// timeout at the highest rate (Little's law: `busiest`), so that a service that hangs costs no request; between 1,000 and 100,000.
+pub(super) fn default_in_flight(busiest: f64) -> u32 {
+    (busiest * 1.5).clamp(1_000.0, 100_000.0) as u32
 }
 
 fn bounded(desk: &mut Desk<'_>, written: Option<Located<u32>>, default: u32, most: u32, what: &str) -> u32 {
@@ -425,12 +523,6 @@ fn bounded(desk: &mut Desk<'_>, written: Option<Located<u32>>, default: u32, mos
         desk.wrong(written.at, format!("{} {what}: it must be from 1 to {most}", written.value));
     }
     written.value
-}
-
-fn rate(desk: &mut Desk<'_>, at: Id, rate: PhaseRate) {
-    if rate.peak().per_second() > RATE_MOST {
-        desk.wrong(at, format!("{} is more than any machine sends", rate.peak())).help = Some(format!("at most {RATE_MOST}/s"));
-    }
 }
 
 fn request(desk: &mut Desk<'_>, Located { value: written, at }: Located<WrittenRequest>) -> Request {
@@ -672,20 +764,4 @@ fn claim(
     let whole = desk.tree.get(id, spec.key()).is_some_and(|asserted| desk.left_out.nothing_below(&desk.tree, asserted));
     let claim = Claim { name: common.name.value.clone(), over, spec, line: desk.line(id) };
     Some((common.name, claim, ClaimPlace { over: place, kind, anchored, whole }))
-}
-
-impl PhaseRate {
-    /// The highest rate of the phase.
-    pub fn peak(self) -> Rate {
-        match self {
-            PhaseRate::Steady(rate) => rate,
-            PhaseRate::Ramp { from, to } => {
-                if from.per_second() > to.per_second() {
-                    from
-                } else {
-                    to
-                }
-            }
-        }
-    }
 }

@@ -9,10 +9,11 @@ use super::manifest::{self, Manifest};
 use super::problem::proposal;
 use super::target::TargetUrl;
 use super::tree::Id;
-use super::{ClusterChoice, Plan, PlannedFault};
+use super::{ClusterChoice, Load, Model, Plan, PlannedFault};
 use crate::faults::blast;
 use crate::kinds::Kind;
 use crate::names::{Name, ObjectRef};
+use crate::schedule::Traffic;
 use crate::time::Offset;
 use crate::timeline::Timeline;
 use crate::units::Span;
@@ -76,13 +77,25 @@ fn list(desk: &Desk<'_>, key: &str) -> Option<Id> {
 
 fn loads(desk: &mut Desk<'_>, plan: &Plan, places: &Places, timeline: &Timeline) -> bool {
     let mut counted = true;
-    for ((load, place), (_, schedule)) in plan.loads.iter().zip(&places.loads).zip(&timeline.schedules) {
-        let expected = schedule.expected_in(Offset::ZERO, timeline.end);
-        if expected > REQUESTS_MOST {
-            desk.wrong(place.rate, format!("`{}` would send {expected:.0} requests: at most {REQUESTS_MOST:.0}", load.name));
+    for ((load, place), (_, traffic)) in plan.loads.iter().zip(&places.loads).zip(&timeline.traffic) {
+        // A load that says nothing of how much it sends was reported.
+        let Some(at) = place.sends else {
             counted = false;
-        } else if timeline.requests_in(Some(&load.name), Offset::ZERO, timeline.end) == 0 {
-            desk.wrong(place.rate, format!("`{}` sends nothing: no request falls into the run at this rate", load.name));
+            continue;
+        };
+        let expected = match traffic {
+            Traffic::Open(schedule) => schedule.expected_in(Offset::ZERO, timeline.end),
+            Traffic::Closed(_) => 0.0,
+        };
+        if expected > REQUESTS_MOST {
+            desk.wrong(at, format!("`{}` would send {expected:.0} requests: at most {REQUESTS_MOST:.0}", load.name));
+            counted = false;
+        } else if timeline.requests_in(Some(&load.name), Offset::ZERO, timeline.end) == Some(0) {
+            let why = match traffic {
+                Traffic::Open(_) => "no request falls into the run at this rate",
+                Traffic::Closed(_) => "it has no users",
+            };
+            desk.wrong(at, format!("`{}` sends nothing: {why}", load.name));
             counted = false;
         }
     }
@@ -236,6 +249,17 @@ fn unmet(plan: &Plan, claim: &Claim, need: &Need, timeline: &Timeline, known: &K
             Some("say where it runs, as in `cluster: sandbox`".into()),
         )),
         Need::Autoscaler | Need::Workload => None,
+        Need::OpenModel { why } => {
+            let speaks_of = |load: &&Load| known.load.is_none_or(|name| *name == load.name);
+            let closed = plan.loads.iter().filter(speaks_of).find(|load| matches!(load.model, Model::Closed { .. }))?;
+            Some((
+                format!("`{name}` can never be decided: {why}"),
+                Some(format!(
+                    "give `{}` a `rate` in place of `users`, or assert over a load that has one, as in `load: NAME`",
+                    closed.name
+                )),
+            ))
+        }
         Need::Load(load) => {
             let known = plan.loads.iter().map(|load| load.name.as_str());
             (!known.clone().any(|known| known == load.as_str()))

@@ -115,6 +115,7 @@ mod tests {
                 path: "/".into(),
                 timeout_ns: 1,
                 intended: Default::default(),
+                users: Default::default(),
             }],
             faults: vec![FaultLine { name: name("kill-one"), kind: "pod_kill".into(), at: None, duration_ns: None }],
             environment: Default::default(),

@@ -9,12 +9,12 @@ use serde_json::Value;
 use super::assemble::{default_connections, default_in_flight};
 use super::check::load_of;
 use super::manifest::Manifest;
-use super::{Arrivals, CONNECTION_AGE, ClusterChoice, Load, PhaseRate, Plan};
+use super::{Arrivals, CONNECTION_AGE, ClusterChoice, Levels, Load, Model, Plan, Rhythm, Think, peak};
 use crate::kinds::Kind;
 use crate::names::ObjectRef;
 use crate::time::Offset;
 use crate::timeline::{Start, Timeline};
-use crate::units::Span;
+use crate::units::{Rate, Span, Users};
 use crate::verdict::Over;
 
 /// Columns that a line may take.
@@ -114,6 +114,11 @@ fn head(page: &mut Page, plan: &Plan, manifests: &[Manifest]) {
     page.item(0, "autoscaler  ", &named(&plan.target.autoscaler));
     let seed = plan.seed.map_or("drawn when the run starts, and printed; --seed repeats a run".to_owned(), |seed| seed.to_string());
     page.item(0, "seed        ", &seed);
+    let workers = match plan.generator.workers {
+        None => "as many workers as the load needs and the machine has cores".to_owned(),
+        Some(workers) => format!("{workers} workers"),
+    };
+    page.item(0, "generator   ", &format!("{workers}, pacing {}", word(&plan.generator.pacing)));
     for (name, value) in &plan.params {
         page.item(0, "parameter   ", &format!("{name} = {value}"));
     }
@@ -151,10 +156,11 @@ fn when(page: &mut Page, plan: &Plan, timeline: &Timeline) {
 }
 
 fn traffic(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &Load) {
-    let arrivals = serde_json::to_value(load.arrivals).ok();
-    let arrivals = arrivals.as_ref().and_then(Value::as_str).unwrap_or_default();
     let request = &load.request;
-    page.title(&format!("load {}: {arrivals} arrivals", load.name));
+    match &load.model {
+        Model::Open { arrivals, .. } => page.title(&format!("load {}: {} arrivals", load.name, word(arrivals))),
+        Model::Closed { .. } => page.title(&format!("load {}: users, who wait for answers", load.name)),
+    }
     page.item(2, "sends       ", &format!("{} {}{}", request.method, plan.target.url.trim_end_matches('/'), request.path));
     for (name, value) in &request.headers {
         page.item(2, "            ", &plan.secrets.redact(&format!("{name}: {value}")));
@@ -163,8 +169,42 @@ fn traffic(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &Load) {
         page.item(2, "            ", &format!("with a body of {} bytes", request.body.len()));
     }
     page.item(2, "timeout     ", &format!("{} from the moment when the request is due", request.timeout));
-    let peak = load.rate.values().map(|rate| rate.peak().per_second()).fold(0.0, f64::max);
-    let usual = default_connections(peak, request.timeout);
+    match &load.model {
+        Model::Open { arrivals, rate } => scheduled(page, plan, timeline, load, (*arrivals, rate)),
+        Model::Closed { users, rhythm } => from_users(page, timeline, (users, rhythm)),
+    }
+}
+
+fn from_users(page: &mut Page, timeline: &Timeline, (users, rhythm): (&Levels<Users>, &Rhythm)) {
+    let think = match rhythm.think {
+        Think::Constant(span) if span == Span::default() => "not at all: the next request follows at once (default)".to_owned(),
+        Think::Constant(span) => format!("{span} after each answer"),
+        Think::Exponential(mean) => format!("{mean} in the mean, exponential, after each answer"),
+        Think::Uniform(least, most) => format!("{least} to {most}, evenly, after each answer"),
+    };
+    page.item(2, "think       ", &think);
+    if let Some(every) = rhythm.every {
+        page.item(2, "every       ", &format!("no more than one request of a user in {every}"));
+    }
+    page.item(2, "connections ", &format!("one for each user, each replaced after about {CONNECTION_AGE}"));
+    page.line(2, &format!("{:<16} {:>22}", "phase", "users"));
+    for phase in &timeline.phases {
+        if let Some(level) = users.get(&phase.name) {
+            page.line(2, &format!("{:<16} {:>22}", phase.name.as_str(), level.to_string()));
+        }
+    }
+    page.text(
+        2,
+        "A closed model: how many requests come depends on how fast they are answered. A service that slows down gets less load, and \
+         what users would have sent meanwhile is in no percentile. Write a `rate` where the load must not give way.",
+    );
+}
+
+fn scheduled(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &Load, (arrivals, rates): (Arrivals, &Levels<Rate>)) {
+    let request = &load.request;
+    let peak = peak(rates);
+    let busiest = peak * request.timeout.seconds();
+    let usual = default_connections(busiest);
     page.item(
         2,
         "connections ",
@@ -174,7 +214,7 @@ fn traffic(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &Load) {
             if load.connections == usual { " (default: highest rate x timeout, from 256 to 4096)" } else { "" },
         ),
     );
-    let bound = default_in_flight(peak, request.timeout);
+    let bound = default_in_flight(busiest);
     page.item(
         2,
         "in flight   ",
@@ -188,19 +228,13 @@ fn traffic(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &Load) {
     let latency = asserted.unwrap_or(ASSUMED_LATENCY);
     page.line(2, &format!("{:<16} {:>22} {:>10} {:>12} {:>12}", "phase", "rate", "requests", "in flight", "at worst"));
     for phase in &timeline.phases {
-        let Some(rate) = load.rate.get(&phase.name) else { continue };
-        let shown = match rate {
-            PhaseRate::Steady(rate) => rate.to_string(),
-            PhaseRate::Ramp { from, to } => format!("{from} -> {to}"),
-        };
-        let requests = timeline.requests_in(Some(&load.name), phase.start, phase.end);
+        let Some(rate) = rates.get(&phase.name) else { continue };
+        let requests = timeline.requests_in(Some(&load.name), phase.start, phase.end).unwrap_or_default();
         let busy = |latency: Span| format!("{:.0}", (rate.peak().per_second() * latency.seconds()).ceil());
-        page.line(
-            2,
-            &format!("{:<16} {shown:>22} {requests:>10} {:>12} {:>12}", phase.name.as_str(), busy(latency), busy(request.timeout)),
-        );
+        let (name, shown) = (phase.name.as_str(), rate.to_string());
+        page.line(2, &format!("{name:<16} {shown:>22} {requests:>10} {:>12} {:>12}", busy(latency), busy(request.timeout)));
     }
-    let worst = (peak * request.timeout.seconds()).ceil();
+    let worst = busiest.ceil();
     if worst > f64::from(load.connections) {
         page.text(
             2,
@@ -215,7 +249,7 @@ fn traffic(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &Load) {
         Some(_) => "the tightest latency that is asserted",
         None => "assumed: no assertion names a latency",
     };
-    let drawn = match (plan.seed, load.arrivals) {
+    let drawn = match (plan.seed, arrivals) {
         (None, Arrivals::Poisson) => " Each seed draws its own arrivals.",
         _ => "",
     };
@@ -226,6 +260,11 @@ fn traffic(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &Load) {
             request.timeout
         ),
     );
+}
+
+/// How a plan writes a choice that is one word.
+pub(super) fn word<T: serde::Serialize>(choice: &T) -> String {
+    serde_json::to_value(choice).ok().as_ref().and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 fn faults(page: &mut Page, plan: &Plan, manifests: &[Manifest]) {
@@ -283,9 +322,12 @@ fn assertions(page: &mut Page, plan: &Plan, timeline: &Timeline) {
         page.item(2, "", &format!("{} (line {}), over {over}: {}", claim.name, claim.line, claim.spec.describe()));
         page.item(4, "", &flow(&claim.spec));
         if let Some((from, to)) = timeline.window(&claim.over).filter(|(from, to)| from < to) {
-            let requests = timeline.requests_in(load_of(&claim.spec.needs()), from, to);
             let about = if timeline.is_fixed(&claim.over) { "" } else { "about " };
-            page.item(4, "", &format!("{about}{from} to {to}, {about}{requests} requests"));
+            let requests = match timeline.requests_in(load_of(&claim.spec.needs()), from, to) {
+                Some(requests) => format!("{about}{requests} requests"),
+                None => "as many requests as users get answered".to_owned(),
+            };
+            page.item(4, "", &format!("{about}{from} to {to}, {requests}"));
         }
     }
 }

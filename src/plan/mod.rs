@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::names::{Anchor, Name, ObjectRef};
-use crate::units::{Rate, Span};
+use crate::units::{Rate, Span, Users};
 use crate::{faults, verdict};
 
 mod adhoc;
@@ -21,6 +21,7 @@ mod assemble;
 mod check;
 mod claims;
 mod explain;
+mod level;
 mod located;
 pub mod manifest;
 mod params;
@@ -30,9 +31,10 @@ mod target;
 mod tree;
 mod written;
 
-pub use adhoc::{Adhoc, USUAL};
+pub use adhoc::{Adhoc, USUAL, Volume};
 pub use claims::read_manifests;
 pub use explain::explain;
+pub use level::{Level, Levels, PhaseRate, PhaseUsers, Quantity, peak};
 pub use params::Secrets;
 pub use problem::{Colour, Problem, Problems};
 pub use schema::schema;
@@ -52,6 +54,7 @@ pub struct Plan {
     /// Manifest files, resolved against the plan's own folder.
     pub manifests: Vec<PathBuf>,
     pub target: Target,
+    pub generator: Generator,
     pub phases: Vec<Phase>,
     pub loads: Vec<Load>,
     pub faults: Vec<PlannedFault>,
@@ -225,18 +228,101 @@ pub struct Phase {
 /// scale-out, since balancers choose once per connection.
 pub const CONNECTION_AGE: Span = Span::from_secs(5);
 
-/// Requests on a schedule.
+/// Requests, and what makes them come.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Load {
     pub name: Name,
-    pub arrivals: Arrivals,
-    /// The rate in each phase; a phase that is absent has none.
-    pub rate: BTreeMap<Name, PhaseRate>,
+    pub model: Model,
     pub request: Request,
     /// Connections that may be open at once; bounded even when the plan does not say.
     pub connections: u32,
     /// Requests that may be due and not ended at once; what comes on top is `unsent`.
     pub in_flight: u32,
+}
+
+/// The models by their keys in a load, with one line about each and what it looks like.
+pub const MODELS: &[(&str, &str, &str)] = &[
+    ("rate", "open: on a schedule, whatever becomes of the requests before", "rate: {baseline: 50/s, burst: 50/s -> 250/s}"),
+    (
+        "users",
+        "closed: so many users, each of whom waits for an answer, and thinks, before sending again",
+        "users: {baseline: 10, burst: 10 -> 50}, think: {exponential: 500ms}",
+    ),
+];
+
+/// What makes requests come.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Model {
+    /// Open: on a schedule, whatever becomes of the ones before.
+    Open { arrivals: Arrivals, rate: Levels<Rate> },
+    /// Closed: from users, each of whom waits for the answer to one request before sending the next.
+    Closed { users: Levels<Users>, rhythm: Rhythm },
+}
+
+/// When a user of a closed model sends the next request.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rhythm {
+    /// From the end of an answer to the next request.
+    pub think: Think,
+    /// At least so long from one request to the next; at once where the answer took longer.
+    pub every: Option<Span>,
+}
+
+impl Rhythm {
+    /// The mean time from one request of a user to the next, when answers take no time.
+    pub fn mean(&self) -> Span {
+        let think = match self.think {
+            Think::Constant(span) | Think::Exponential(span) => span,
+            Think::Uniform(least, most) => ((least.duration() + most.duration()) / 2).into(),
+        };
+        think.max(self.every.unwrap_or_default())
+    }
+}
+
+/// A length of time that a user thinks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Think {
+    /// Always as long; zero is no time at all.
+    Constant(Span),
+    /// Drawn anew each time, memoryless, with this mean.
+    Exponential(Span),
+    /// Drawn anew each time, evenly between two lengths.
+    Uniform(Span, Span),
+}
+
+impl Default for Think {
+    fn default() -> Think {
+        Think::Constant(Span::default())
+    }
+}
+
+/// How the generator itself works: the same for all loads of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Generator {
+    /// Threads that send; as many as the planned rate needs and the machine has when `None`.
+    pub workers: Option<u32>,
+    pub pacing: Pacing,
+}
+
+/// The pacings by name, with one line about each.
+pub const PACINGS: &[(&str, &str)] = &[
+    ("precise", "a wake-up for each request, whatever it costs"),
+    ("adaptive", "precise while the worker's core has room, then several together within a window that the certificate tells"),
+    ("coarse", "those that are due within a millisecond together: the cheapest"),
+];
+
+/// How precisely requests are sent when they are due, which is paid for in CPU: a wake-up costs about 20 us.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Pacing {
+    /// A wake-up for each, whatever it costs.
+    Precise,
+    /// Precise while the worker's core has room; then those that are due within a window are sent together, and the window widens
+    /// until the worker leaves three tenths of its core free. The certificate says how wide it was.
+    #[default]
+    Adaptive,
+    /// Those that are due within a millisecond are sent together, as most load generators do: the cheapest, and a burst of its own.
+    Coarse,
 }
 
 /// The process by which requests become due.
@@ -248,38 +334,6 @@ pub enum Arrivals {
     Constant,
     /// Independent, as many users are: exponential gaps.
     Poisson,
-}
-
-/// The rate through one phase.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum PhaseRate {
-    Steady(Rate),
-    /// Linear from the phase's start to its end.
-    Ramp {
-        from: Rate,
-        to: Rate,
-    },
-}
-
-impl FromStr for PhaseRate {
-    type Err = String;
-
-    /// `50/s`, or a ramp: `50/s -> 250/s`.
-    fn from_str(text: &str) -> Result<PhaseRate, String> {
-        match text.split_once("->") {
-            None => text.parse().map(PhaseRate::Steady),
-            Some((from, to)) => Ok(PhaseRate::Ramp { from: from.trim().parse()?, to: to.trim().parse()? }),
-        }
-    }
-}
-
-impl std::fmt::Display for PhaseRate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            PhaseRate::Steady(rate) => write!(f, "{rate}"),
-            PhaseRate::Ramp { from, to } => write!(f, "{from} -> {to}"),
-        }
-    }
 }
 
 /// One HTTP request, the same for every arrival.
@@ -352,8 +406,8 @@ mod tests {
         let plan = Plan::read_recorded(SHOP, &BTreeMap::new()).unwrap_or_else(|problems| panic!("{problems}"));
         assert_eq!(plan.name.as_str(), "burst-scales-out");
         assert_eq!(plan.phases.len(), 3);
-        assert_eq!(plan.loads[0].arrivals, Arrivals::Poisson);
-        assert_eq!(plan.loads[0].rate.len(), 3);
+        let Model::Open { arrivals, rate } = &plan.loads[0].model else { panic!("a rate makes an open model") };
+        assert_eq!((*arrivals, rate.len()), (Arrivals::Poisson, 3));
         assert_eq!(plan.loads[0].connections, 500, "250/s for the 2s of a timeout");
         assert_eq!(plan.loads[0].in_flight, 1_000);
         assert_eq!(plan.loads[0].request.headers, [("x-tenant".to_owned(), "gold".to_owned())]);

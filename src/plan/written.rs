@@ -10,10 +10,10 @@ use serde::de::{self, IntoDeserializer, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::located::{Located, NodeId, Pairs};
-use super::{Arrivals, PhaseRate};
+use super::{Arrivals, Pacing, Think, level};
 use crate::kinds::Kind;
 use crate::names::{Anchor, Name, ObjectRef};
-use crate::units::{Rate, Span};
+use crate::units::{Rate, Span, Users};
 use crate::{faults, verdict};
 
 /// A claim about a service, and the evidence asked for: phases of load, faults, and assertions on one clock.
@@ -41,12 +41,14 @@ pub(super) struct Written {
     /// What is under test.
     #[schemars(required)]
     pub target: Option<Located<WrittenTarget>>,
+    /// How the generator itself works: the same for all loads.
+    pub generator: Option<Located<WrittenGenerator>>,
     /// The stretches of the run, one after the other.
     #[schemars(required, length(min = 1))]
     pub phases: Option<Vec<WrittenPhase>>,
     /// What is sent.
     #[schemars(required, length(min = 1))]
-    pub load: Option<Vec<WrittenLoad>>,
+    pub load: Option<Vec<Located<WrittenLoad>>>,
     /// What is broken on purpose.
     #[serde(default)]
     pub faults: Vec<Entry<WrittenFault, faults::Spec>>,
@@ -180,18 +182,25 @@ pub(super) struct WrittenPhase {
     pub r#for: Located<Span>,
 }
 
-/// Requests on a schedule.
+/// Requests, on a schedule or from users.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(rename = "Load")]
+#[schemars(rename = "Load", extend("oneOf" = [{"required": ["rate"]}, {"required": ["users"]}]))]
 pub(super) struct WrittenLoad {
     /// What reports and assertions call it.
     pub name: Located<Name>,
     /// constant: evenly spaced, the default. poisson: independent of one another, as many users are.
-    #[serde(default)]
-    pub arrivals: Arrivals,
-    /// A rate for all phases, or one for each phase by name; a ramp is written 50/s -> 250/s.
-    pub rate: Located<Rates>,
+    pub arrivals: Option<Located<Arrivals>>,
+    /// An open model: a rate for all phases, or one for each phase by name; a ramp is written 50/s -> 250/s.
+    pub rate: Option<Located<level::Written<Rate>>>,
+    /// A closed model, in place of a rate: how many users there are, each of whom waits for an answer before sending the next request;
+    /// for all phases or for each by name, a ramp is written 10 -> 64. A service that is slow gets less load from them.
+    pub users: Option<Located<level::Written<Users>>>,
+    /// How long a user waits after an answer before sending the next request: 500ms, {exponential: 500ms} or
+    /// {uniform: [200ms, 800ms]}. Unless said otherwise: no time at all.
+    pub think: Option<Located<WrittenThink>>,
+    /// A user sends no more than one request in this time.
+    pub every: Option<Located<Span>>,
     /// What each arrival sends.
     pub request: Located<WrittenRequest>,
     /// Connections that may be open at once; a request that finds none free waits for one. Unless said otherwise: enough for the
@@ -204,86 +213,72 @@ pub(super) struct WrittenLoad {
     pub in_flight: Option<Located<u32>>,
 }
 
-/// One rate, or one for each phase.
-pub(super) enum Rates {
-    All(PhaseRate),
-    PerPhase(Pairs<Located<Name>, Located<PhaseRate>>),
+/// How long a user thinks, as a plan writes it.
+#[derive(Clone, Copy)]
+pub(super) struct WrittenThink(pub Think);
+
+/// The lengths of time that are drawn.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[schemars(inline, extend("minProperties" = 1, "maxProperties" = 1))]
+struct Drawn {
+    /// Memoryless, with this mean.
+    exponential: Option<Span>,
+    /// Evenly between two lengths.
+    uniform: Option<(Span, Span)>,
 }
 
-impl<'de> Deserialize<'de> for PhaseRate {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl Visitor<'_> for Text {
-            type Value = PhaseRate;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a rate as in 50/s, or a ramp as in 50/s -> 250/s")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<PhaseRate, E> {
-                text.parse().map_err(E::custom)
-            }
-            fn visit_u64<E: de::Error>(self, n: u64) -> Result<PhaseRate, E> {
-                Rate::deserialize(n.into_deserializer()).map(PhaseRate::Steady)
-            }
-            fn visit_i64<E: de::Error>(self, n: i64) -> Result<PhaseRate, E> {
-                Rate::deserialize(n.into_deserializer()).map(PhaseRate::Steady)
-            }
-            fn visit_f64<E: de::Error>(self, n: f64) -> Result<PhaseRate, E> {
-                Rate::deserialize(n.into_deserializer()).map(PhaseRate::Steady)
-            }
-        }
-        deserializer.deserialize_any(Text)
-    }
-}
-
-impl JsonSchema for PhaseRate {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "PhaseRate".into()
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "string",
-            "description": "a rate as in 50/s, or a ramp as in 50/s -> 250/s",
-            "pattern": r"^[0-9._]+ */ *(s|m|h)( *-> *[0-9._]+ */ *(s|m|h))?$|\$\{"
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for Rates {
+impl<'de> Deserialize<'de> for WrittenThink {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Either;
         impl<'de> Visitor<'de> for Either {
-            type Value = Rates;
+            type Value = WrittenThink;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a rate as in 50/s, a ramp as in 50/s -> 250/s, or a map of them by phase")
+                f.write_str("a length of time as in 500ms, or {exponential: 500ms}, or {uniform: [200ms, 800ms]}")
             }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Rates, E> {
-                text.parse().map(Rates::All).map_err(E::custom)
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<WrittenThink, E> {
+                text.parse().map(|span| WrittenThink(Think::Constant(span))).map_err(E::custom)
             }
-            fn visit_u64<E: de::Error>(self, n: u64) -> Result<Rates, E> {
-                PhaseRate::deserialize(n.into_deserializer()).map(Rates::All)
+            fn visit_u64<E: de::Error>(self, n: u64) -> Result<WrittenThink, E> {
+                Span::deserialize(n.into_deserializer()).map(|span| WrittenThink(Think::Constant(span)))
             }
-            fn visit_i64<E: de::Error>(self, n: i64) -> Result<Rates, E> {
-                PhaseRate::deserialize(n.into_deserializer()).map(Rates::All)
-            }
-            fn visit_f64<E: de::Error>(self, n: f64) -> Result<Rates, E> {
-                PhaseRate::deserialize(n.into_deserializer()).map(Rates::All)
-            }
-            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Rates, A::Error> {
-                Pairs::deserialize(de::value::MapAccessDeserializer::new(map)).map(Rates::PerPhase)
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<WrittenThink, A::Error> {
+                let drawn = Drawn::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                match (drawn.exponential, drawn.uniform) {
+                    (Some(mean), None) => Ok(WrittenThink(Think::Exponential(mean))),
+                    (None, Some((least, most))) if least <= most => Ok(WrittenThink(Think::Uniform(least, most))),
+                    (None, Some((least, most))) => {
+                        Err(de::Error::custom(format!("{least} is longer than {most}: write the shorter one first")))
+                    }
+                    _ => Err(de::Error::custom("users think in one way: `exponential` or `uniform`")),
+                }
             }
         }
         deserializer.deserialize_any(Either)
     }
 }
 
-impl JsonSchema for Rates {
+impl JsonSchema for WrittenThink {
     fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Rates".into()
+        "Think".into()
     }
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let one = generator.subschema_for::<PhaseRate>();
-        json_schema!({"anyOf": [one, {"type": "object", "additionalProperties": one, "description": "a rate by phase; a phase that is not named has none"}]})
+        json_schema!({"anyOf": [generator.subschema_for::<Span>(), generator.subschema_for::<Drawn>()]})
     }
+}
+
+/// How the generator itself works.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Generator")]
+pub(super) struct WrittenGenerator {
+    /// Threads that send. Unless said otherwise: as many as the planned rate needs and the machine has.
+    #[schemars(range(min = 1, max = 1024))]
+    pub workers: Option<Located<u32>>,
+    /// precise: a wake-up for each request, whatever it costs. adaptive: precise while the worker's core has room, the default.
+    /// coarse: what is due within a millisecond is sent together.
+    #[serde(default)]
+    pub pacing: Pacing,
 }
 
 /// One HTTP request: exactly one method with its path, and what goes with it.

@@ -133,8 +133,23 @@ pub struct LoadLine {
     pub path: String,
     /// Nanoseconds; a request that took longer ended as `timed_out`.
     pub timeout_ns: u64,
-    /// Requests that the schedule holds, per phase.
+    /// Requests that the schedule holds, per phase; none where users send, since how many get answered is known to nobody before.
     pub intended: BTreeMap<Name, u64>,
+    /// The most users at once, per phase, of a closed load: each waits for an answer before sending again. Empty for an open one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub users: BTreeMap<Name, u32>,
+}
+
+impl LoadLine {
+    /// Whether anything was to be sent in this phase.
+    pub fn sends_in(&self, phase: &Name) -> bool {
+        self.intended.get(phase).is_some_and(|due| *due > 0) || self.users.get(phase).is_some_and(|users| *users > 0)
+    }
+
+    /// Whether users send, who wait for answers.
+    pub fn is_closed(&self) -> bool {
+        !self.users.is_empty()
+    }
 }
 
 /// A fault as it was planned. The offset is absent where it hangs on another fault.
@@ -255,6 +270,10 @@ pub struct GeneratorSample {
     pub in_flight: u64,
     /// Connections open, at the end of the second.
     pub connections: u64,
+    /// Microseconds by which a request may be sent late so that several are sent together, of the worker with the widest window; zero
+    /// where each has a wake-up of its own.
+    #[serde(default)]
+    pub window_us: u64,
 }
 
 /// A step in the life of a fault, in this order; `Failed` may follow any of them.

@@ -184,6 +184,12 @@ impl History {
         self.started.loads.iter().map(|load| &load.name)
     }
 
+    /// Loads whose users wait for answers before they send again: of one load, or of all.
+    pub fn closed<'h>(&'h self, load: Option<&'h Name>) -> impl Iterator<Item = &'h Name> {
+        let lines = self.started.loads.iter().filter(move |line| load.is_none_or(|load| *load == line.name));
+        lines.filter(|line| line.is_closed()).map(|line| &line.name)
+    }
+
     /// The stretch from the start of the first phase to the end of the last.
     pub fn whole(&self) -> (Offset, Offset) {
         let from = self.started.phases.first().map_or(Offset::ZERO, |phase| phase.start);

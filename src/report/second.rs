@@ -60,7 +60,7 @@ pub fn rows(history: &History) -> Vec<SecondRow> {
             .started
             .loads
             .iter()
-            .filter(|load| load.intended.get(&phase.name).is_some_and(|due| *due > 0))
+            .filter(|load| load.sends_in(&phase.name))
             .map(|load| load.name.as_str())
             .chain([ALL])
             .collect();

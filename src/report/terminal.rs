@@ -279,6 +279,9 @@ fn measurement(page: &mut Page, report: &Report) {
         parts.push(format!("{} of the requests due were sent", share(achieved)));
         parts.push(format!("p99 {} late, at most {}", numbers::value(lateness.p99, "ms"), numbers::value(lateness.max, "ms")));
     }
+    if certificate.window_us > 0 {
+        parts.push(format!("sent together within {}", numbers::value(certificate.window_us as f64 / 1e3, "ms")));
+    }
     if let Some(cpu) = certificate.cpu {
         parts.push(format!("busiest worker at {} of a core", share(cpu)));
     }

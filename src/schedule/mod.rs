@@ -8,13 +8,19 @@
 
 use std::sync::Arc;
 
+use rand::Rng;
+use rand_pcg::Pcg64Mcg;
+
 use crate::names::Name;
 use crate::plan::Arrivals;
 use crate::time::Offset;
 
 mod constant;
+mod crowd;
 mod poisson;
 mod profile;
+
+pub use crowd::{Crowd, Stay, Steps};
 
 use profile::Profile;
 
@@ -22,7 +28,7 @@ use profile::Profile;
 pub const ALL: &[(&str, &str)] =
     &[("constant", "evenly spaced"), ("poisson", "independent of each other, as many users are: exponential gaps")];
 
-/// A stretch of one phase over which the rate moves linearly, in requests per second.
+/// A stretch of one phase over which a level moves linearly: a rate in requests per second, or a number of users.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RatePiece {
     pub phase: Name,
@@ -33,6 +39,42 @@ pub struct RatePiece {
     pub from: f64,
     /// At `end`.
     pub to: f64,
+}
+
+/// What makes the requests of one load come.
+#[derive(Clone, Debug)]
+pub enum Traffic {
+    /// A schedule, whatever becomes of the requests before.
+    Open(Schedule),
+    /// Users, each of whom waits for an answer before sending again.
+    Closed(Crowd),
+}
+
+impl Traffic {
+    /// The phases in which something is sent, in order.
+    pub fn phases(&self) -> &[Name] {
+        match self {
+            Traffic::Open(schedule) => schedule.phases(),
+            Traffic::Closed(crowd) => crowd.phases(),
+        }
+    }
+
+    /// Nothing is due at or after it.
+    pub fn end(&self) -> Offset {
+        match self {
+            Traffic::Open(schedule) => schedule.end(),
+            Traffic::Closed(crowd) => crowd.end(),
+        }
+    }
+
+    /// The fewest and the most requests that begin in `[from, to)`: see [`Schedule::spread_in`]. How many users get answered is known
+    /// to nobody before the run.
+    pub fn spread_in(&self, from: Offset, to: Offset) -> (u64, u64) {
+        match self {
+            Traffic::Open(schedule) => schedule.spread_in(from, to),
+            Traffic::Closed(crowd) => (0, if crowd.is_there(from, to) { u64::MAX } else { 0 }),
+        }
+    }
 }
 
 /// One request, before it is sent.
@@ -93,6 +135,18 @@ fn split_mix(seed: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
+}
+
+/// A generator whose stream does not change between releases. Both halves of its state are derived here rather than by a seeding
+/// routine that another release may change.
+fn generator(seed: u64) -> Pcg64Mcg {
+    let (low, high) = (split_mix(seed), split_mix(split_mix(seed)));
+    Pcg64Mcg::new((u128::from(high) << 64) | u128::from(low))
+}
+
+/// 53 random bits in (0, 1]: its logarithm is finite.
+fn uniform(random: &mut Pcg64Mcg) -> f64 {
+    ((random.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64
 }
 
 impl Schedule {

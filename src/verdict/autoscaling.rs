@@ -429,6 +429,9 @@ impl Slope<'_> {
     fn of<'a>(phase: &'a PhaseSpan, history: &History) -> Slope<'a> {
         let rate = |due: u64, from: Offset, to: Offset| due as f64 / to.since(from).as_secs_f64().max(1e-9);
         let planned: u64 = history.started.loads.iter().filter_map(|load| load.intended.get(&phase.name)).sum();
+        // What users sent is the load that there was, since nobody planned it.
+        let sent = |name| history.counts(Some(name), phase.start, phase.end).intended;
+        let planned = planned + history.closed(None).map(sent).sum::<u64>();
         let mean = rate(planned, phase.start, phase.end);
         // On a whole second, which belongs to one half alone.
         let second = (phase.start + phase.end.since(phase.start) / 2).second();

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::words::{count, micros, percent};
 use crate::recording::History;
-use crate::recording::fact::{Ending, Outcome};
+use crate::recording::fact::{Ending, GeneratorSample, Outcome};
 use crate::recording::sink::Measure;
 use crate::time::Offset;
 
@@ -24,6 +24,8 @@ const LATENESS_SHARE: f64 = 0.1;
 const LATENESS_WITHOUT_LIMIT: Duration = Duration::from_millis(100);
 /// One request this late means that the generator stood still: no scheduler does that to a process that can run.
 const STALL: Duration = Duration::from_secs(1);
+/// So many seconds without a word of the generator: one may be missed by a thread that is late by a moment.
+const SILENT_MOST: i64 = 2;
 /// A stall just before a window spills its backlog into it.
 const STALL_REACH: Duration = Duration::from_secs(5);
 /// The busiest worker's share of a core from which it is saturated.
@@ -40,6 +42,10 @@ pub struct Certificate {
     pub cpu: Option<f64>,
     /// The share of a core that the hypervisor took: the 90th percentile of its seconds. For reading, not a guard.
     pub steal: Option<f64>,
+    /// By how much requests were sent late so that several went out together, in microseconds: the widest of its seconds. Zero where
+    /// each had a wake-up of its own.
+    #[serde(default)]
+    pub window_us: u64,
     /// Requests that a limit of Squall's own kept back.
     pub unsent: u64,
     /// Whether numbers from this stretch may be used.
@@ -99,6 +105,7 @@ impl Certificate {
             achieved_ratio: (intended > 0).then(|| tried as f64 / intended as f64),
             cpu: ninetieth(samples.iter().map(|sample| sample.cpu)),
             steal: ninetieth(samples.iter().filter_map(|sample| sample.steal)),
+            window_us: samples.iter().map(|sample| sample.window_us).max().unwrap_or_default(),
             unsent: counts.unsent,
             valid: true,
             reasons: Vec::new(),
@@ -144,6 +151,12 @@ impl Certificate {
                 "the generator stood still: a request was sent {} late; the process was stopped or the machine was out of CPU, \
                  run it again",
                 micros(late_before)
+            ));
+        }
+        if let Some(silent) = silence(&samples) {
+            certificate.reject(format!(
+                "the generator stood still: it says nothing of itself for {silent} s; the process was stopped or the machine was out of \
+                 CPU, run it again"
             ));
         }
         let allowed = match tightest {
@@ -194,6 +207,13 @@ pub fn integrity(history: &History) -> Vec<String> {
         Some(_) => {}
     }
     reasons
+}
+
+/// The longest time, in whole seconds, in which the generator did not say how it was, where that is too long: it does so each second,
+/// and users who send nothing while it stands still leave no other trace of it.
+fn silence(samples: &[&GeneratorSample]) -> Option<i64> {
+    let gaps = samples.iter().zip(samples.iter().skip(1)).map(|(one, next)| next.second - one.second - 1);
+    gaps.max().filter(|missing| *missing >= SILENT_MOST)
 }
 
 fn in_window(second: i64, from: Offset, to: Offset) -> bool {

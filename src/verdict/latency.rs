@@ -110,12 +110,21 @@ pub fn judge(draft: Draft, objective: &Objective<'_>, window: &Window, history: 
         format!("longer than {} ({bounds})", micros(value))
     };
     let draft = if of == Of::Accepted { draft.notes(&left_out(&counts, share.n)) } else { draft };
+    let draft = history.closed(load).fold(draft, |draft, name| draft.note(unseen(name)));
     let said = format!("{said}; {} of {} took longer than {limit}: {}", share.bad, share.n, share.words());
     let allowed = percent(budget);
     match verdict {
         Verdict::Inconclusive => draft.inconclusive(format!("{said}, {allowed} allowed: {}", share.way_out(budget))),
         verdict => draft.end(verdict, format!("{said}, {allowed} allowed")),
     }
+}
+
+/// What no percentile of a closed load can show.
+fn unseen(load: &Name) -> String {
+    format!(
+        "the users of {load} wait for answers: while the service is slow they send less, so a stall shows in at most one request of each \
+         user, and what others would have waited is in no percentile; a `rate` would show it"
+    )
 }
 
 /// Whose latency is not in `n`, or only as a lower bound.

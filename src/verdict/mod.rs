@@ -105,6 +105,8 @@ pub enum Need {
     Autoscaler,
     /// The plan must name a workload in `target`.
     Workload,
+    /// Load that comes whether or not answers do, and why: users who wait for them will not do.
+    OpenModel { why: String },
     /// A load of this name must exist.
     Load(Name),
     /// The spec contradicts itself, and how.

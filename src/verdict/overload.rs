@@ -12,7 +12,7 @@ use super::certificate::Certificate;
 use super::draft::{Draft, heaviest, unless_blamed};
 use super::latency::{self, Objective, Of};
 use super::ratio::Share;
-use super::recovery::{Asked, Goodput, Recovery};
+use super::recovery::{self, Asked, Goodput, Recovery};
 use super::slo::nothing_counts;
 use super::statistics::{least_samples, mean, quantile};
 use super::window::Window;
@@ -418,6 +418,9 @@ impl Judge for Spec {
 
     fn needs(&self) -> Vec<Need> {
         let mut needs: Vec<Need> = self.load.iter().cloned().map(Need::Load).collect();
+        if self.recover_within.is_some() {
+            needs.push(recovery::need("recover_within"));
+        }
         if self.abandoned.fraction() > 0.0 {
             let least = least_samples(self.abandoned.fraction());
             needs.push(Need::Samples {

@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-use super::Verdict;
 use super::draft::Draft;
 use super::moment::{Seen, decide};
 use super::words::seconds;
+use super::{Need, Verdict};
 use crate::names::Name;
 use crate::recording::History;
 use crate::recording::fact::Outcome;
@@ -32,6 +32,13 @@ pub struct Goodput<'a> {
     pub load: Option<&'a Name>,
     /// An answer is good when it took at most this long; however long, when `None`.
     pub within: Option<Span>,
+}
+
+/// What a claim on recovery needs, by the key that makes it.
+pub fn need(key: &str) -> Need {
+    let why =
+        format!("`{key}` is judged by what is sent while the service is away, and users who wait for answers send nothing then");
+    Need::OpenModel { why }
 }
 
 /// One second: good and due.
@@ -91,6 +98,12 @@ impl Goodput<'_> {
     /// # Errors
     /// In words, when there is too little to see, or it was not steady.
     pub fn before(&self, history: &History, at: Offset) -> Result<f64, String> {
+        if let Some(load) = history.closed(self.load).next() {
+            return Err(format!(
+                "the users of {load} wait for answers, and while there are none they send nothing that could show that service is not \
+                 back: give the load a `rate`"
+            ));
+        }
         let whole = Offset::from_nanos(at.second().saturating_mul(1_000_000_000));
         let from = (whole - Duration::from_secs(BEFORE_S.0.unsigned_abs())).max(history.whole().0);
         let seconds = self.seconds(history, from, whole);

@@ -11,7 +11,7 @@ use super::certificate::Certificate;
 use super::draft::{Draft, heaviest, unless_blamed};
 use super::pods::PodReady;
 use super::ratio::Share;
-use super::recovery::{Asked, Goodput, RESOLUTION, Recovery};
+use super::recovery::{self, Asked, Goodput, RESOLUTION, Recovery};
 use super::slo::{Rejected, causes, nothing_counts};
 use super::statistics::least_samples;
 use super::window::{Blind, Window, blind, effective, ran};
@@ -263,6 +263,9 @@ impl Judge for Spec {
     fn needs(&self) -> Vec<Need> {
         let mut needs = vec![Need::Fault];
         needs.extend(self.load.iter().cloned().map(Need::Load));
+        if self.recover_within.is_some() {
+            needs.push(recovery::need("recover_within"));
+        }
         if let Some(budget) = self.failed.filter(|budget| budget.fraction() > 0.0) {
             let least = least_samples(budget.fraction());
             needs

@@ -167,6 +167,7 @@ fn the_top_level_holds_what_the_design_lists() {
         "src",
         "plans",
         "reports",
+        "benches",
         "ci",
         "tests",
         "README.md",

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use squall::plan::{Colour, Plan, Problems};
+use squall::plan::{Colour, Model, Plan, Problems};
 
 /// The environment of every case.
 fn environment(name: &str) -> Option<String> {
@@ -154,7 +154,8 @@ fn an_unknown_parameter_is_answered_with_the_one_that_was_meant() {
     };
     let plan = read(&[("rate", "80/s")]).unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!(plan.params["rate"], "80/s");
-    assert_eq!(plan.loads[0].rate.values().next().expect("one rate").to_string(), "80/s");
+    let Model::Open { rate, .. } = &plan.loads[0].model else { panic!("a rate makes an open model") };
+    assert_eq!(rate.values().next().expect("one rate").to_string(), "80/s");
     assert!(plan.source.contains("${rate}"), "the source stays as it was written");
     assert_eq!(
         read(&[("rte", "80/s")]).expect_err("unknown").lines(),

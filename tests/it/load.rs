@@ -7,46 +7,49 @@ use std::time::{Duration, Instant};
 
 use squall::load::{self, Job, Summary};
 use squall::names::Name;
-use squall::plan::{Arrivals, Load, PhaseRate, Request};
+use squall::plan::{Arrivals, Generator, Level, Load, Model, PhaseRate, Request, Rhythm};
 use squall::protocol::{Destination, Trust};
 use squall::recording::fact::{Counts, Ending, Fact, LoadLine, PhaseSpan, RunEnded, RunStarted};
 use squall::recording::sink::Measure;
 use squall::recording::writer::Recording;
 use squall::recording::{History, Outcome, Sink};
-use squall::schedule::{RatePiece, Schedule};
+use squall::schedule::{Crowd, RatePiece, Schedule, Traffic};
 use squall::time::{Clock, Offset};
-use squall::units::{Rate, Span};
+use squall::units::{Rate, Span, Users};
 
 use crate::fake_target::{Dial, FakeTarget, Then, Timing};
 
 /// How long before the first request the clock starts: enough for the workers to be ready on a busy machine.
-const LEAD: Duration = Duration::from_millis(300);
+pub const LEAD: Duration = Duration::from_millis(300);
 
 /// A load to be driven at a target, with what most tests want.
 #[derive(Clone)]
-struct Drive {
-    url: String,
-    trust: Trust,
-    arrivals: Arrivals,
-    rate: f64,
-    seconds: f64,
-    method: &'static str,
-    body: &'static str,
-    timeout: Duration,
-    connections: u32,
-    in_flight: u32,
-    workers: usize,
-    connection_age: Option<Duration>,
-    seed: u64,
+pub struct Drive {
+    pub url: String,
+    pub trust: Trust,
+    pub arrivals: Arrivals,
+    pub rate: f64,
+    /// In place of a rate: so many users, and when each sends again.
+    pub users: Option<(u32, Rhythm)>,
+    pub seconds: f64,
+    pub method: &'static str,
+    pub body: &'static str,
+    pub timeout: Duration,
+    pub connections: u32,
+    pub in_flight: u32,
+    pub workers: u32,
+    pub connection_age: Option<Duration>,
+    pub seed: u64,
 }
 
 impl Drive {
-    fn at(url: impl Into<String>) -> Drive {
+    pub fn at(url: impl Into<String>) -> Drive {
         Drive {
             url: url.into(),
             trust: Trust::default(),
             arrivals: Arrivals::Constant,
             rate: 50.0,
+            users: None,
             seconds: 0.5,
             method: "GET",
             body: "",
@@ -61,10 +64,15 @@ impl Drive {
 
     fn load(&self) -> Load {
         let rate = PhaseRate::Steady(Rate::per_second_of(self.rate).expect("a rate"));
+        let model = match self.users {
+            None => Model::Open { arrivals: self.arrivals, rate: BTreeMap::from([(name("main"), rate)]) },
+            Some((users, rhythm)) => {
+                Model::Closed { users: BTreeMap::from([(name("main"), Level::Steady(Users::of(users)))]), rhythm }
+            }
+        };
         Load {
             name: name("users"),
-            arrivals: self.arrivals,
-            rate: BTreeMap::from([(name("main"), rate)]),
+            model,
             request: Request {
                 method: self.method.to_owned(),
                 path: "/".to_owned(),
@@ -78,9 +86,19 @@ impl Drive {
     }
 
     fn schedule(&self) -> Schedule {
+        Schedule::new(self.arrivals, &[self.piece(self.rate)], self.seed)
+    }
+
+    fn traffic(&self) -> Traffic {
+        match self.users {
+            None => Traffic::Open(self.schedule()),
+            Some((users, rhythm)) => Traffic::Closed(Crowd::new(&[self.piece(f64::from(users))], rhythm, self.seed)),
+        }
+    }
+
+    fn piece(&self, level: f64) -> RatePiece {
         let end = Offset::from_secs_f64(self.seconds);
-        let piece = RatePiece { phase: name("main"), start: Offset::ZERO, end, from: self.rate, to: self.rate };
-        Schedule::new(self.arrivals, &[piece], self.seed)
+        RatePiece { phase: name("main"), start: Offset::ZERO, end, from: level, to: level }
     }
 
     fn job(&self) -> Job {
@@ -89,21 +107,21 @@ impl Drive {
         Job {
             destination: destination.at(vec![address]),
             identity_header: "x-pod".to_owned(),
-            loads: vec![(self.load(), self.schedule())],
-            workers: Some(self.workers),
+            loads: vec![(self.load(), self.traffic())],
+            generator: Generator { workers: Some(self.workers), ..Generator::default() },
             connection_age: self.connection_age,
         }
     }
 
     /// Drives it to its end.
-    fn run(&self) -> Ran {
+    pub fn run(&self) -> Ran {
         let folder = tempfile::tempdir().expect("a folder");
         let summary = self.run_into(folder.path(), Clock::starting_in(LEAD), |_| {});
         Ran::read(folder.path(), summary)
     }
 
     /// Drives it with its recording in `folder`; `meanwhile` is called once the load is under way.
-    fn run_into(&self, folder: &Path, clock: Clock, meanwhile: impl FnOnce(&load::Running)) -> Summary {
+    pub fn run_into(&self, folder: &Path, clock: Clock, meanwhile: impl FnOnce(&load::Running)) -> Summary {
         let (sink, recording): (Sink, Recording) = Recording::create(folder, clock, self.started()).expect("a recording");
         let mut running = load::start(self.job(), sink).expect("the load starts");
         meanwhile(&running);
@@ -135,7 +153,11 @@ impl Drive {
                 method: self.method.to_owned(),
                 path: "/".to_owned(),
                 timeout_ns: self.timeout.as_nanos() as u64,
-                intended: BTreeMap::from([(name("main"), self.schedule().count())]),
+                intended: match self.traffic() {
+                    Traffic::Open(schedule) => BTreeMap::from([(name("main"), schedule.count())]),
+                    Traffic::Closed(_) => BTreeMap::new(),
+                },
+                users: self.users.into_iter().map(|(users, _)| (name("main"), users)).collect(),
             }],
             faults: Vec::new(),
             environment: BTreeMap::new(),
@@ -144,17 +166,17 @@ impl Drive {
 }
 
 /// A run that ended, as its recording tells it.
-struct Ran {
-    history: History,
-    summary: Summary,
-    counts: Counts,
-    causes: BTreeMap<String, u64>,
+pub struct Ran {
+    pub history: History,
+    pub summary: Summary,
+    pub counts: Counts,
+    pub causes: BTreeMap<String, u64>,
 }
 
 impl Ran {
     /// Reads the recording and holds the one thing that is always true: every request ended exactly once.
     #[track_caller]
-    fn read(folder: &Path, summary: Summary) -> Ran {
+    pub fn read(folder: &Path, summary: Summary) -> Ran {
         let history = History::load(folder).expect("the recording can be read");
         assert_eq!(history.torn, Vec::<String>::new());
         assert_eq!(summary.broken, None);
@@ -176,12 +198,12 @@ impl Ran {
         ran
     }
 
-    fn histogram(&self, measure: Measure) -> hdrhistogram::Histogram<u64> {
+    pub fn histogram(&self, measure: Measure) -> hdrhistogram::Histogram<u64> {
         let (from, to) = (Offset::from_secs_f64(-10.0), Offset::from_secs_f64(1e6));
         self.history.histogram(None, &Outcome::ALL, measure, from, to)
     }
 
-    fn quantile_ms(&self, measure: Measure, quantile: f64) -> f64 {
+    pub fn quantile_ms(&self, measure: Measure, quantile: f64) -> f64 {
         self.histogram(measure).value_at_quantile(quantile) as f64 / 1e3
     }
 

@@ -24,3 +24,4 @@ mod shop;
 mod signals;
 mod story;
 mod twins;
+mod users;

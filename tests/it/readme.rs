@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use squall::catalog;
+use squall::plan::Plan;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -35,6 +36,20 @@ fn the_plan_in_the_readme_means_what_the_shipped_one_means() {
     let value = |text: &str| serde_yaml::from_str::<serde_json::Value>(text).unwrap_or_else(|error| panic!("{error}"));
     let shipped = fs::read_to_string(root().join(QUICKSTART)).expect("the shipped plan");
     assert_eq!(value(unfenced(&readme(), "plan", QUICKSTART)), value(&shipped));
+}
+
+/// Goal: what it shows of loads can be copied into a plan. How: each is read as the load of one with two phases.
+#[test]
+fn the_loads_in_the_readme_are_loads() {
+    let readme = readme();
+    for name in ["users"] {
+        let load = unfenced(&readme, "load", name);
+        let text = format!(
+            "plan: p\nclaim: c\ntarget: {{url: http://127.0.0.1/}}\nphases: [{{name: baseline, for: 9s}}, {{name: burst, for: 9s}}]\n{load}"
+        );
+        let plan = Plan::read_text("README.md", &text, Path::new(""), &[], &|_| None);
+        plan.unwrap_or_else(|problems| panic!("{name}: {problems}"));
+    }
 }
 
 /// Goal: whoever reads it sees what a run prints. How: it has every one of the plan's assertions, as passed.

@@ -131,6 +131,7 @@ impl Sample {
                 steal: Some(0.0),
                 in_flight: due / 20,
                 connections: 16,
+                window_us: 0,
             }),
         );
     }
@@ -173,6 +174,7 @@ fn started() -> RunStarted {
             path: "/checkout".into(),
             timeout_ns: 2_000_000_000,
             intended: BTreeMap::from([(name("baseline"), 250), (name("burst"), 2500), (name("recovery"), 250)]),
+            users: BTreeMap::new(),
         }],
         faults: vec![
             FaultLine { name: name("kill-one"), kind: "pod_kill".into(), at: Some(at(8.0)), duration_ns: None },
@@ -367,6 +369,7 @@ fn certificate() -> Certificate {
         achieved_ratio: Some(1.0),
         cpu: Some(0.07),
         steal: Some(0.0),
+        window_us: 0,
         unsent: 0,
         valid: true,
         reasons: Vec::new(),

@@ -96,6 +96,7 @@ impl Story {
                     path: "/checkout".to_owned(),
                     timeout_ns: 2_000_000_000,
                     intended: BTreeMap::new(),
+                    users: BTreeMap::new(),
                 }],
                 faults: Vec::new(),
                 environment: BTreeMap::new(),
@@ -142,7 +143,7 @@ impl Story {
                 self.count(&mut tally, told);
             }
             self.fact(at(second as f64 + 1.0), Fact::Tally(Box::new(tally)));
-            let sample = GeneratorSample { second, cpu: 0.1, steal: Some(0.0), in_flight: 4, connections: 16 };
+            let sample = GeneratorSample { second, cpu: 0.1, steal: Some(0.0), in_flight: 4, connections: 16, window_us: 0 };
             self.fact(at(second as f64 + 1.0), Fact::Generator(sample));
         }
         self.started.loads[0].intended.insert(name(phase), i);

@@ -1,0 +1,164 @@
+//! A place for one connection, and the way of a request over it. Whoever has the seat, a task of an open load that is handed request
+//! after request or a user of a closed one, is told when each has ended.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::alarm::Alarm;
+use super::lane::{Due, Lane};
+use super::log::{Ended, Times, micros};
+use crate::protocol::{Afterwards, Answer, End, Identity, Link, Progress, Protocol};
+use crate::time::{Offset, monotonic_now};
+
+/// How long replacing an old connection may take before the place is given up.
+const REPLACING: Duration = Duration::from_secs(1);
+
+/// A place among the connections of a lane, taken for as long as this lives, and the connection on it, if there is one.
+pub(super) struct Seat {
+    lane: Rc<Lane>,
+    held: Option<Held>,
+    alarm: Alarm,
+}
+
+/// An open connection with its date of expiry.
+struct Held {
+    link: Link,
+    expires: Option<Offset>,
+}
+
+impl Seat {
+    pub(super) fn new(lane: &Rc<Lane>) -> Seat {
+        lane.more_open();
+        Seat { lane: lane.clone(), held: None, alarm: Alarm::new(monotonic_now() + lane.timeout) }
+    }
+
+    /// Whether there is no connection on it.
+    pub(super) fn is_bare(&self) -> bool {
+        self.held.is_none()
+    }
+
+    /// Sees a request to its end, and returns when that was. `ready` is since when this seat could have sent it: what it waited before
+    /// that was not for want of speed.
+    pub(super) async fn serve(&mut self, due: Due, ready: Offset) -> Offset {
+        let Seat { lane, held, alarm } = self;
+        let mut ticket = Ticket::new(lane, due, ready);
+        let deadline = lane.clock.instant(due.at + lane.timeout);
+        let done = alarm.race(deadline, exchange(lane, held, &mut ticket)).await;
+        let mut ready = ticket.settle(done);
+        lane.bells.awake(ready);
+        if !matches!(done, Some(Ok(Answer { connection: Afterwards::Keep, .. }))) {
+            *held = None;
+        } else if held.as_ref().is_some_and(|held| held.expires.is_some_and(|expires| ready >= expires)) {
+            *held = None;
+            // Replaced now, on nobody's account, rather than with the next request waiting for it.
+            if lane.nobody_waits() {
+                let deadline = lane.clock.instant(ready + REPLACING);
+                *held = alarm.race(deadline, connect(lane)).await.and_then(Result::ok);
+                ready = lane.clock.now();
+            }
+        }
+        ready
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.lane.less_open();
+    }
+}
+
+/// Sends the request of `ticket` over the connection at hand or a fresh one, and reads the answer.
+///
+/// A connection kept alive can be closed by its peer at any moment. Found closed before the send, it is replaced; found
+/// closed after it, the request has failed. Many HTTP clients would quietly send it once more (RFC 9110, section 9.2.2
+/// allows it), but then a pod that is killed with requests in its hands would seem to have cost nothing.
+async fn exchange(lane: &Lane, held: &mut Option<Held>, ticket: &mut Ticket<'_>) -> Result<Answer, End> {
+    if let Some(kept) = held {
+        if lane.wire.stands(&mut kept.link) {
+            return lane.wire.exchange(&mut kept.link, &mut ticket.progress).await;
+        }
+        *held = None;
+    }
+    let fresh = held.insert(connect(lane).await?);
+    ticket.ready = lane.clock.now();
+    lane.wire.exchange(&mut fresh.link, &mut ticket.progress).await
+}
+
+async fn connect(lane: &Lane) -> Result<Held, End> {
+    let (number, address) = lane.next_address();
+    let link = lane.wire.connect(address).await?;
+    // Ages are spread between 75 and 125 per cent, by the golden ratio, so that connections do not all end at once.
+    let spread = 0.75 + 0.5 * (number as f64 * 0.618_033_988_749_895).fract();
+    Ok(Held { link, expires: lane.connection_age.map(|age| lane.clock.now() + age.mul_f64(spread)) })
+}
+
+/// A request on its way. However its task ends, dropped in the middle included, the request ends exactly once.
+struct Ticket<'a> {
+    lane: &'a Lane,
+    due: Due,
+    /// When there was a connection for it: waiting for one is not the generator's lateness.
+    ready: Offset,
+    progress: Progress,
+    settled: bool,
+}
+
+impl Ticket<'_> {
+    fn new(lane: &Lane, due: Due, ready: Offset) -> Ticket<'_> {
+        Ticket { lane, due, ready, progress: Progress::default(), settled: false }
+    }
+
+    /// Writes down how it ended, and returns when.
+    fn settle(mut self, done: Option<Result<Answer, End>>) -> Offset {
+        let (end, answer) = match done {
+            Some(Ok(answer)) => (End::Answered(answer.status), Some(answer)),
+            Some(Err(end)) => (end, None),
+            None if self.progress.bytes_out == 0 => (End::NoConnectionInTime, None),
+            None if self.progress.bytes_in == 0 => (End::NoAnswerInTime, None),
+            None => (End::AnswerUnfinishedInTime, None),
+        };
+        self.write(end, answer)
+    }
+
+    fn write(&mut self, end: End, answer: Option<Answer>) -> Offset {
+        self.settled = true;
+        let clock = self.lane.clock;
+        let now = clock.offset(monotonic_now());
+        let sent = self.progress.sent.filter(|_| self.progress.bytes_out > 0).map(|sent| {
+            let sent = clock.offset(sent);
+            // Sent minus due, less the time in which there was no connection to send on.
+            let blocked = self.ready.since(self.due.taken);
+            Times { service_us: micros(sent, now), lateness_us: micros(self.due.at, sent - blocked) }
+        });
+        self.lane.log.ended(Ended {
+            window: self.due.window,
+            end,
+            sent,
+            response_us: micros(self.due.at, now),
+            identity: answer.map_or(Identity::UNKNOWN, |answer| answer.identity),
+            retry_after: answer.is_some_and(|answer| answer.retry_after),
+            waited: self.due.waited,
+            bytes_in: fitted(self.progress.bytes_in),
+            bytes_out: fitted(self.progress.bytes_out),
+        });
+        self.lane.left();
+        now
+    }
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        if !self.settled {
+            let end = match () {
+                () if std::thread::panicking() => End::Bug,
+                () if self.progress.bytes_out > 0 => End::StoppedInFlight,
+                () => End::Stopped,
+            };
+            self.write(end, None);
+        }
+    }
+}
+
+/// Bytes of one request: bodies are bounded far below what fits.
+fn fitted(bytes: u64) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,119 @@
+//! The closed model: users who wait for answers. Method: a real run over loopback against a fake target whose time is known, and what
+//! its clock and the recording must then say, by arithmetic.
+
+use std::time::{Duration, Instant};
+
+use squall::plan::{Plan, Rhythm, Think};
+use squall::recording::fact::Fact;
+use squall::recording::sink::Measure;
+use squall::time::{Clock, Offset};
+use squall::units::Span;
+use squall::verdict::{self, Certificate};
+
+use crate::fake_target::{Dial, FakeTarget, Timing};
+use crate::load::{Drive, LEAD, Ran};
+
+const RESTLESS: Rhythm = Rhythm { think: Think::Constant(Span::from_millis(0)), every: None };
+
+/// Goal: each user has one request under way and no more, on a connection of its own, and sends again as soon as there is an answer.
+/// How: a server that takes 20 ms for everybody at once, so that 8 users get at most 8 x 2 s / 20 ms answers; on a busy machine fewer,
+/// but never more, and the time of all requests together is the users' own.
+#[test]
+fn users_wait_for_answers() {
+    let target = FakeTarget::start(Dial::good(Timing::After(Duration::from_millis(20))));
+    let drive = Drive { users: Some((8, RESTLESS)), seconds: 2.0, workers: 2, ..Drive::at(target.url()) };
+    let ran = drive.run();
+    assert_eq!(ran.counts.ok, ran.counts.intended, "{:?}", ran.causes);
+    assert!((200..=808).contains(&ran.counts.ok), "{} answers", ran.counts.ok);
+    assert_eq!(target.seen().connections, 8);
+    assert!(target.seen().others.iter().all(|others| *others <= 7), "nobody sends twice");
+    // Little's law, with users who never pause: requests x their time = users x the run.
+    let busy = ran.counts.ok as f64 * ran.histogram(Measure::Response).mean() / 1e6;
+    assert!((busy / 16.0 - 1.0).abs() < 0.05, "8 users for 2 s were busy for {busy} s");
+    // From one request to the next there is nothing that could be late.
+    assert!(ran.quantile_ms(Measure::Lateness, 0.5) < 1.0);
+}
+
+/// Goal: think time is spent between an answer and the next request, and `every` from request to request. How: the number of requests
+/// that fit, which no delay of this machine's can raise.
+#[test]
+fn users_think_and_keep_their_beat() {
+    let thinking = Rhythm { think: Think::Constant(Span::from_millis(80)), every: None };
+    let beating = Rhythm { think: Think::default(), every: Some(Span::from_millis(100)) };
+    let counts = std::thread::scope(|scope| {
+        [thinking, beating]
+            .map(|rhythm| {
+                scope.spawn(move || {
+                    let target = FakeTarget::start(Dial::good(Timing::After(Duration::from_millis(20))));
+                    Drive { users: Some((5, rhythm)), seconds: 2.0, ..Drive::at(target.url()) }.run().counts
+                })
+            })
+            .map(|run| run.join().expect("the run ends"))
+    });
+    for counts in counts {
+        // One request in each 100 ms, the first of each user somewhere in its first.
+        assert!((50..=100).contains(&counts.ok) && counts.ok == counts.intended, "{counts:?}");
+    }
+}
+
+/// Goal: a door that is closed is found closed again and again, without stopping anybody else, and the load can be stopped. How: nobody
+/// listens.
+#[test]
+fn a_closed_door_stops_nobody() {
+    let target = FakeTarget::start(Dial::good(Timing::After(Duration::ZERO)));
+    let url = target.url();
+    drop(target);
+    let drive = Drive { users: Some((4, RESTLESS)), seconds: 600.0, ..Drive::at(url) };
+    let folder = tempfile::tempdir().expect("a folder");
+    let began = Instant::now();
+    let summary = drive.run_into(folder.path(), Clock::starting_in(LEAD), |running| {
+        std::thread::sleep(LEAD + Duration::from_millis(500));
+        running.stop();
+    });
+    assert!(began.elapsed() < Duration::from_secs(60), "it stops when it is told to");
+    let ran = Ran::read(folder.path(), summary);
+    assert!(ran.counts.failed > 0 && ran.counts.ok == 0, "{:?}", ran.counts);
+}
+
+/// Goal: who reads a percentile of a closed load is told what is not in it, and a claim that only an open load can decide is refused
+/// before anything runs.
+#[test]
+fn what_a_closed_load_cannot_see_is_said() {
+    let target = FakeTarget::start(Dial::good(Timing::After(Duration::from_millis(1))));
+    let ran = Drive { users: Some((4, RESTLESS)), seconds: 1.0, ..Drive::at(target.url()) }.run();
+    let plan = |assert: &str, load: &str| {
+        let text = format!(
+            "plan: p\nclaim: c\ncluster: current\ntarget: {{url: \"{}\", workload: a/deployment/b}}\nphases: [{{name: main, for: 60s}}]\n\
+             load: [{{name: users, {load}, request: {{get: /}}}}]\nfaults: [{{name: kill, at: main + 20s, pod_kill: {{pods: 1}}}}]\n\
+             assert: [{{name: quick, {assert}}}]\n",
+            target.url()
+        );
+        Plan::read_recorded(&text, &Default::default())
+    };
+    let claims = plan("slo: {p90: 10s}", "users: 4").unwrap_or_else(|problems| panic!("{problems}")).claims;
+    let findings = verdict::judge(&claims, &ran.history);
+    let note = "the users of users wait for answers";
+    assert!(findings[0].notes.iter().any(|said| said.starts_with(note)), "{:?}", findings[0].notes);
+
+    let recovery = "fault: kill, resilience: {recover_within: 20s}";
+    assert!(plan(recovery, "rate: 50/s").is_ok());
+    let refused = plan(recovery, "users: 4").expect_err("it can never be decided").to_string();
+    assert!(refused.contains("users who wait for answers send nothing then"), "{refused}");
+}
+
+/// Goal: a generator that stood still is not the service's fault, although users who send nothing leave no lateness behind. How: the
+/// seconds in which it did not speak of itself are missing from its samples; three of them are taken out of a good run.
+#[test]
+fn a_generator_that_says_nothing_of_itself_is_not_believed() {
+    let target = FakeTarget::start(Dial::good(Timing::After(Duration::from_millis(5))));
+    let mut ran = Drive { users: Some((2, RESTLESS)), seconds: 6.0, ..Drive::at(target.url()) }.run();
+    let certificate = |ran: &Ran| Certificate::over(&ran.history, Offset::ZERO, Offset::from_secs_f64(6.0), None);
+    let sound = certificate(&ran);
+    assert!(sound.valid, "{:?}", sound.reasons);
+    ran.history.events.retain(|event| {
+        let frozen = |second: i64| (2..5).contains(&second);
+        !matches!(&event.fact, Fact::Generator(sample) if frozen(sample.second))
+    });
+    let frozen = certificate(&ran);
+    assert!(!frozen.valid && frozen.reasons[0].contains("it says nothing of itself for 3 s"), "{:?}", frozen.reasons);
+}
