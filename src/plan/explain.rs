@@ -116,6 +116,7 @@ fn head(page: &mut Page, plan: &Plan, manifests: &[Manifest]) {
     page.item(0, "seed        ", &seed);
     let workers = match plan.generator.workers {
         None => "as many workers as the load needs and the machine has cores".to_owned(),
+        Some(1) => "one worker".to_owned(),
         Some(workers) => format!("{workers} workers"),
     };
     page.item(0, "generator   ", &format!("{workers}, pacing {}", word(&plan.generator.pacing)));

@@ -129,20 +129,15 @@ impl History {
         let mut unknown = Vec::new();
         let events = read_events(&path, &text, &mut torn, &mut unknown)?;
 
-        let path = dir.join(HISTOGRAMS_FILE);
-        let intervals = match std::fs::read(&path) {
-            Ok(log) => {
-                let (intervals, problems) = hlog::read(&log);
-                torn.extend(problems);
-                intervals
-            }
-            Err(error) => {
-                torn.push(format!("{HISTOGRAMS_FILE} cannot be read: {error}"));
-                Vec::new()
-            }
-        };
-        History::assemble(events, intervals, torn, unknown)
-            .ok_or_else(|| Error::NotARecording { path: dir.join(EVENTS_FILE), why: "it holds something else".to_owned() })
+        let log = std::fs::read(dir.join(HISTOGRAMS_FILE)).unwrap_or_else(|error| {
+            torn.push(format!("{HISTOGRAMS_FILE} cannot be read: {error}"));
+            Vec::new()
+        });
+        let mut problems = Vec::new();
+        let mut history = History::assemble(events, hlog::read(&log, &mut problems), torn, unknown)
+            .ok_or_else(|| Error::NotARecording { path: dir.join(EVENTS_FILE), why: "it holds something else".to_owned() })?;
+        history.torn.extend(problems);
+        Ok(history)
     }
 
     /// A history from its parts; `None` when the first event is not the start of a run.

@@ -70,26 +70,23 @@ pub fn tag(series: &Series) -> String {
     format!("{}.{}.{}.{}", series.load, series.phase, series.outcome.as_str(), series.measure.as_str())
 }
 
-/// Reads a log line by line. What cannot be read is said in the second value, by line, and the rest is read all the same.
-pub fn read(log: &[u8]) -> (Vec<Interval>, Vec<String>) {
-    let mut intervals = Vec::new();
-    let mut problems = Vec::new();
+/// Reads a log line by line, as it is asked for: a whole histogram takes hundreds of kilobytes, and a log of an hour has a hundred
+/// thousand. What cannot be read is said in `problems`, by line, and the rest is read all the same.
+pub fn read<'l>(log: &'l [u8], problems: &'l mut Vec<String>) -> impl Iterator<Item = Interval> + use<'l> {
     let mut deserializer = Deserializer::new();
-    for (index, line) in log.split_inclusive(|byte| *byte == b'\n').enumerate() {
+    log.split_inclusive(|byte| *byte == b'\n').enumerate().filter_map(move |(index, line)| {
         let at = index + 1;
         let Some(line) = line.strip_suffix(b"\n") else {
             problems.push(format!("latency.hlog ends in the middle of line {at}"));
-            continue;
+            return None;
         };
         if line.is_empty() || line[0] == b'#' || line[0] == b'"' {
-            continue;
+            return None;
         }
-        match read_line(line, &mut deserializer) {
-            Ok(interval) => intervals.push(interval),
-            Err(why) => problems.push(format!("latency.hlog line {at} cannot be read: {why}")),
-        }
-    }
-    (intervals, problems)
+        read_line(line, &mut deserializer)
+            .map_err(|why| problems.push(format!("latency.hlog line {at} cannot be read: {why}")))
+            .ok()
+    })
 }
 
 fn read_line(line: &[u8], deserializer: &mut Deserializer) -> Result<Interval, String> {
@@ -144,7 +141,8 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back() {
         let bytes = log(&[interval(0, &[10, 20_000]), interval(7, &[]), interval(-1, &[5])]);
-        let (read, problems) = read(&bytes);
+        let mut problems = Vec::new();
+        let read: Vec<Interval> = read(&bytes, &mut problems).collect();
         assert_eq!(problems, Vec::<String>::new());
         assert_eq!(read.iter().map(|i| i.second).collect::<Vec<_>>(), [0, 7, -1]);
         assert_eq!(read[0].histogram, interval(0, &[10, 20_000]).histogram);
@@ -167,7 +165,8 @@ mod tests {
         let mut bytes = log(&[interval(0, &[10]), interval(1, &[20]), interval(2, &[30])]);
         bytes.truncate(bytes.len() - 9);
         let text = String::from_utf8(bytes).unwrap().replace(",1.000,1.000,", ",1.000,1.000,0.020,%%");
-        let (intervals, problems) = read(text.as_bytes());
+        let mut problems = Vec::new();
+        let intervals: Vec<Interval> = read(text.as_bytes(), &mut problems).collect();
         assert_eq!(intervals.iter().map(|i| i.second).collect::<Vec<_>>(), [0]);
         assert_eq!(problems.len(), 2, "{problems:?}");
         assert!(problems[1].contains("ends in the middle of line 7"), "{problems:?}");
