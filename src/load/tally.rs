@@ -101,7 +101,8 @@ struct Sums {
 }
 
 impl Tallying {
-    /// Adds up until every worker is done.
+    /// Adds up until every worker is done. A name that is there to be found, as [`Worker::run`](super::worker::Worker::run) is.
+    #[inline(never)]
     pub(super) fn run(mut self, batches: &Receiver<Batch>, done: oneshot::Sender<Summary>) {
         let mut summary = Summary {
             loads: self.lines.iter().map(|line| (line.name.clone(), Counts::default())).collect(),
