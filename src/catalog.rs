@@ -29,9 +29,14 @@ pub fn sections() -> Vec<Section> {
             |row: &Row| Entry { name: row.key.into(), summary: row.summary, example: format!("{}: {}", row.key, row.example) };
         rows.iter().map(entry).collect()
     };
-    let named = |(name, summary): &(&'static str, &'static str)| Entry { name: (*name).into(), summary, example: String::new() };
+    let arrivals =
+        |row: &Row| Entry { name: row.key.into(), summary: row.summary, example: format!("arrivals: {}", row.as_value()) };
     vec![
-        Section { name: "arrivals", title: "Arrivals (load.arrivals)", entries: schedule::ALL.iter().map(named).collect() },
+        Section {
+            name: "arrivals",
+            title: "Arrivals (load.arrivals)",
+            entries: schedule::Arrivals::ALL.iter().map(arrivals).collect(),
+        },
         Section { name: "faults", title: "Faults (faults)", entries: kinds(faults::Spec::ALL) },
         Section { name: "assertions", title: "Assertions (assert)", entries: kinds(verdict::Spec::ALL) },
         Section {

@@ -66,10 +66,18 @@ pub(super) struct State {
 struct Due {
     at: Offset,
     window: Window,
+    /// Which of the requests that the wire has prepared.
+    request: usize,
     /// When the worker came to it.
     taken: Offset,
     /// It had to stand in the queue.
     waited: bool,
+}
+
+impl Due {
+    fn of(arrival: &Arrival, window: Window, now: Offset) -> Due {
+        Due { at: arrival.due, window, request: arrival.request as usize, taken: now, waited: false }
+    }
 }
 
 /// Where an idle connection waits for its next request.
@@ -93,7 +101,7 @@ impl Lane {
 
     /// Takes a request that is due and gets it on its way. Never waits.
     pub(super) fn take(self: &Rc<Lane>, arrival: &Arrival, now: Offset) {
-        let due = Due { at: arrival.due, window: self.window(arrival), taken: now, waited: false };
+        let due = Due::of(arrival, self.window(arrival), now);
         self.log.due(due.window);
         if due.at + self.timeout <= now {
             return self.unsent(due, End::GeneratorLate);
@@ -116,7 +124,7 @@ impl Lane {
     /// Counts a request that came due when nothing was sent any more.
     pub(super) fn refuse(&self, arrival: &Arrival) {
         let now = self.clock.now();
-        let due = Due { at: arrival.due, window: self.window(arrival), taken: now, waited: false };
+        let due = Due::of(arrival, self.window(arrival), now);
         self.log.due(due.window);
         self.unsent(due, End::Stopped);
     }
@@ -195,13 +203,13 @@ impl Lane {
     async fn exchange(&self, held: &mut Option<Held>, ticket: &mut Ticket<'_>) -> Result<Answer, End> {
         if let Some(kept) = held {
             if self.wire.stands(&mut kept.link) {
-                return self.wire.exchange(&mut kept.link, &mut ticket.progress).await;
+                return self.wire.exchange(&mut kept.link, ticket.due.request, &mut ticket.progress).await;
             }
             *held = None;
         }
         let fresh = held.insert(self.connect().await?);
         ticket.ready = self.clock.now();
-        self.wire.exchange(&mut fresh.link, &mut ticket.progress).await
+        self.wire.exchange(&mut fresh.link, ticket.due.request, &mut ticket.progress).await
     }
 
     async fn connect(&self) -> Result<Held, End> {

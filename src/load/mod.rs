@@ -100,7 +100,7 @@ pub fn start(job: Job, sink: Sink) -> Result<Running> {
         let mut lanes = Vec::new();
         for (load, (planned, schedule)) in job.loads.iter().enumerate() {
             if let Some(share) = Share::of(load, planned, schedule, index, workers) {
-                let wire = Wire::new(&job.destination, &planned.request, &job.identity_header, identities.clone())
+                let wire = Wire::new(&job.destination, &requests(planned, schedule), &job.identity_header, identities.clone())
                     .with_context(|| format!("load `{}`", planned.name))?;
                 lanes.push((share, wire));
             }
@@ -151,6 +151,23 @@ impl Running {
     pub async fn finished(&mut self) -> Summary {
         (&mut self.summary).await.expect("the tally ends with a summary, and this is asked once")
     }
+}
+
+/// The requests that a load sends, in the order of [`Schedule::requests`]: its own, or what its schedule says with its own headers and,
+/// where the method takes one, its body.
+fn requests(planned: &plan::Load, schedule: &Schedule) -> Vec<plan::Request> {
+    let own = &planned.request;
+    if schedule.requests().is_empty() {
+        return vec![own.clone()];
+    }
+    let takes_body = |method: &str| matches!(method, "POST" | "PUT" | "PATCH");
+    let requests = schedule.requests().iter().map(|call| plan::Request {
+        method: call.method.clone(),
+        path: call.path.clone(),
+        body: if takes_body(&call.method) { own.body.clone() } else { Vec::new() },
+        ..own.clone()
+    });
+    requests.collect()
 }
 
 /// How many threads: as the planned peak needs, at most one for each core, unless told.

@@ -177,10 +177,7 @@ fn written(adhoc: &Adhoc, target: &str, method: &str, path: &str, headers: &[(St
     line(format!("target: {{url: {}{insecure}}}", quoted(target)));
     line(format!("phases:\n  - {{name: steady, for: {}}}", adhoc.length));
     line("load:\n  - name: requests".into());
-    line(format!(
-        "    arrivals: {}",
-        serde_json::to_value(adhoc.arrivals).ok().as_ref().and_then(|word| word.as_str()).unwrap_or("constant")
-    ));
+    line(format!("    arrivals: {}", adhoc.arrivals));
     line(format!("    rate: {}", adhoc.rate));
     if let Some(connections) = adhoc.connections {
         line(format!("    connections: {connections}"));
@@ -221,7 +218,7 @@ mod tests {
     fn a_command_line_becomes_a_plan_that_reads_back() {
         let mut said = adhoc("http://127.0.0.1:8080/a/b?c=d");
         said.rate = "10/s -> 500/s".parse().unwrap();
-        said.arrivals = Arrivals::Poisson;
+        said.arrivals = "wave: {period: 4s, depth: 50%}".parse().unwrap();
         said.method = "POST".into();
         said.headers = vec!["x-a: b: \"c\"".into(), "Authorization: Bearer hunter2".into(), "x-dollar: $5 ${not".into()];
         said.headers.pop();
@@ -243,6 +240,8 @@ mod tests {
         let again = Plan::read_recorded(&plan.source, &plan.params).unwrap_or_else(|problems| panic!("{problems}"));
         assert_eq!(again.claims, plan.claims);
         assert_eq!(again.loads[0].rate, plan.loads[0].rate);
+        assert_eq!(plan.loads[0].arrivals, said.arrivals);
+        assert_eq!(again.loads[0].arrivals, said.arrivals);
     }
 
     #[test]

@@ -7,16 +7,18 @@ use std::path::{Path, PathBuf};
 use super::located::{self, LeftOut, Located, Pairs};
 use super::params::{self, Environment, Secrets};
 use super::problem::{Problem, Problems, nearest, proposal};
+use super::recording;
 use super::target::{self, TargetUrl};
 use super::tree::{Id, Limits, Meaning, Tree, Value};
 use super::written::{
     During, Entry, Rates, Text, Written, WrittenClaim, WrittenCluster, WrittenFault, WrittenLoad, WrittenRequest, WrittenTarget,
     keys_of,
 };
-use super::{ClusterChoice, Load, Phase, PhaseRate, Plan, PlannedFault, Request, SandboxOptions, Target};
+use super::{Arrivals, ClusterChoice, Load, Phase, PhaseRate, Plan, PlannedFault, REPLAYED, Request, SandboxOptions, Target};
 use crate::faults::{self, Lasting};
 use crate::kinds::Kind;
 use crate::names::Name;
+use crate::schedule::Replayed;
 use crate::units::{Rate, Span};
 use crate::verdict::{self, Claim, Over};
 
@@ -63,7 +65,8 @@ pub(super) struct PhasePlace {
 }
 
 pub(super) struct LoadPlace {
-    pub rate: Id,
+    /// What says how much is sent; `None` where that was not understood.
+    pub rate: Option<Id>,
 }
 
 pub(super) struct FaultPlace {
@@ -107,6 +110,14 @@ impl Desk<'_> {
         let Some(list) = self.tree.roots.first().and_then(|root| self.tree.get(*root, list)) else { return Vec::new() };
         let name = |item: &Id| Some(self.tree.scalar(self.tree.get(*item, "name")?)?.text.clone());
         self.tree.items(list).iter().filter_map(name).collect()
+    }
+
+    /// Whether an entry has a key, though it could not be read, or one that was probably meant to be it: either has been reported.
+    fn was_meant(&self, entry: Id, key: &str) -> bool {
+        self.tree.entries(entry).iter().any(|(written, _)| {
+            let word = self.tree.key(*written);
+            word == key || (self.left_out.has(*written) && nearest(word, [key]).is_some())
+        })
     }
 
     fn count(&self, list: &str) -> usize {
@@ -227,8 +238,10 @@ fn assemble(desk: &mut Desk<'_>, root: Id, written: Written, params: BTreeMap<St
     unique(desk, "phase", phases.iter().map(|(name, _)| name));
     let mut loads: Vec<(Located<Name>, Load)> = Vec::new();
     for load in written.load.into_iter().flatten() {
-        places.loads.push(LoadPlace { rate: load.rate.at });
-        loads.push((load.name.clone(), self::load(desk, load, &names, &phases)));
+        let (name, (load, place)) = (load.name.clone(), self::load(desk, load, &names, &phases));
+        places.loads_whole &= place.rate.is_some();
+        places.loads.push(place);
+        loads.push((name, load));
     }
     unique(desk, "load", loads.iter().map(|(name, _)| name));
     let mut faults: Vec<(Located<Name>, PlannedFault)> = Vec::new();
@@ -371,13 +384,29 @@ fn target(desk: &mut Desk<'_>, written: Option<Located<WrittenTarget>>, places: 
     target
 }
 
-fn load(desk: &mut Desk<'_>, written: WrittenLoad, names: &Names, phases: &[(Located<Name>, Span)]) -> Load {
-    let rate = match written.rate.value {
-        Rates::All(rate) => {
-            self::rate(desk, written.rate.at, rate);
+fn load(desk: &mut Desk<'_>, written: Located<WrittenLoad>, names: &Names, phases: &[(Located<Name>, Span)]) -> (Load, LoadPlace) {
+    let Located { value: written, at } = written;
+    let mut place = LoadPlace { rate: written.rate.as_ref().map(|rate| rate.at) };
+    // What could not be read has been reported, and what it would have sent is not known.
+    let known = written.arrivals.is_some() || desk.tree.get(at, "arrivals").is_none();
+    let replays = written.arrivals.as_ref().is_some_and(|arrivals| arrivals.has_own_rate());
+    let rate = match written.rate.map(|rate| (rate.value, rate.at)) {
+        None => {
+            if !replays && known && !desk.was_meant(at, "rate") {
+                desk.wrong(at, "`rate` is missing");
+            }
+            BTreeMap::new()
+        }
+        Some((_, at)) if replays => {
+            desk.wrong(at, "a recording has its own rate").help =
+                Some("leave out `rate`; `warp` makes a replay faster or slower".into());
+            BTreeMap::new()
+        }
+        Some((Rates::All(rate), at)) => {
+            self::rate(desk, at, rate);
             phases.iter().map(|(name, _)| (name.value.clone(), rate)).collect()
         }
-        Rates::PerPhase(Pairs(pairs)) => {
+        Some((Rates::PerPhase(Pairs(pairs)), _)) => {
             let mut rates = BTreeMap::new();
             for (phase, rate) in pairs {
                 if !names.is_phase(&phase.value) {
@@ -390,33 +419,77 @@ fn load(desk: &mut Desk<'_>, written: WrittenLoad, names: &Names, phases: &[(Loc
             rates
         }
     };
-    let request = request(desk, written.request);
-    let peak = rate.values().map(|rate| rate.peak().per_second()).fold(0.0, f64::max);
-    let connections =
-        bounded(desk, written.connections, default_connections(peak, request.timeout), CONNECTIONS_MOST, "connections");
-    let in_flight =
-        bounded(desk, written.in_flight, default_in_flight(peak, request.timeout), IN_FLIGHT_MOST, "requests in flight");
-    Load { name: written.name.value, arrivals: written.arrivals, rate, request, connections, in_flight }
+    let says_what = written.request.as_ref().is_some_and(|request| !request.value.methods().is_empty());
+    let replayed = if says_what { Replayed::Times } else { Replayed::All };
+    let arrivals_at = written.arrivals.as_ref().map(|arrivals| arrivals.at);
+    let arrivals = if known { arrivals(desk, written.arrivals, &rate, replayed) } else { None };
+    place.rate = if replays { arrivals_at } else { place.rate }.filter(|_| arrivals.is_some());
+    if written.request.is_none() && !replays && known && !desk.was_meant(at, "request") {
+        desk.wrong(at, "`request` is missing");
+    }
+    let request = request(desk, written.request, at, arrivals.as_ref());
+    let arrivals = arrivals.unwrap_or_default();
+    let due = most_due(&arrivals, &rate, request.timeout);
+    let connections = bounded(desk, written.connections, default_connections(due), CONNECTIONS_MOST, "connections");
+    let in_flight = bounded(desk, written.in_flight, default_in_flight(due), IN_FLIGHT_MOST, "requests in flight");
+    (Load { name: written.name.value, arrivals, rate, request, connections, in_flight }, place)
+}
+
+/// How requests come due, with the recording where they need one; `None` where they cannot come due so, which has been reported.
+fn arrivals(
+    desk: &mut Desk<'_>,
+    written: Option<Located<Arrivals>>,
+    rate: &BTreeMap<Name, PhaseRate>,
+    replayed: Replayed,
+) -> Option<Arrivals> {
+    let Some(Located { value: arrivals, at }) = written else { return Some(Arrivals::default()) };
+    // Of what was left out of it nothing more is to be said.
+    if !desk.left_out.nothing_below(&desk.tree, at) {
+        return None;
+    }
+    let impossible = || rate.values().find_map(|rate| arrivals.impossible_at(rate.mean().per_second()));
+    let too_many = || {
+        let most = rate.values().map(|rate| arrivals.most_within(rate.peak().per_second(), 1.0)).fold(0.0, f64::max);
+        let said = rate.values().any(|rate| rate.peak().per_second() > RATE_MOST);
+        (most > RATE_MOST && !said).then(|| format!("this makes {most:.0} in one second: at most {RATE_MOST:.0}"))
+    };
+    match arrivals.contradiction().or_else(impossible).or_else(too_many) {
+        None => recording::read(desk, at, arrivals, replayed),
+        Some(why) => {
+            desk.wrong(at, why);
+            None
+        }
+    }
 }
 
 /// The most connections that a load may have: there are no more ports to have them from.
 const CONNECTIONS_MOST: u32 = 65_535;
 /// The most requests that a load may have in flight: each costs memory here.
 const IN_FLIGHT_MOST: u32 = 1_000_000;
+/// The bytes of body of all different requests of a replay: every worker keeps them.
+const BODIES_MOST: usize = 64 << 20;
 /// A load faster than this is a mistyped unit: no machine sends it.
 const RATE_MOST: f64 = 10_000_000.0;
 
-/// Connections of a load whose plan does not say: as many as there are requests under way when every one runs into its timeout at
-/// the highest rate (Little's law), so that a service that is slow is not slower for want of one. At least 256, and at most 4,096, for
-/// which any machine has ports and descriptors: a service that hangs must not look like a generator that has run out of them.
-pub(super) fn default_connections(peak_per_second: f64, timeout: Span) -> u32 {
-    (peak_per_second * timeout.seconds()).ceil().clamp(256.0, 4_096.0) as u32
+/// The most requests that can be under way when every one runs into its timeout: those that come due within it (Little's law).
+pub(super) fn most_due(arrivals: &Arrivals, rate: &BTreeMap<Name, PhaseRate>, timeout: Span) -> f64 {
+    if arrivals.has_own_rate() {
+        return arrivals.most_within(0.0, timeout.seconds());
+    }
+    rate.values().map(|rate| arrivals.most_within(rate.peak().per_second(), timeout.seconds())).fold(0.0, f64::max)
+}
+
+/// Connections of a load whose plan does not say: as many as there are requests under way when every one runs into its timeout
+/// ([`most_due`]), so that a service that is slow is not slower for want of one. At least 256, and at most 4,096, for which any
+/// machine has ports and descriptors: a service that hangs must not look like a generator that has run out of them.
+pub(super) fn default_connections(due: f64) -> u32 {
+    due.ceil().clamp(256.0, 4_096.0) as u32
 }
 
 /// Requests in flight of a load whose plan does not say: half as many again as there are when every request runs into its
-/// timeout at the highest rate (Little's law), so that a service that hangs costs no request; between 1,000 and 100,000.
-pub(super) fn default_in_flight(peak_per_second: f64, timeout: Span) -> u32 {
-    (peak_per_second * timeout.seconds() * 1.5).clamp(1_000.0, 100_000.0) as u32
+/// timeout ([`most_due`]), so that a service that hangs costs no request; between 1,000 and 100,000.
+pub(super) fn default_in_flight(due: f64) -> u32 {
+    (due * 1.5).clamp(1_000.0, 100_000.0) as u32
 }
 
 fn bounded(desk: &mut Desk<'_>, written: Option<Located<u32>>, default: u32, most: u32, what: &str) -> u32 {
@@ -433,11 +506,23 @@ fn rate(desk: &mut Desk<'_>, at: Id, rate: PhaseRate) {
     }
 }
 
-fn request(desk: &mut Desk<'_>, Located { value: written, at }: Located<WrittenRequest>) -> Request {
+fn request(desk: &mut Desk<'_>, written: Option<Located<WrittenRequest>>, load: Id, arrivals: Option<&Arrivals>) -> Request {
+    let given = written.is_some();
+    let Located { value: written, at } = written.unwrap_or(Located { value: WrittenRequest::default(), at: load });
     let methods = written.methods();
     let (mut method, mut path) = ("GET", String::from("/"));
-    match methods[..] {
-        [] => {
+    let recorded = arrivals.map_or(&[][..], |arrivals| arrivals.requests());
+    match (&methods[..], arrivals.and_then(|arrivals| arrivals.replays())) {
+        ([], Some(replay)) => {
+            if replay.is_read() && recorded.is_empty() {
+                desk.wrong(at, format!("the recording `{}` says when something was sent, and not what", replay.file())).help =
+                    Some("say what is sent, as in `request: {get: /checkout}`, or record a column `path`".into());
+            }
+            (method, path) = (REPLAYED, replay.file().to_owned());
+        }
+        // Where it is missing, or nobody knows whether a recording says it, that has been reported.
+        ([], None) if !given || arrivals.is_none() => {}
+        ([], None) => {
             // One that is there and unreadable has been reported.
             if !desk.tree.entries(at).iter().any(|(key, value)| desk.left_out.has(*key) || desk.left_out.has(*value)) {
                 let problem = desk.wrong(at, "the request names no method");
@@ -445,13 +530,13 @@ fn request(desk: &mut Desk<'_>, Located { value: written, at }: Located<WrittenR
                     Some("say what is sent, as in `get: /checkout`; also post, put, delete, patch, head, options".into());
             }
         }
-        [(only, given)] => {
+        ([(only, given)], _) => {
             if let Err(error) = target::path(&given.value) {
                 desk.wrong(given.at, error);
             }
-            (method, path) = (only, given.value.clone());
+            (method, path) = (*only, given.value.clone());
         }
-        [.., (_, second)] => {
+        ([.., (_, second)], _) => {
             let all: Vec<String> = methods.iter().map(|(method, _)| format!("`{}`", method.to_lowercase())).collect();
             desk.wrong(second.at, format!("one request has one method, not {}", all.join(" and ")));
         }
@@ -473,7 +558,12 @@ fn request(desk: &mut Desk<'_>, Located { value: written, at }: Located<WrittenR
     {
         desk.wrong(given.at, format!("no request can be given {}: from 1ms to 1h", given.value));
     }
-    let body = written.body.map(|body| body.value.0.into_bytes()).unwrap_or_default();
+    let (body_at, body) = written.body.map(|body| (body.at, body.value.0.into_bytes())).unwrap_or((at, Vec::new()));
+    let different = recorded.len();
+    if different * body.len() > BODIES_MOST {
+        desk.wrong(body_at, format!("{different} different requests with a body of {} bytes each", body.len())).help =
+            Some(format!("at most {} MiB together: send less, or fewer", BODIES_MOST >> 20));
+    }
     Request { method: method.to_owned(), path, headers, body, timeout }
 }
 
@@ -675,6 +765,16 @@ fn claim(
 }
 
 impl PhaseRate {
+    /// The rate over the whole phase.
+    pub fn mean(self) -> Rate {
+        match self {
+            PhaseRate::Steady(rate) => rate,
+            PhaseRate::Ramp { from, to } => {
+                Rate::per_second_of((from.per_second() + to.per_second()) / 2.0).expect("it lies between two rates")
+            }
+        }
+    }
+
     /// The highest rate of the phase.
     pub fn peak(self) -> Rate {
         match self {

@@ -6,10 +6,10 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::assemble::{default_connections, default_in_flight};
+use super::assemble::{default_connections, default_in_flight, most_due};
 use super::check::load_of;
 use super::manifest::Manifest;
-use super::{Arrivals, CONNECTION_AGE, ClusterChoice, Load, PhaseRate, Plan};
+use super::{CONNECTION_AGE, ClusterChoice, Load, Plan};
 use crate::kinds::Kind;
 use crate::names::ObjectRef;
 use crate::time::Offset;
@@ -19,6 +19,8 @@ use crate::verdict::Over;
 
 /// Columns that a line may take.
 const WIDTH: usize = 80;
+/// How many of the requests of a recording are shown.
+const SHOWN_REQUESTS: usize = 5;
 /// The latency that Little's law is tried with where no assertion names one.
 const ASSUMED_LATENCY: Span = Span::from_millis(100);
 
@@ -151,11 +153,29 @@ fn when(page: &mut Page, plan: &Plan, timeline: &Timeline) {
 }
 
 fn traffic(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &Load) {
-    let arrivals = serde_json::to_value(load.arrivals).ok();
-    let arrivals = arrivals.as_ref().and_then(Value::as_str).unwrap_or_default();
     let request = &load.request;
-    page.title(&format!("load {}: {arrivals} arrivals", load.name));
-    page.item(2, "sends       ", &format!("{} {}{}", request.method, plan.target.url.trim_end_matches('/'), request.path));
+    page.title(&format!("load {}: {} arrivals", load.name, load.arrivals.key()));
+    let options = flow(&load.arrivals);
+    if options != load.arrivals.key() {
+        page.item(2, "arrivals    ", &options);
+    }
+    let target = plan.target.url.trim_end_matches('/');
+    match load.arrivals.requests() {
+        [] => page.item(2, "sends       ", &format!("{} {target}{}", request.method, request.path)),
+        recorded => {
+            page.item(2, "sends       ", &format!("{} different requests to {target}", recorded.len()));
+            for call in recorded.iter().take(SHOWN_REQUESTS) {
+                page.item(2, "            ", &format!("{} {}", call.method, call.path));
+            }
+            if recorded.len() > SHOWN_REQUESTS {
+                page.item(2, "            ", "...");
+            }
+        }
+    }
+    if let Some(replay) = load.arrivals.replays() {
+        let (count, seconds) = replay.extent();
+        page.item(2, "recorded    ", &format!("{count} requests over {seconds:.3}s; what comes after the run's end is not sent"));
+    }
     for (name, value) in &request.headers {
         page.item(2, "            ", &plan.secrets.redact(&format!("{name}: {value}")));
     }
@@ -163,8 +183,8 @@ fn traffic(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &Load) {
         page.item(2, "            ", &format!("with a body of {} bytes", request.body.len()));
     }
     page.item(2, "timeout     ", &format!("{} from the moment when the request is due", request.timeout));
-    let peak = load.rate.values().map(|rate| rate.peak().per_second()).fold(0.0, f64::max);
-    let usual = default_connections(peak, request.timeout);
+    let due = most_due(&load.arrivals, &load.rate, request.timeout);
+    let usual = default_connections(due);
     page.item(
         2,
         "connections ",
@@ -174,7 +194,7 @@ fn traffic(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &Load) {
             if load.connections == usual { " (default: highest rate x timeout, from 256 to 4096)" } else { "" },
         ),
     );
-    let bound = default_in_flight(peak, request.timeout);
+    let bound = default_in_flight(due);
     page.item(
         2,
         "in flight   ",
@@ -188,19 +208,24 @@ fn traffic(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &Load) {
     let latency = asserted.unwrap_or(ASSUMED_LATENCY);
     page.line(2, &format!("{:<16} {:>22} {:>10} {:>12} {:>12}", "phase", "rate", "requests", "in flight", "at worst"));
     for phase in &timeline.phases {
-        let Some(rate) = load.rate.get(&phase.name) else { continue };
+        let rate = load.rate.get(&phase.name);
         let shown = match rate {
-            PhaseRate::Steady(rate) => rate.to_string(),
-            PhaseRate::Ramp { from, to } => format!("{from} -> {to}"),
+            Some(rate) => rate.to_string(),
+            None if load.arrivals.has_own_rate() => "as recorded".to_owned(),
+            None => continue,
         };
         let requests = timeline.requests_in(Some(&load.name), phase.start, phase.end);
-        let busy = |latency: Span| format!("{:.0}", (rate.peak().per_second() * latency.seconds()).ceil());
+        let peak = rate.map_or(0.0, |rate| rate.peak().per_second());
+        let busy = |latency: Span| format!("{:.0}", load.arrivals.most_within(peak, latency.seconds()).ceil());
         page.line(
             2,
             &format!("{:<16} {shown:>22} {requests:>10} {:>12} {:>12}", phase.name.as_str(), busy(latency), busy(request.timeout)),
         );
+        if let Some(words) = rate.and_then(|rate| load.arrivals.at_rate(rate.mean().per_second())) {
+            page.item(4, "", &words);
+        }
     }
-    let worst = (peak * request.timeout.seconds()).ceil();
+    let worst = due.ceil();
     if worst > f64::from(load.connections) {
         page.text(
             2,
@@ -215,10 +240,7 @@ fn traffic(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &Load) {
         Some(_) => "the tightest latency that is asserted",
         None => "assumed: no assertion names a latency",
     };
-    let drawn = match (plan.seed, load.arrivals) {
-        (None, Arrivals::Poisson) => " Each seed draws its own arrivals.",
-        _ => "",
-    };
+    let drawn = if plan.seed.is_none() && load.arrivals.is_drawn() { " Each seed draws its own arrivals." } else { "" };
     page.text(
         2,
         &format!(
@@ -351,6 +373,12 @@ fn plural(kind: &str) -> String {
 fn flow<S: serde::Serialize>(spec: &S) -> String {
     fn write(value: &Value, out: &mut String) {
         match value {
+            // A kind that its name says all about: a word.
+            Value::Object(map)
+                if map.len() == 1 && map.values().all(|value| value.as_object().is_some_and(|map| map.is_empty())) =>
+            {
+                map.keys().for_each(|key| out.push_str(key));
+            }
             Value::Object(map) => {
                 out.push('{');
                 for (n, (key, value)) in map.iter().enumerate() {
@@ -377,6 +405,9 @@ fn flow<S: serde::Serialize>(spec: &S) -> String {
         // The outermost map has one key, the kind: as it stands in the plan, without braces.
         Ok(Value::Object(map)) if map.len() == 1 => {
             let (key, value) = map.iter().next().expect("it has one");
+            if value.as_object().is_some_and(|map| map.is_empty()) {
+                return key.clone();
+            }
             let mut out = format!("{key}: ");
             write(value, &mut out);
             out

@@ -9,9 +9,6 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
 use crate::names::{Anchor, Name, ObjectRef};
 use crate::units::{Rate, Span};
 use crate::{faults, verdict};
@@ -25,6 +22,7 @@ mod located;
 pub mod manifest;
 mod params;
 mod problem;
+mod recording;
 mod schema;
 mod target;
 mod tree;
@@ -37,7 +35,9 @@ pub use params::Secrets;
 pub use problem::{Colour, Problem, Problems};
 pub use schema::schema;
 pub use target::TargetUrl;
-pub(crate) use target::header;
+pub(crate) use target::{header, path};
+
+pub use crate::schedule::Arrivals;
 
 use params::Environment;
 
@@ -230,24 +230,13 @@ pub const CONNECTION_AGE: Span = Span::from_secs(5);
 pub struct Load {
     pub name: Name,
     pub arrivals: Arrivals,
-    /// The rate in each phase; a phase that is absent has none.
+    /// The rate in each phase; a phase that is absent has none, and a replay has none at all.
     pub rate: BTreeMap<Name, PhaseRate>,
     pub request: Request,
     /// Connections that may be open at once; bounded even when the plan does not say.
     pub connections: u32,
     /// Requests that may be due and not ended at once; what comes on top is `unsent`.
     pub in_flight: u32,
-}
-
-/// The process by which requests become due.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Arrivals {
-    /// Evenly spaced.
-    #[default]
-    Constant,
-    /// Independent, as many users are: exponential gaps.
-    Poisson,
 }
 
 /// The rate through one phase.
@@ -282,12 +271,17 @@ impl std::fmt::Display for PhaseRate {
     }
 }
 
-/// One HTTP request, the same for every arrival.
+/// The method of a request that a recording gives method and path.
+pub const REPLAYED: &str = "REPLAY";
+
+/// One HTTP request: the same for every arrival, unless the schedule says what each sends ([`Schedule::requests`]).
+///
+/// [`Schedule::requests`]: crate::schedule::Schedule::requests
 #[derive(Clone, PartialEq)]
 pub struct Request {
-    /// In upper case.
+    /// In upper case; [`REPLAYED`] where the schedule says it.
     pub method: String,
-    /// Appended to the target's URL; starts with `/`.
+    /// Appended to the target's URL; starts with `/`. The name of the recording where the schedule says what is sent.
     pub path: String,
     /// Names as written; values may hold secrets, so this type's `Debug` prints none of them.
     pub headers: Vec<(String, String)>,
@@ -352,7 +346,7 @@ mod tests {
         let plan = Plan::read_recorded(SHOP, &BTreeMap::new()).unwrap_or_else(|problems| panic!("{problems}"));
         assert_eq!(plan.name.as_str(), "burst-scales-out");
         assert_eq!(plan.phases.len(), 3);
-        assert_eq!(plan.loads[0].arrivals, Arrivals::Poisson);
+        assert_eq!(plan.loads[0].arrivals.to_string(), "poisson");
         assert_eq!(plan.loads[0].rate.len(), 3);
         assert_eq!(plan.loads[0].connections, 500, "250/s for the 2s of a timeout");
         assert_eq!(plan.loads[0].in_flight, 1_000);

@@ -45,7 +45,7 @@ impl Drive {
         Drive {
             url: url.into(),
             trust: Trust::default(),
-            arrivals: Arrivals::Constant,
+            arrivals: Arrivals::default(),
             rate: 50.0,
             seconds: 0.5,
             method: "GET",
@@ -63,7 +63,7 @@ impl Drive {
         let rate = PhaseRate::Steady(Rate::per_second_of(self.rate).expect("a rate"));
         Load {
             name: name("users"),
-            arrivals: self.arrivals,
+            arrivals: self.arrivals.clone(),
             rate: BTreeMap::from([(name("main"), rate)]),
             request: Request {
                 method: self.method.to_owned(),
@@ -80,7 +80,7 @@ impl Drive {
     fn schedule(&self) -> Schedule {
         let end = Offset::from_secs_f64(self.seconds);
         let piece = RatePiece { phase: name("main"), start: Offset::ZERO, end, from: self.rate, to: self.rate };
-        Schedule::new(self.arrivals, &[piece], self.seed)
+        Schedule::new(self.arrivals.clone(), &[piece], self.seed)
     }
 
     fn job(&self) -> Job {
@@ -312,7 +312,13 @@ fn an_overloaded_server_is_seen_as_overloaded() {
 fn the_loop_is_open() {
     let timing = Timing::Either { short: Duration::from_millis(100), long: Duration::from_millis(300), seed: 3 };
     let target = FakeTarget::start(Dial::good(timing));
-    let drive = Drive { arrivals: Arrivals::Poisson, rate: 200.0, seconds: 10.0, connections: 1024, ..Drive::at(target.url()) };
+    let drive = Drive {
+        arrivals: "poisson".parse().expect("a process"),
+        rate: 200.0,
+        seconds: 10.0,
+        connections: 1024,
+        ..Drive::at(target.url())
+    };
     let ran = drive.run();
     assert_eq!(ran.counts.ok, drive.schedule().count(), "{:?}", ran.causes);
     let seen = target.seen();
@@ -547,7 +553,8 @@ fn a_stopped_run_accounts_for_all_that_was_due() {
 #[test]
 fn several_workers_send_the_whole_schedule_once() {
     let target = FakeTarget::start(Dial::good(Timing::AtOnce));
-    let drive = Drive { arrivals: Arrivals::Poisson, rate: 400.0, seconds: 2.0, workers: 3, ..Drive::at(target.url()) };
+    let drive =
+        Drive { arrivals: "poisson".parse().expect("a process"), rate: 400.0, seconds: 2.0, workers: 3, ..Drive::at(target.url()) };
     let ran = drive.run();
     assert_eq!(ran.counts.intended, drive.schedule().count());
     assert_eq!((ran.counts.ok, target.seen().requests), (ran.counts.intended, ran.counts.intended), "{:?}", ran.causes);
