@@ -29,6 +29,8 @@ pub fn sections() -> Vec<Section> {
             |row: &Row| Entry { name: row.key.into(), summary: row.summary, example: format!("{}: {}", row.key, row.example) };
         rows.iter().map(entry).collect()
     };
+    let arrivals =
+        |row: &Row| Entry { name: row.key.into(), summary: row.summary, example: format!("arrivals: {}", row.as_value()) };
     let named = |(name, summary): &(&'static str, &'static str)| Entry { name: (*name).into(), summary, example: String::new() };
     let described = |(name, summary, example): &(&'static str, &'static str, &'static str)| Entry {
         name: (*name).into(),
@@ -36,7 +38,11 @@ pub fn sections() -> Vec<Section> {
         example: (*example).into(),
     };
     vec![
-        Section { name: "arrivals", title: "Arrivals (load.arrivals)", entries: schedule::ALL.iter().map(named).collect() },
+        Section {
+            name: "arrivals",
+            title: "Arrivals (load.arrivals)",
+            entries: schedule::Arrivals::ALL.iter().map(arrivals).collect(),
+        },
         Section { name: "models", title: "What makes requests come (load)", entries: plan::MODELS.iter().map(described).collect() },
         Section { name: "pacing", title: "Pacing (generator.pacing)", entries: plan::PACINGS.iter().map(named).collect() },
         Section { name: "faults", title: "Faults (faults)", entries: kinds(faults::Spec::ALL) },

@@ -9,7 +9,7 @@ use crate::units::Span;
 use crate::verdict::Over;
 
 /// Above so many expected requests a window is measured by the integral of its rate: counting Poisson arrivals one by one takes
-/// nanoseconds each, and the two differ by less than a thousandth there.
+/// nanoseconds each, and the two differ by less than a thousandth there (by the root of their dispersion more where they are bursty).
 const COUNTED_MOST: f64 = 10_000_000.0;
 
 /// A plan laid out in time.
@@ -58,7 +58,12 @@ impl Timeline {
             .map(|load| {
                 let seed = seed_of(seed, &load.name);
                 let traffic = match &load.model {
-                    Model::Open { arrivals, rate } => Traffic::Open(Schedule::new(*arrivals, &pieces(&phases, rate), seed)),
+                    // What was recorded is sent when it was, whatever the phase.
+                    Model::Open { arrivals, .. } if arrivals.has_own_rate() => {
+                        let whole = |phase: &PhaseSpan| piece(phase, (0.0, 0.0));
+                        Traffic::Open(Schedule::new(arrivals.clone(), &phases.iter().map(whole).collect::<Vec<_>>(), seed))
+                    }
+                    Model::Open { arrivals, rate } => Traffic::Open(Schedule::new(arrivals.clone(), &pieces(&phases, rate), seed)),
                     Model::Closed { users, rhythm } => Traffic::Closed(Crowd::new(&pieces(&phases, users), *rhythm, seed)),
                 };
                 (load.name.clone(), traffic)
@@ -172,11 +177,15 @@ impl Timeline {
 
 /// The levels of a load, laid out in time.
 fn pieces<T: Quantity>(phases: &[PhaseSpan], levels: &Levels<T>) -> Vec<RatePiece> {
-    let piece = |phase: &PhaseSpan| {
+    let with_level = |phase: &PhaseSpan| {
         let (from, to) = levels.get(&phase.name)?.ends();
-        Some(RatePiece { phase: phase.name.clone(), start: phase.start, end: phase.end, from: from.value(), to: to.value() })
+        Some(piece(phase, (from.value(), to.value())))
     };
-    phases.iter().filter_map(piece).collect()
+    phases.iter().filter_map(with_level).collect()
+}
+
+fn piece(phase: &PhaseSpan, (from, to): (f64, f64)) -> RatePiece {
+    RatePiece { phase: phase.name.clone(), start: phase.start, end: phase.end, from, to }
 }
 
 fn shifted(base: Offset, shift: Shift) -> Offset {

@@ -21,8 +21,8 @@ pub struct Args {
     /// For how long: `10s`.
     #[arg(long = "for", value_name = "SPAN")]
     length: Span,
-    /// How requests are spaced: `constant` or `poisson`.
-    #[arg(long, default_value = "constant", value_parser = arrivals)]
+    /// How requests come due, as a plan says it: `poisson`, `herd: {of: 100}`, ...; `squall list` shows them all.
+    #[arg(long, default_value = "constant", value_name = "PROCESS", value_parser = arrivals)]
     arrivals: Arrivals,
     /// The HTTP method; POST when there is a body, else GET.
     #[arg(long, short = 'X')]
@@ -98,9 +98,9 @@ fn pacing(text: &str) -> Result<Pacing, String> {
 }
 
 fn arrivals(text: &str) -> Result<Arrivals, String> {
-    match text {
-        "constant" => Ok(Arrivals::Constant),
-        "poisson" => Ok(Arrivals::Poisson),
-        _ => Err(format!("`{text}` is no arrival process: use constant or poisson")),
+    let arrivals: Arrivals = text.parse()?;
+    if arrivals.has_own_rate() {
+        return Err("this has a rate of its own, and --rate is another: put it into a plan".to_owned());
     }
+    Ok(arrivals)
 }

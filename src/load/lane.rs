@@ -61,6 +61,8 @@ pub(super) struct State {
 pub(super) struct Due {
     pub(super) at: Offset,
     pub(super) window: Window,
+    /// Which of the requests that the wire has prepared.
+    pub(super) request: usize,
     /// When the worker came to it.
     pub(super) taken: Offset,
     /// It had to stand in the queue.
@@ -70,7 +72,7 @@ pub(super) struct Due {
 impl Lane {
     /// A request of this lane that is due, in a phase by its number.
     pub(super) fn due(&self, at: Offset, phase: usize, taken: Offset) -> Due {
-        Due { at, window: Window::new(self.load, phase, at), taken, waited: false }
+        Due { at, window: Window::new(self.load, phase, at), request: 0, taken, waited: false }
     }
 
     /// Lets a request in: it is in flight until [`Lane::left`].
@@ -82,7 +84,7 @@ impl Lane {
 
     /// Takes a request that is due and gets it on its way. Never waits.
     pub(super) fn take(self: &Rc<Lane>, arrival: &Arrival, now: Offset) {
-        let due = self.due(arrival.due, arrival.phase, now);
+        let due = Due { request: arrival.request as usize, ..self.due(arrival.due, arrival.phase, now) };
         if due.at + self.timeout <= now {
             return self.turn_away(due, End::GeneratorLate);
         }

@@ -106,7 +106,7 @@ pub fn start(job: Job, sink: Sink) -> Result<Running> {
         let mut lanes = Vec::new();
         for (load, (planned, traffic)) in job.loads.iter().enumerate() {
             if let Some(share) = Share::of(load, planned, traffic, index, workers) {
-                let wire = Wire::new(&job.destination, &planned.request, &job.identity_header, identities.clone())
+                let wire = Wire::new(&job.destination, &requests(planned, traffic), &job.identity_header, identities.clone())
                     .with_context(|| format!("load `{}`", planned.name))?;
                 lanes.push((share, wire));
             }
@@ -158,6 +158,24 @@ impl Running {
     pub async fn finished(&mut self) -> Summary {
         (&mut self.summary).await.expect("the tally ends with a summary, and this is asked once")
     }
+}
+
+/// The requests that a load sends, in the order of [`Schedule::requests`](crate::schedule::Schedule::requests): its own, or what its
+/// schedule says with its own headers and, where the method takes one, its body.
+fn requests(planned: &plan::Load, traffic: &Traffic) -> Vec<plan::Request> {
+    let own = &planned.request;
+    let schedule = match traffic {
+        Traffic::Open(schedule) if !schedule.requests().is_empty() => schedule,
+        _ => return vec![own.clone()],
+    };
+    let takes_body = |method: &str| matches!(method, "POST" | "PUT" | "PATCH");
+    let requests = schedule.requests().iter().map(|call| plan::Request {
+        method: call.method.clone(),
+        path: call.path.clone(),
+        body: if takes_body(&call.method) { own.body.clone() } else { Vec::new() },
+        ..own.clone()
+    });
+    requests.collect()
 }
 
 /// How many threads: as the planned peak needs, at most one for each core, unless told.

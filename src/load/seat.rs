@@ -75,13 +75,13 @@ impl Drop for Seat {
 async fn exchange(lane: &Lane, held: &mut Option<Held>, ticket: &mut Ticket<'_>) -> Result<Answer, End> {
     if let Some(kept) = held {
         if lane.wire.stands(&mut kept.link) {
-            return lane.wire.exchange(&mut kept.link, &mut ticket.progress).await;
+            return lane.wire.exchange(&mut kept.link, ticket.due.request, &mut ticket.progress).await;
         }
         *held = None;
     }
     let fresh = held.insert(connect(lane).await?);
     ticket.ready = lane.clock.now();
-    lane.wire.exchange(&mut fresh.link, &mut ticket.progress).await
+    lane.wire.exchange(&mut fresh.link, ticket.due.request, &mut ticket.progress).await
 }
 
 async fn connect(lane: &Lane) -> Result<Held, End> {

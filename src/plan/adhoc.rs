@@ -201,7 +201,7 @@ fn written(adhoc: &Adhoc, target: &str, method: &str, path: &str, headers: &[(St
     line("load:\n  - name: requests".into());
     match &adhoc.volume {
         Volume::Rate(rate, arrivals) => {
-            line(format!("    arrivals: {}", word(arrivals)));
+            line(format!("    arrivals: {arrivals}"));
             line(format!("    rate: {rate}"));
         }
         Volume::Users(users, think) => {
@@ -240,7 +240,7 @@ mod tests {
     use super::*;
 
     fn adhoc(url: &str) -> Adhoc {
-        Adhoc::new(url, Volume::Rate("100/s".parse().unwrap(), Arrivals::Constant), Span::from_secs(10))
+        Adhoc::new(url, Volume::Rate("100/s".parse().unwrap(), Arrivals::default()), Span::from_secs(10))
     }
 
     fn none(_: &str) -> Option<String> {
@@ -250,7 +250,8 @@ mod tests {
     #[test]
     fn a_command_line_becomes_a_plan_that_reads_back() {
         let mut said = adhoc("http://127.0.0.1:8080/a/b?c=d");
-        said.volume = Volume::Rate("10/s -> 500/s".parse().unwrap(), Arrivals::Poisson);
+        said.volume =
+            Volume::Rate("10/s -> 500/s".parse().unwrap(), "wave: {period: 4s, depth: 50%}".parse().expect("an arrival process"));
         said.generator = Generator { workers: Some(2), pacing: Pacing::Precise };
         said.method = "POST".into();
         said.headers = vec!["x-a: b: \"c\"".into(), "Authorization: Bearer hunter2".into(), "x-dollar: $5 ${not".into()];

@@ -9,19 +9,17 @@ use super::params::{self, Environment, Secrets};
 use super::problem::{Problem, Problems, nearest, proposal};
 use super::target::{self, TargetUrl};
 use super::tree::{Id, Limits, Meaning, Tree, Value};
-use super::written::{
-    During, Entry, Text, Written, WrittenClaim, WrittenCluster, WrittenFault, WrittenGenerator, WrittenLoad, WrittenRequest,
-    WrittenTarget, keys_of,
-};
-use super::{
-    ClusterChoice, Generator, Level, Levels, Load, Model, Phase, Plan, PlannedFault, Quantity, Request, Rhythm, SandboxOptions,
-    Target, Think, level, peak,
-};
+use super::written::{During, Entry, Text, Written, WrittenClaim, WrittenCluster, WrittenFault, WrittenTarget, keys_of};
+use super::{ClusterChoice, Load, Phase, Plan, PlannedFault, SandboxOptions, Target};
 use crate::faults::{self, Lasting};
 use crate::kinds::Kind;
 use crate::names::Name;
 use crate::units::Span;
 use crate::verdict::{self, Claim, Over};
+
+mod load;
+
+pub(super) use load::{default_connections, default_in_flight, most_due};
 
 /// Where a plan's text came from, and what may be asked while it is read.
 pub(super) struct Source<'s> {
@@ -66,7 +64,7 @@ pub(super) struct PhasePlace {
 }
 
 pub(super) struct LoadPlace {
-    /// How much it sends, where it says so: its rate, or its users.
+    /// What says how much it sends: a rate, users, a recording; `None` where that was not understood.
     pub sends: Option<Id>,
 }
 
@@ -237,10 +235,11 @@ fn assemble(desk: &mut Desk<'_>, root: Id, written: Written, params: BTreeMap<St
     let names = Names { phases: desk.names("phases"), faults: desk.names("faults") };
     unique(desk, "phase", phases.iter().map(|(name, _)| name));
     let mut loads: Vec<(Located<Name>, Load)> = Vec::new();
-    for Located { value: load, at } in written.load.into_iter().flatten() {
-        let sends = load.rate.as_ref().map(|rate| rate.at).or(load.users.as_ref().map(|users| users.at));
-        places.loads.push(LoadPlace { sends });
-        loads.push((load.name.clone(), self::load(desk, at, load, &names, &phases)));
+    for load in written.load.into_iter().flatten() {
+        let (name, (load, place)) = (load.value.name.clone(), load::load(desk, load, &names, &phases));
+        places.loads_whole &= place.sends.is_some();
+        places.loads.push(place);
+        loads.push((name, load));
     }
     unique(desk, "load", loads.iter().map(|(name, _)| name));
     let mut faults: Vec<(Located<Name>, PlannedFault)> = Vec::new();
@@ -280,7 +279,7 @@ fn assemble(desk: &mut Desk<'_>, root: Id, written: Written, params: BTreeMap<St
         cluster,
         manifests,
         target: target(desk, written.target, &mut places),
-        generator: generator(desk, written.generator),
+        generator: load::generator(desk, written.generator),
         phases: phases.into_iter().map(|(name, length)| Phase { name: name.value, length }).collect(),
         loads: loads.into_iter().map(|(_, load)| load).collect(),
         faults: faults.into_iter().map(|(_, fault)| fault).collect(),
@@ -383,194 +382,6 @@ fn target(desk: &mut Desk<'_>, written: Option<Located<WrittenTarget>>, places: 
     }
     target
 }
-
-fn load(desk: &mut Desk<'_>, at: Id, written: WrittenLoad, names: &Names, phases: &[(Located<Name>, Span)]) -> Load {
-    let request = request(desk, written.request);
-    let (model, busiest) = match (written.rate, written.users) {
-        (rate, None) => {
-            for (key, place) in [("think", written.think.map(|t| t.at)), ("every", written.every.map(|e| e.at))] {
-                if let Some(place) = place {
-                    desk.wrong(place, format!("`{key}` is what users do, and this load has none")).help = Some(
-                        "arrivals come on a schedule, at `rate`; for users that wait for answers, write `users` in its place"
-                            .into(),
-                    );
-                }
-            }
-            if rate.is_none() && !desk.is_left_out(at, &["rate", "users"]) {
-                desk.wrong(
-                    at,
-                    format!("`{}` says neither how many requests come nor how many users send them", written.name.value),
-                )
-                .help = Some("write a rate, as in `rate: 50/s`, or, for a closed model, `users: 10`".into());
-            }
-            let rate = rate.map_or_else(Levels::new, |rate| levels(desk, rate, names, phases));
-            let busiest = peak(&rate) * request.timeout.seconds();
-            (Model::Open { arrivals: written.arrivals.map(|arrivals| arrivals.value).unwrap_or_default(), rate }, busiest)
-        }
-        (rate, Some(users)) => {
-            for (key, place) in [
-                ("rate", rate.map(|r| r.at)),
-                ("arrivals", written.arrivals.map(|a| a.at)),
-                ("connections", written.connections.as_ref().map(|c| c.at)),
-                ("in_flight", written.in_flight.as_ref().map(|f| f.at)),
-            ] {
-                if let Some(place) = place {
-                    desk.wrong(place, format!("`{key}` does not go with `users`")).help = Some(
-                        "each user has a connection and sends when the answer before has come: keep `users`, or write `rate`"
-                            .into(),
-                    );
-                }
-            }
-            let users = levels(desk, users, names, phases);
-            let rhythm = Rhythm {
-                think: written.think.map_or_else(Think::default, |think| think.value.0),
-                every: written.every.map(|every| every.value),
-            };
-            let busiest = peak(&users);
-            let model = Model::Closed { users, rhythm };
-            return Load { name: written.name.value, model, request, connections: busiest as u32, in_flight: busiest as u32 };
-        }
-    };
-    let connections = bounded(desk, written.connections, default_connections(busiest), CONNECTIONS_MOST, "connections");
-    let in_flight = bounded(desk, written.in_flight, default_in_flight(busiest), IN_FLIGHT_MOST, "requests in flight");
-    Load { name: written.name.value, model, request, connections, in_flight }
-}
-
-/// The level of each phase.
-fn levels<T: Bounded>(
-    desk: &mut Desk<'_>,
-    written: Located<level::Written<T>>,
-    names: &Names,
-    phases: &[(Located<Name>, Span)],
-) -> Levels<T> {
-    match written.value {
-        level::Written::All(level) => {
-            within_reason(desk, written.at, level);
-            phases.iter().map(|(name, _)| (name.value.clone(), level)).collect()
-        }
-        level::Written::PerPhase(Pairs(pairs)) => {
-            let mut levels = Levels::new();
-            for (phase, level) in pairs {
-                if !names.is_phase(&phase.value) {
-                    let help = proposal(phase.value.as_str(), names.phases.iter().map(String::as_str));
-                    desk.wrong(phase.at, format!("there is no phase `{}`", phase.value)).help = help;
-                }
-                within_reason(desk, level.at, level.value);
-                levels.insert(phase.value, level.value);
-            }
-            levels
-        }
-    }
-}
-
-fn within_reason<T: Bounded>(desk: &mut Desk<'_>, at: Id, level: Level<T>) {
-    if level.peak().value() > T::MOST {
-        desk.wrong(at, format!("{} is more than any machine {}", level.peak(), T::DOES)).help = Some(T::WAY_OUT.into());
-    }
-}
-
-/// A level that has an end to what is possible.
-trait Bounded: Quantity {
-    const MOST: f64;
-    const DOES: &'static str;
-    const WAY_OUT: &'static str;
-}
-
-/// A load faster than this is a mistyped unit.
-impl Bounded for crate::units::Rate {
-    const MOST: f64 = 10_000_000.0;
-    const DOES: &'static str = "sends";
-    const WAY_OUT: &'static str = "at most 10000000/s";
-}
-
-/// Each user has a connection.
-impl Bounded for crate::units::Users {
-    const MOST: f64 = CONNECTIONS_MOST as f64;
-    const DOES: &'static str = "has ports for";
-    const WAY_OUT: &'static str = "at most 65535 users";
-}
-
-/// What the plan says of the generator itself.
-fn generator(desk: &mut Desk<'_>, written: Option<Located<WrittenGenerator>>) -> Generator {
-    let Some(Located { value: written, .. }) = written else { return Generator::default() };
-    let workers = written.workers.map(|workers| bounded(desk, Some(workers), 1, WORKERS_MOST, "workers"));
-    Generator { workers, pacing: written.pacing }
-}
-
-/// The most connections that a load may have: there are no more ports to have them from.
-const CONNECTIONS_MOST: u32 = 65_535;
-/// The most requests that a load may have in flight: each costs memory here.
-const IN_FLIGHT_MOST: u32 = 1_000_000;
-/// The most threads that send: no machine that people have has more cores.
-const WORKERS_MOST: u32 = 1_024;
-
-/// Connections of an open load whose plan does not say: as many as there are requests under way when every one runs into its timeout
-/// at the highest rate (Little's law: `busiest`), so that a service that is slow is not slower for want of one. At least 256, and at most 4,096, for
-/// which any machine has ports and descriptors: a service that hangs must not look like a generator that has run out of them.
-pub(super) fn default_connections(busiest: f64) -> u32 {
-    busiest.ceil().clamp(256.0, 4_096.0) as u32
-}
-
-/// Requests in flight of an open load whose plan does not say: half as many again as there are when every request runs into its
-/// timeout at the highest rate (Little's law: `busiest`), so that a service that hangs costs no request; between 1,000 and 100,000.
-pub(super) fn default_in_flight(busiest: f64) -> u32 {
-    (busiest * 1.5).clamp(1_000.0, 100_000.0) as u32
-}
-
-fn bounded(desk: &mut Desk<'_>, written: Option<Located<u32>>, default: u32, most: u32, what: &str) -> u32 {
-    let Some(written) = written else { return default };
-    if written.value == 0 || written.value > most {
-        desk.wrong(written.at, format!("{} {what}: it must be from 1 to {most}", written.value));
-    }
-    written.value
-}
-
-fn request(desk: &mut Desk<'_>, Located { value: written, at }: Located<WrittenRequest>) -> Request {
-    let methods = written.methods();
-    let (mut method, mut path) = ("GET", String::from("/"));
-    match methods[..] {
-        [] => {
-            // One that is there and unreadable has been reported.
-            if !desk.tree.entries(at).iter().any(|(key, value)| desk.left_out.has(*key) || desk.left_out.has(*value)) {
-                let problem = desk.wrong(at, "the request names no method");
-                problem.help =
-                    Some("say what is sent, as in `get: /checkout`; also post, put, delete, patch, head, options".into());
-            }
-        }
-        [(only, given)] => {
-            if let Err(error) = target::path(&given.value) {
-                desk.wrong(given.at, error);
-            }
-            (method, path) = (only, given.value.clone());
-        }
-        [.., (_, second)] => {
-            let all: Vec<String> = methods.iter().map(|(method, _)| format!("`{}`", method.to_lowercase())).collect();
-            desk.wrong(second.at, format!("one request has one method, not {}", all.join(" and ")));
-        }
-    }
-    let mut headers: Vec<(String, String)> = Vec::new();
-    for (name, value) in written.headers.0 {
-        if headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(&name.value)) {
-            let message = format!("the header `{}` is given twice: upper and lower case are the same in it", name.value);
-            desk.wrong(name.at, message);
-        }
-        if let Err(error) = target::header(&name.value, &value.value.0) {
-            desk.wrong(name.at, error);
-        }
-        headers.push((name.value, value.value.0));
-    }
-    let timeout = written.timeout.as_ref().map_or(DEFAULT_TIMEOUT, |timeout| timeout.value);
-    if let Some(given) = &written.timeout
-        && (given.value < Span::from_millis(1) || given.value > Span::from_secs(3600))
-    {
-        desk.wrong(given.at, format!("no request can be given {}: from 1ms to 1h", given.value));
-    }
-    let body = written.body.map(|body| body.value.0.into_bytes()).unwrap_or_default();
-    Request { method: method.to_owned(), path, headers, body, timeout }
-}
-
-/// The timeout of a request whose plan does not say.
-pub(super) const DEFAULT_TIMEOUT: Span = Span::from_secs(5);
 
 /// Reads an entry's own keys and its kind. `None` when either could not be read; every reason has been reported.
 fn entry<C, K>(desk: &mut Desk<'_>, entry: &Entry<C, K>, what: &str) -> Option<(Id, Option<C>, Option<K>, Id)>

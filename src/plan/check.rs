@@ -78,8 +78,8 @@ fn list(desk: &Desk<'_>, key: &str) -> Option<Id> {
 fn loads(desk: &mut Desk<'_>, plan: &Plan, places: &Places, timeline: &Timeline) -> bool {
     let mut counted = true;
     for ((load, place), (_, traffic)) in plan.loads.iter().zip(&places.loads).zip(&timeline.traffic) {
-        // A load that says nothing of how much it sends was reported.
-        let Some(at) = place.sends else {
+        // What could not be read has been reported; and who only judges by the plan has no recording.
+        let Some(at) = place.sends.filter(|_| load.is_known()) else {
             counted = false;
             continue;
         };

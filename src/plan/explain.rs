@@ -6,21 +6,22 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::assemble::{default_connections, default_in_flight};
 use super::check::load_of;
 use super::manifest::Manifest;
-use super::{Arrivals, CONNECTION_AGE, ClusterChoice, Levels, Load, Model, Plan, Rhythm, Think, peak};
+use super::{ClusterChoice, Plan};
 use crate::kinds::Kind;
 use crate::names::ObjectRef;
 use crate::time::Offset;
 use crate::timeline::{Start, Timeline};
-use crate::units::{Rate, Span, Users};
+use crate::units::Span;
 use crate::verdict::Over;
+
+mod traffic;
+
+use traffic::traffic;
 
 /// Columns that a line may take.
 const WIDTH: usize = 80;
-/// The latency that Little's law is tried with where no assertion names one.
-const ASSUMED_LATENCY: Span = Span::from_millis(100);
 
 /// The plan in full, for a person, at 80 columns. Secrets stand in it as `${NAME}`.
 pub fn explain(plan: &Plan, timeline: &Timeline) -> String {
@@ -156,118 +157,6 @@ fn when(page: &mut Page, plan: &Plan, timeline: &Timeline) {
     }
 }
 
-fn traffic(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &Load) {
-    let request = &load.request;
-    match &load.model {
-        Model::Open { arrivals, .. } => page.title(&format!("load {}: {} arrivals", load.name, word(arrivals))),
-        Model::Closed { .. } => page.title(&format!("load {}: users, who wait for answers", load.name)),
-    }
-    page.item(2, "sends       ", &format!("{} {}{}", request.method, plan.target.url.trim_end_matches('/'), request.path));
-    for (name, value) in &request.headers {
-        page.item(2, "            ", &plan.secrets.redact(&format!("{name}: {value}")));
-    }
-    if !request.body.is_empty() {
-        page.item(2, "            ", &format!("with a body of {} bytes", request.body.len()));
-    }
-    page.item(2, "timeout     ", &format!("{} from the moment when the request is due", request.timeout));
-    match &load.model {
-        Model::Open { arrivals, rate } => scheduled(page, plan, timeline, load, (*arrivals, rate)),
-        Model::Closed { users, rhythm } => from_users(page, timeline, (users, rhythm)),
-    }
-}
-
-fn from_users(page: &mut Page, timeline: &Timeline, (users, rhythm): (&Levels<Users>, &Rhythm)) {
-    let think = match rhythm.think {
-        Think::Constant(span) if span == Span::default() => "not at all: the next request follows at once (default)".to_owned(),
-        Think::Constant(span) => format!("{span} after each answer"),
-        Think::Exponential(mean) => format!("{mean} in the mean, exponential, after each answer"),
-        Think::Uniform(least, most) => format!("{least} to {most}, evenly, after each answer"),
-    };
-    page.item(2, "think       ", &think);
-    if let Some(every) = rhythm.every {
-        page.item(2, "every       ", &format!("no more than one request of a user in {every}"));
-    }
-    page.item(2, "connections ", &format!("one for each user, each replaced after about {CONNECTION_AGE}"));
-    page.line(2, &format!("{:<16} {:>22}", "phase", "users"));
-    for phase in &timeline.phases {
-        if let Some(level) = users.get(&phase.name) {
-            page.line(2, &format!("{:<16} {:>22}", phase.name.as_str(), level.to_string()));
-        }
-    }
-    page.text(
-        2,
-        "A closed model: how many requests come depends on how fast they are answered. A service that slows down gets less load, and \
-         what users would have sent meanwhile is in no percentile. Write a `rate` where the load must not give way.",
-    );
-}
-
-fn scheduled(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &Load, (arrivals, rates): (Arrivals, &Levels<Rate>)) {
-    let request = &load.request;
-    let peak = peak(rates);
-    let busiest = peak * request.timeout.seconds();
-    let usual = default_connections(busiest);
-    page.item(
-        2,
-        "connections ",
-        &format!(
-            "at most {}{}, each replaced after about {CONNECTION_AGE}",
-            load.connections,
-            if load.connections == usual { " (default: highest rate x timeout, from 256 to 4096)" } else { "" },
-        ),
-    );
-    let bound = default_in_flight(busiest);
-    page.item(
-        2,
-        "in flight   ",
-        &format!(
-            "at most {}{}; what comes on top is not sent, and counts against the generator",
-            load.in_flight,
-            if load.in_flight == bound { " (default: 1.5 x highest rate x timeout, from 1000 to 100000)" } else { "" },
-        ),
-    );
-    let asserted = plan.claims.iter().filter_map(|claim| claim.spec.latency_limit()).min();
-    let latency = asserted.unwrap_or(ASSUMED_LATENCY);
-    page.line(2, &format!("{:<16} {:>22} {:>10} {:>12} {:>12}", "phase", "rate", "requests", "in flight", "at worst"));
-    for phase in &timeline.phases {
-        let Some(rate) = rates.get(&phase.name) else { continue };
-        let requests = timeline.requests_in(Some(&load.name), phase.start, phase.end).unwrap_or_default();
-        let busy = |latency: Span| format!("{:.0}", (rate.peak().per_second() * latency.seconds()).ceil());
-        let (name, shown) = (phase.name.as_str(), rate.to_string());
-        page.line(2, &format!("{name:<16} {shown:>22} {requests:>10} {:>12} {:>12}", busy(latency), busy(request.timeout)));
-    }
-    let worst = busiest.ceil();
-    if worst > f64::from(load.connections) {
-        page.text(
-            2,
-            &format!(
-                "At worst {worst} requests are under way and {} connections may be open: some would wait for one here, which counts as \
-                 latency of the service. Raise `connections`, or shorten the timeout, where the service is not to blame for it.",
-                load.connections
-            ),
-        );
-    }
-    let source = match asserted {
-        Some(_) => "the tightest latency that is asserted",
-        None => "assumed: no assertion names a latency",
-    };
-    let drawn = match (plan.seed, arrivals) {
-        (None, Arrivals::Poisson) => " Each seed draws its own arrivals.",
-        _ => "",
-    };
-    page.text(
-        2,
-        &format!(
-            "In flight by Little's law: highest rate x {latency} ({source}); at worst: x {}, when every request runs into its timeout.{drawn}",
-            request.timeout
-        ),
-    );
-}
-
-/// How a plan writes a choice that is one word.
-pub(super) fn word<T: serde::Serialize>(choice: &T) -> String {
-    serde_json::to_value(choice).ok().as_ref().and_then(Value::as_str).unwrap_or_default().to_owned()
-}
-
 fn faults(page: &mut Page, plan: &Plan, manifests: &[Manifest]) {
     if plan.faults.is_empty() {
         return;
@@ -390,10 +279,21 @@ fn plural(kind: &str) -> String {
     }
 }
 
+/// How a plan writes a choice that is one word.
+pub(super) fn word<T: serde::Serialize>(choice: &T) -> String {
+    serde_json::to_value(choice).ok().as_ref().and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
 /// A spec as a plan would write it on one line, with its defaults.
 fn flow<S: serde::Serialize>(spec: &S) -> String {
     fn write(value: &Value, out: &mut String) {
         match value {
+            // A kind that its name says all about: a word.
+            Value::Object(map)
+                if map.len() == 1 && map.values().all(|value| value.as_object().is_some_and(|map| map.is_empty())) =>
+            {
+                map.keys().for_each(|key| out.push_str(key));
+            }
             Value::Object(map) => {
                 out.push('{');
                 for (n, (key, value)) in map.iter().enumerate() {
@@ -420,6 +320,9 @@ fn flow<S: serde::Serialize>(spec: &S) -> String {
         // The outermost map has one key, the kind: as it stands in the plan, without braces.
         Ok(Value::Object(map)) if map.len() == 1 => {
             let (key, value) = map.iter().next().expect("it has one");
+            if value.as_object().is_some_and(|map| map.is_empty()) {
+                return key.clone();
+            }
             let mut out = format!("{key}: ");
             write(value, &mut out);
             out

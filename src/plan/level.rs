@@ -81,6 +81,12 @@ impl<T: Quantity> Level<T> {
         }
     }
 
+    /// The mean over the phase, as a number.
+    pub fn mean(self) -> f64 {
+        let (from, to) = self.ends();
+        (from.value() + to.value()) / 2.0
+    }
+
     /// The highest of the phase.
     pub fn peak(self) -> T {
         let (from, to) = self.ends();

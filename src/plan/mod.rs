@@ -26,6 +26,7 @@ mod located;
 pub mod manifest;
 mod params;
 mod problem;
+mod recording;
 mod schema;
 mod target;
 mod tree;
@@ -39,7 +40,9 @@ pub use params::Secrets;
 pub use problem::{Colour, Problem, Problems};
 pub use schema::schema;
 pub use target::TargetUrl;
-pub(crate) use target::header;
+pub(crate) use target::{header, path};
+
+pub use crate::schedule::Arrivals;
 
 use params::Environment;
 
@@ -240,6 +243,16 @@ pub struct Load {
     pub in_flight: u32,
 }
 
+impl Load {
+    /// Whether what it sends is known: a replay whose recording is not at hand is not.
+    fn is_known(&self) -> bool {
+        match &self.model {
+            Model::Open { arrivals, .. } => arrivals.replays().is_none_or(|replay| replay.is_read()),
+            Model::Closed { .. } => true,
+        }
+    }
+}
+
 /// The models by their keys in a load, with one line about each and what it looks like.
 pub const MODELS: &[(&str, &str, &str)] = &[
     ("rate", "open: on a schedule, whatever becomes of the requests before", "rate: {baseline: 50/s, burst: 50/s -> 250/s}"),
@@ -253,7 +266,7 @@ pub const MODELS: &[(&str, &str, &str)] = &[
 /// What makes requests come.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Model {
-    /// Open: on a schedule, whatever becomes of the ones before.
+    /// Open: on a schedule, whatever becomes of the ones before. A replay has no rate.
     Open { arrivals: Arrivals, rate: Levels<Rate> },
     /// Closed: from users, each of whom waits for the answer to one request before sending the next.
     Closed { users: Levels<Users>, rhythm: Rhythm },
@@ -325,23 +338,17 @@ pub enum Pacing {
     Coarse,
 }
 
-/// The process by which requests become due.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Arrivals {
-    /// Evenly spaced.
-    #[default]
-    Constant,
-    /// Independent, as many users are: exponential gaps.
-    Poisson,
-}
+/// The method of a request that a recording gives method and path.
+pub const REPLAYED: &str = "REPLAY";
 
-/// One HTTP request, the same for every arrival.
+/// One HTTP request: the same for every arrival, unless the schedule says what each sends ([`Schedule::requests`]).
+///
+/// [`Schedule::requests`]: crate::schedule::Schedule::requests
 #[derive(Clone, PartialEq)]
 pub struct Request {
-    /// In upper case.
+    /// In upper case; [`REPLAYED`] where the schedule says it.
     pub method: String,
-    /// Appended to the target's URL; starts with `/`.
+    /// Appended to the target's URL; starts with `/`. The name of the recording where the schedule says what is sent.
     pub path: String,
     /// Names as written; values may hold secrets, so this type's `Debug` prints none of them.
     pub headers: Vec<(String, String)>,
@@ -407,7 +414,7 @@ mod tests {
         assert_eq!(plan.name.as_str(), "burst-scales-out");
         assert_eq!(plan.phases.len(), 3);
         let Model::Open { arrivals, rate } = &plan.loads[0].model else { panic!("a rate makes an open model") };
-        assert_eq!((*arrivals, rate.len()), (Arrivals::Poisson, 3));
+        assert_eq!((arrivals.to_string().as_str(), rate.len()), ("poisson", 3));
         assert_eq!(plan.loads[0].connections, 500, "250/s for the 2s of a timeout");
         assert_eq!(plan.loads[0].in_flight, 1_000);
         assert_eq!(plan.loads[0].request.headers, [("x-tenant".to_owned(), "gold".to_owned())]);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::written::Written;
 use crate::kinds::{Kind, Row};
-use crate::{faults, verdict};
+use crate::{faults, schedule, verdict};
 
 /// The schema of a plan, in JSON Schema draft 7.
 pub fn schema() -> Value {
@@ -16,7 +16,7 @@ pub fn schema() -> Value {
     let mut schema = generator.into_root_schema_for::<Written>();
     RecursiveTransform(as_read).transform(&mut schema);
     let mut schema = schema.to_value();
-    for row in faults::Spec::ALL.iter().chain(verdict::Spec::ALL) {
+    for row in schedule::Arrivals::ALL.iter().chain(faults::Spec::ALL).chain(verdict::Spec::ALL) {
         name_definition(&mut schema, row);
     }
     schema
@@ -114,12 +114,14 @@ mod tests {
     #[test]
     fn every_kind_stands_in_the_schema_with_its_summary_and_spec() {
         let schema = schema();
-        for (entry, rows) in [("Fault", faults::Spec::ALL), ("Claim", verdict::Spec::ALL)] {
+        for (entry, rows) in
+            [("ArrivalProcess", schedule::Arrivals::ALL), ("Fault", faults::Spec::ALL), ("Claim", verdict::Spec::ALL)]
+        {
             for row in rows {
                 let property = &schema["definitions"][entry]["properties"][row.key];
                 assert_eq!(property["description"], row.summary, "{property}");
                 assert_eq!(property["allOf"][0]["$ref"], format!("#/definitions/{}", row.key), "{property}");
-                assert_eq!(schema["definitions"][row.key]["type"], "object", "{}", row.key);
+                assert!(schema["definitions"][row.key]["type"].is_string(), "{}", row.key);
             }
         }
     }
@@ -132,10 +134,15 @@ mod tests {
         let entry = |list: &str, common: &str, row: &Row| format!("{list}:\n- {{{common}, {}: {}}}\n", row.key, row.example);
         let faults = faults::Spec::ALL.iter().map(|row| entry("faults", "name: f, at: a + 1s, for: 1s", row));
         let claims = verdict::Spec::ALL.iter().map(|row| entry("assert", "name: c, during: a", row));
-        for part in faults.chain(claims) {
+        let loads = schedule::Arrivals::ALL.iter().map(|row| {
+            let arrivals: schedule::Arrivals = row.as_value().parse().unwrap_or_else(|why| panic!("{}: {why}", row.key));
+            let rate = if arrivals.has_own_rate() { "" } else { "rate: 100/s, " };
+            format!("- {{name: m, {rate}arrivals: {}, request: {{get: /}}}}\n", row.as_value())
+        });
+        for part in loads.chain(faults).chain(claims) {
             let text = format!(
                 "plan: p\nclaim: c\ncluster: current\ntarget: {{url: http://127.0.0.1/, workload: a/deployment/b, autoscaler: a/hpa/b}}\n\
-                 phases: [{{name: a, for: 10m}}]\nload: [{{name: l, rate: 100/s, request: {{get: /}}}}]\n{part}"
+                 phases: [{{name: a, for: 10m}}]\nload:\n- {{name: l, rate: 100/s, request: {{get: /}}}}\n{part}"
             );
             let value = crate::plan::manifest::read_one(&text, "the example").unwrap_or_else(|problems| panic!("{problems}"));
             let errors: Vec<String> =

@@ -76,7 +76,7 @@ impl TargetUrl {
 }
 
 /// Whether a request's path can be sent as written.
-pub(super) fn path(path: &str) -> Result<(), String> {
+pub(crate) fn path(path: &str) -> Result<(), String> {
     if !path.starts_with('/') {
         return Err(format!("`{path}` is not a path: write /{path}"));
     }

@@ -9,10 +9,12 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, IntoDeserializer, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::located::{Located, NodeId, Pairs};
-use super::{Arrivals, Pacing, Think, level};
+use super::located::{self, LeftOut, Located, NodeId, Pairs};
+use super::tree::{Limits, Tree};
+use super::{Pacing, Think, level};
 use crate::kinds::Kind;
 use crate::names::{Anchor, Name, ObjectRef};
+use crate::schedule::Arrivals;
 use crate::units::{Rate, Span, Users};
 use crate::{faults, verdict};
 
@@ -185,13 +187,18 @@ pub(super) struct WrittenPhase {
 /// Requests, on a schedule or from users.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(rename = "Load", extend("oneOf" = [{"required": ["rate"]}, {"required": ["users"]}]))]
+#[schemars(rename = "Load", extend(
+    "if" = {"properties": {"arrivals": {"type": "object", "required": ["replay"]}}, "required": ["arrivals"]},
+    "then" = {"properties": {"rate": false, "users": false}},
+    "else" = {"required": ["request"], "oneOf": [{"required": ["rate"]}, {"required": ["users"]}]}
+))]
 pub(super) struct WrittenLoad {
     /// What reports and assertions call it.
     pub name: Located<Name>,
-    /// constant: evenly spaced, the default. poisson: independent of one another, as many users are.
+    /// How requests come due. constant: evenly spaced, the default. poisson: independent of one another, as many users are. Others
+    /// have options, as in {herd: {of: 500}}.
     pub arrivals: Option<Located<Arrivals>>,
-    /// An open model: a rate for all phases, or one for each phase by name; a ramp is written 50/s -> 250/s.
+    /// An open model: a rate for all phases, or one for each phase by name; a ramp is written 50/s -> 250/s. Only a replay has none.
     pub rate: Option<Located<level::Written<Rate>>>,
     /// A closed model, in place of a rate: how many users there are, each of whom waits for an answer before sending the next request;
     /// for all phases or for each by name, a ramp is written 10 -> 64. A service that is slow gets less load from them.
@@ -201,8 +208,8 @@ pub(super) struct WrittenLoad {
     pub think: Option<Located<WrittenThink>>,
     /// A user sends no more than one request in this time.
     pub every: Option<Located<Span>>,
-    /// What each arrival sends.
-    pub request: Located<WrittenRequest>,
+    /// What each arrival sends. A replay that has recorded what was sent needs no method, and may do without this at all.
+    pub request: Option<Located<WrittenRequest>>,
     /// Connections that may be open at once; a request that finds none free waits for one. Unless said otherwise: enough for the
     /// highest rate if every request ran into its timeout, from 256 to 4096.
     #[schemars(range(min = 1, max = 65535))]
@@ -211,6 +218,27 @@ pub(super) struct WrittenLoad {
     /// against the service. Unless said otherwise: enough for the highest rate if every request ran into its timeout.
     #[schemars(range(min = 1, max = 1000000))]
     pub in_flight: Option<Located<u32>>,
+}
+
+impl std::str::FromStr for Arrivals {
+    type Err = String;
+
+    /// As a plan writes it behind `arrivals`: `poisson`, `{herd: {of: 100}}`, or without the outer braces.
+    fn from_str(text: &str) -> Result<Arrivals, String> {
+        let text = text.trim();
+        let text = if text.starts_with('{') || !text.contains(':') { text.to_owned() } else { format!("{{{text}}}") };
+        let (tree, mut problems) = Tree::read(&text, Limits::PLAN);
+        let root = tree.roots.first().filter(|_| problems.is_empty());
+        let read = root.and_then(|root| located::read::<Arrivals>(&tree, *root, &mut LeftOut::default(), &mut problems));
+        match read.filter(|_| problems.is_empty()) {
+            Some(arrivals) => arrivals.contradiction().map_or(Ok(arrivals), Err),
+            None => {
+                let first = problems.first();
+                let help = first.and_then(|problem| problem.help.as_ref()).map(|help| format!(": {help}")).unwrap_or_default();
+                Err(first.map_or_else(|| "no arrival process is named".to_owned(), |problem| format!("{}{help}", problem.message)))
+            }
+        }
+    }
 }
 
 /// How long a user thinks, as a plan writes it.
@@ -281,12 +309,16 @@ pub(super) struct WrittenGenerator {
     pub pacing: Pacing,
 }
 
-/// One HTTP request: exactly one method with its path, and what goes with it.
-#[derive(Deserialize, JsonSchema)]
+/// One HTTP request: exactly one method with its path, and what goes with it. What a replay has recorded needs none.
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Request", extend("oneOf" = [
     {"required": ["get"]}, {"required": ["post"]}, {"required": ["put"]}, {"required": ["delete"]},
-    {"required": ["patch"]}, {"required": ["head"]}, {"required": ["options"]}
+    {"required": ["patch"]}, {"required": ["head"]}, {"required": ["options"]},
+    {"not": {"anyOf": [
+        {"required": ["get"]}, {"required": ["post"]}, {"required": ["put"]}, {"required": ["delete"]},
+        {"required": ["patch"]}, {"required": ["head"]}, {"required": ["options"]}
+    ]}}
 ]))]
 pub(super) struct WrittenRequest {
     /// The path to GET.

@@ -30,13 +30,18 @@ const BODY_BUFFER: usize = 64 * 1024;
 /// The longest body that is read, in bytes: a longer one is an endless one.
 const BODY_LIMIT: u64 = 256 * 1024 * 1024;
 
-/// One request, ready to be sent any number of times.
+/// Requests, ready to be sent any number of times.
 pub struct Http1 {
-    request: Vec<u8>,
-    asked: Asked,
+    requests: Vec<Prepared>,
     identity_header: String,
     identities: Arc<Identities>,
     encryption: Option<Encryption>,
+}
+
+/// One request as bytes, and what kind of answer it asks for.
+struct Prepared {
+    bytes: Vec<u8>,
+    asked: Asked,
 }
 
 /// A connection and its buffer.
@@ -61,18 +66,26 @@ enum Sent {
 }
 
 impl Http1 {
-    /// Prepares `request` for `destination`.
+    /// Prepares `requests` for `destination`.
     ///
     /// # Errors
     /// As [`Wire::new`](super::Wire::new).
-    pub fn new(destination: &Destination, request: &Request, identity_header: &str, identities: Arc<Identities>) -> Result<Http1> {
+    pub fn new(
+        destination: &Destination,
+        requests: &[Request],
+        identity_header: &str,
+        identities: Arc<Identities>,
+    ) -> Result<Http1> {
         let encryption = match destination.scheme {
             Scheme::Http => None,
             Scheme::Https => Some(Encryption::new(&destination.host, &destination.tls, &[b"http/1.1"])?),
         };
+        let prepared = |request: &Request| {
+            let asked = if request.method == "HEAD" { Asked::Head } else { Asked::Other };
+            Ok(Prepared { bytes: request::write(destination, request)?, asked })
+        };
         Ok(Http1 {
-            request: request::write(destination, request)?,
-            asked: if request.method == "HEAD" { Asked::Head } else { Asked::Other },
+            requests: requests.iter().map(prepared).collect::<Result<_>>()?,
             identity_header: identity_header.to_owned(),
             identities,
             encryption,
@@ -88,19 +101,20 @@ impl Protocol for Http1 {
         Ok(Link { stream, buffer: vec![0; BUFFER], filled: 0, cut: false, last: (Vec::new(), Identity::UNKNOWN) })
     }
 
-    async fn exchange(&self, link: &mut Link, progress: &mut Progress) -> Result<Answer, End> {
+    async fn exchange(&self, link: &mut Link, request: usize, progress: &mut Progress) -> Result<Answer, End> {
+        let request = &self.requests[request];
         progress.sent.get_or_insert_with(monotonic_now);
         link.filled = 0;
-        let mut sent = link.send(&self.request, 0, progress).await?;
+        let mut sent = link.send(&request.bytes, 0, progress).await?;
         loop {
-            let (mut answer, body, length, interim) = self.head(link, progress).await?;
+            let (mut answer, body, length, interim) = self.head(link, request.asked, progress).await?;
             let rest = link.filled - length;
             if interim {
                 link.buffer.copy_within(length..link.filled, 0);
                 link.filled = rest;
                 // It was no answer yet: the peer still wants the rest of the request, if nothing else has come with it.
                 if let (Sent::Answered(taken), 0) = (&sent, rest) {
-                    sent = link.send(&self.request, *taken, progress).await?;
+                    sent = link.send(&request.bytes, *taken, progress).await?;
                 }
                 continue;
             }
@@ -129,13 +143,13 @@ impl Protocol for Http1 {
 
 impl Http1 {
     /// Reads until a whole head stands in the buffer: what it says, its body, its length and whether it is an interim one.
-    async fn head(&self, link: &mut Link, progress: &mut Progress) -> Result<(Answer, Body, usize, bool), End> {
+    async fn head(&self, link: &mut Link, asked: Asked, progress: &mut Progress) -> Result<(Answer, Body, usize, bool), End> {
         // Parsed at once, which is all that most answers need; after that only when the end of the head has come.
         let mut scanned = None;
         loop {
             let here = &link.buffer[..link.filled];
             let whole = !here.is_empty() && scanned.is_none_or(|from| head::find_end(here, from).is_ok());
-            let head = if whole { head::read(here, self.asked, &self.identity_header)? } else { None };
+            let head = if whole { head::read(here, asked, &self.identity_header)? } else { None };
             if let Some(head) = head {
                 let identity = match head.identity {
                     None => Identity::UNKNOWN,

@@ -152,11 +152,12 @@ pub trait Protocol {
     /// How a request ended that needed this connection.
     fn connect(&self, address: SocketAddr) -> impl Future<Output = Result<Self::Link, End>>;
 
-    /// Sends the request and reads the whole answer.
+    /// Sends one of the requests that were prepared, by its index, and reads the whole answer.
     ///
     /// # Errors
     /// Why there was no whole answer; the link is then good for nothing.
-    fn exchange(&self, link: &mut Self::Link, progress: &mut Progress) -> impl Future<Output = Result<Answer, End>>;
+    fn exchange(&self, link: &mut Self::Link, request: usize, progress: &mut Progress)
+    -> impl Future<Output = Result<Answer, End>>;
 
     /// Whether a link that carried a request before is still good, as far as this side can tell without asking.
     fn stands(&self, link: &mut Self::Link) -> bool;
@@ -173,12 +174,17 @@ pub enum Link {
 }
 
 impl Wire {
-    /// Prepares `request` for `destination`: whatever can be done once is done here.
+    /// Prepares `requests` for `destination`: whatever can be done once is done here.
     ///
     /// # Errors
-    /// When the request cannot be written as asked, or the certificates to trust cannot be read.
-    pub fn new(destination: &Destination, request: &Request, identity_header: &str, identities: Arc<Identities>) -> Result<Wire> {
-        http1::Http1::new(destination, request, identity_header, identities).map(Wire::Http1)
+    /// When a request cannot be written as asked, or the certificates to trust cannot be read.
+    pub fn new(
+        destination: &Destination,
+        requests: &[Request],
+        identity_header: &str,
+        identities: Arc<Identities>,
+    ) -> Result<Wire> {
+        http1::Http1::new(destination, requests, identity_header, identities).map(Wire::Http1)
     }
 }
 
@@ -191,9 +197,9 @@ impl Protocol for Wire {
         }
     }
 
-    async fn exchange(&self, link: &mut Link, progress: &mut Progress) -> Result<Answer, End> {
+    async fn exchange(&self, link: &mut Link, request: usize, progress: &mut Progress) -> Result<Answer, End> {
         match (self, link) {
-            (Wire::Http1(http1), Link::Http1(link)) => http1.exchange(link, progress).await,
+            (Wire::Http1(http1), Link::Http1(link)) => http1.exchange(link, request, progress).await,
         }
     }
 

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use rand_pcg::Pcg64Mcg;
 
-use super::{RatePiece, generator, uniform};
+use super::RatePiece;
+use super::random::{generator, split_mix, uniform};
 use crate::names::Name;
 use crate::plan::{Rhythm, Think};
 use crate::time::Offset;
@@ -75,7 +76,7 @@ impl Crowd {
 
     /// A user's own time. Each stay of a user goes on with the same draws, wherever it is cut off.
     pub fn steps(&self, user: u64) -> Steps {
-        Steps { rhythm: self.plan.rhythm, random: generator(super::split_mix(self.seed ^ super::split_mix(user))) }
+        Steps { rhythm: self.plan.rhythm, random: generator(split_mix(self.seed ^ split_mix(user))) }
     }
 
     /// The phase at `t`, as an index into [`Crowd::phases`]; the last that began, where none goes on.

@@ -8,24 +8,59 @@ use crate::time::Offset;
 /// How near to a whole number a mass is taken for it: `0.3 s x 10/s` is 3, and 3.0000000000000004 would invent a request.
 const WHOLE: f64 = 1e-6;
 
+/// How a rate runs through time, as a process sees it: the mass before a moment, and the inverse of that.
+pub(super) trait Course: Send + Sync {
+    /// How many requests are expected before `t`.
+    fn before(&self, t: Offset) -> f64;
+
+    /// How many are expected at all.
+    fn total(&self) -> f64;
+
+    /// The moment at which `mass` requests were expected, and its phase: the first instant after which there are more, so that
+    /// what falls on a boundary belongs to the next piece that has a rate. `None` at and beyond the total. `piece` is where to
+    /// start looking; masses that never decrease walk the pieces once.
+    fn at(&self, mass: f64, piece: &mut usize) -> Option<(Offset, usize)>;
+}
+
 /// The rate of one load.
 #[derive(Debug)]
-pub(super) struct Profile {
+pub struct Profile {
     pieces: Vec<Piece>,
     phases: Vec<Name>,
 }
 
-#[derive(Debug)]
-struct Piece {
-    start: i64,
-    end: i64,
+#[derive(Clone, Debug)]
+pub(super) struct Piece {
+    /// Nanoseconds since the run's start; the end is exclusive.
+    pub(super) start: i64,
+    pub(super) end: i64,
     /// Requests per second at the start and at the end.
-    from: f64,
-    to: f64,
+    pub(super) from: f64,
+    pub(super) to: f64,
     /// Mass before the start and before the end.
-    before: f64,
-    after: f64,
-    phase: usize,
+    pub(super) before: f64,
+    pub(super) after: f64,
+    /// Index into [`Profile::phases`].
+    pub(super) phase: usize,
+}
+
+impl Course for Profile {
+    fn before(&self, t: Offset) -> f64 {
+        let next = self.pieces.partition_point(|piece| piece.start < t.nanos());
+        next.checked_sub(1).map_or(0.0, |i| self.pieces[i].mass_before(t.nanos()))
+    }
+
+    fn total(&self) -> f64 {
+        self.pieces.last().map_or(0.0, |piece| piece.after)
+    }
+
+    fn at(&self, mass: f64, piece: &mut usize) -> Option<(Offset, usize)> {
+        while mass >= self.pieces.get(*piece)?.after {
+            *piece += 1;
+        }
+        let piece = &self.pieces[*piece];
+        Some((Offset::from_nanos(piece.due(mass)), piece.phase))
+    }
 }
 
 impl Profile {
@@ -52,32 +87,37 @@ impl Profile {
         Profile { pieces, phases }
     }
 
-    /// The moment at which `mass` requests were expected, and its phase: the first instant after which there are more, so that
-    /// what falls on a boundary belongs to the next piece that has a rate. `None` at and beyond the total. `piece` is where to
-    /// start looking; masses that never decrease walk the pieces once.
-    pub(super) fn due(&self, mass: f64, piece: &mut usize) -> Option<(Offset, usize)> {
-        while mass >= self.pieces.get(*piece)?.after {
-            *piece += 1;
-        }
-        let piece = &self.pieces[*piece];
-        Some((Offset::from_nanos(piece.due(mass)), piece.phase))
+    /// The same course at a share of the rate.
+    pub(super) fn scaled(&self, share: f64) -> Profile {
+        let mut mass = 0.0;
+        let pieces = self
+            .pieces
+            .iter()
+            .map(|piece| {
+                let (from, to, before) = (piece.from * share, piece.to * share, mass);
+                mass = snap(before + (from + to) / 2.0 * seconds(piece.end - piece.start));
+                Piece { from, to, before, after: mass, ..piece.clone() }
+            })
+            .collect();
+        Profile { pieces, phases: self.phases.clone() }
     }
 
-    /// How many requests are expected before `t`.
-    pub(super) fn mass_before(&self, t: Offset) -> f64 {
-        let next = self.pieces.partition_point(|piece| piece.start < t.nanos());
-        next.checked_sub(1).map_or(0.0, |i| self.pieces[i].mass_before(t.nanos()))
+    pub(super) fn pieces(&self) -> &[Piece] {
+        &self.pieces
     }
 
-    /// How many whole numbers lie below the total, zero included: what a constant load sends.
-    pub(super) fn whole_count(&self) -> u64 {
-        self.pieces.last().map_or(0, |piece| piece.after.ceil() as u64)
+    /// The phase that `t` lies in, where it is one of these.
+    pub(super) fn phase_at(&self, t: Offset) -> Option<usize> {
+        let next = self.pieces.partition_point(|piece| piece.start <= t.nanos());
+        let piece = &self.pieces[next.checked_sub(1)?];
+        (t.nanos() < piece.end).then_some(piece.phase)
     }
 
     pub(super) fn rate_at(&self, t: Offset) -> f64 {
-        self.pieces.iter().find(|piece| piece.start <= t.nanos() && t.nanos() < piece.end).map_or(0.0, |piece| {
-            piece.from + (piece.to - piece.from) * seconds(t.nanos() - piece.start) / seconds(piece.end - piece.start)
-        })
+        self.pieces
+            .iter()
+            .find(|piece| piece.start <= t.nanos() && t.nanos() < piece.end)
+            .map_or(0.0, |piece| piece.rate_after(seconds(t.nanos() - piece.start)))
     }
 
     pub(super) fn peak_rate(&self) -> f64 {
@@ -94,15 +134,33 @@ impl Profile {
 }
 
 impl Piece {
-    /// Solves `from t + (to - from) t^2 / 2T = y` for t, in the form that neither cancels nor divides by a slope of zero:
-    /// `t = 2y / (from + sqrt(from^2 + 2 (to - from) y / T))`.
+    /// Requests per second over the whole piece.
+    pub(super) fn mean_rate(&self) -> f64 {
+        (self.from + self.to) / 2.0
+    }
+
+    /// Seconds from start to end.
+    pub(super) fn length(&self) -> f64 {
+        seconds(self.end - self.start)
+    }
+
+    /// Requests per second, so many seconds after the start.
+    pub(super) fn rate_after(&self, t: f64) -> f64 {
+        if self.from == self.to { self.from } else { self.from + (self.to - self.from) * t / self.length() }
+    }
+
     fn due(&self, mass: f64) -> i64 {
-        let y = (mass - self.before).max(0.0);
-        let slope = (self.to - self.from) / seconds(self.end - self.start);
-        let root = (self.from * self.from + 2.0 * slope * y).max(0.0).sqrt();
-        let t = if y == 0.0 { 0.0 } else { 2.0 * y / (self.from + root) };
         // Rounding must not push the last one out of its piece.
-        (self.start + (t * 1e9).round() as i64).clamp(self.start, self.end - 1)
+        (self.start + (self.seconds_to(mass - self.before) * 1e9).round() as i64).clamp(self.start, self.end - 1)
+    }
+
+    /// After how many seconds `y` requests of the piece are expected. Solves `from t + (to - from) t^2 / 2T = y` for t, in the form
+    /// that neither cancels nor divides by a slope of zero: `t = 2y / (from + sqrt(from^2 + 2 (to - from) y / T))`.
+    pub(super) fn seconds_to(&self, y: f64) -> f64 {
+        let y = y.max(0.0);
+        let slope = (self.to - self.from) / self.length();
+        let root = (self.from * self.from + 2.0 * slope * y).max(0.0).sqrt();
+        if y == 0.0 { 0.0 } else { 2.0 * y / (self.from + root) }
     }
 
     fn mass_before(&self, t: i64) -> f64 {
@@ -114,11 +172,11 @@ impl Piece {
     }
 }
 
-fn seconds(nanos: i64) -> f64 {
+pub(super) fn seconds(nanos: i64) -> f64 {
     nanos as f64 / 1e9
 }
 
-fn snap(mass: f64) -> f64 {
+pub(super) fn snap(mass: f64) -> f64 {
     let whole = mass.round();
     if (mass - whole).abs() < WHOLE { whole } else { mass }
 }

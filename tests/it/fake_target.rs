@@ -93,6 +93,8 @@ pub struct Seen {
     pub departures: Vec<Instant>,
     /// The first request, as text.
     pub request: String,
+    /// The first line of every request, in the order in which they came.
+    pub lines: Vec<String>,
 }
 
 struct Shared {
@@ -238,6 +240,8 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, shared: &Shared
                 seen.request = String::from_utf8_lossy(&request).into_owned();
             }
             seen.requests += 1;
+            let line = request.split(|byte| *byte == b'\r').next().unwrap_or_default();
+            seen.lines.push(String::from_utf8_lossy(line).into_owned());
             let others = seen.in_flight;
             seen.others.push(others);
             seen.in_flight += 1;

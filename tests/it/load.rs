@@ -47,7 +47,7 @@ impl Drive {
         Drive {
             url: url.into(),
             trust: Trust::default(),
-            arrivals: Arrivals::Constant,
+            arrivals: Arrivals::default(),
             rate: 50.0,
             users: None,
             seconds: 0.5,
@@ -65,7 +65,7 @@ impl Drive {
     fn load(&self) -> Load {
         let rate = PhaseRate::Steady(Rate::per_second_of(self.rate).expect("a rate"));
         let model = match self.users {
-            None => Model::Open { arrivals: self.arrivals, rate: BTreeMap::from([(name("main"), rate)]) },
+            None => Model::Open { arrivals: self.arrivals.clone(), rate: BTreeMap::from([(name("main"), rate)]) },
             Some((users, rhythm)) => {
                 Model::Closed { users: BTreeMap::from([(name("main"), Level::Steady(Users::of(users)))]), rhythm }
             }
@@ -86,7 +86,7 @@ impl Drive {
     }
 
     fn schedule(&self) -> Schedule {
-        Schedule::new(self.arrivals, &[self.piece(self.rate)], self.seed)
+        Schedule::new(self.arrivals.clone(), &[self.piece(self.rate)], self.seed)
     }
 
     fn traffic(&self) -> Traffic {
@@ -334,7 +334,13 @@ fn an_overloaded_server_is_seen_as_overloaded() {
 fn the_loop_is_open() {
     let timing = Timing::Either { short: Duration::from_millis(100), long: Duration::from_millis(300), seed: 3 };
     let target = FakeTarget::start(Dial::good(timing));
-    let drive = Drive { arrivals: Arrivals::Poisson, rate: 200.0, seconds: 10.0, connections: 1024, ..Drive::at(target.url()) };
+    let drive = Drive {
+        arrivals: "poisson".parse().expect("a process"),
+        rate: 200.0,
+        seconds: 10.0,
+        connections: 1024,
+        ..Drive::at(target.url())
+    };
     let ran = drive.run();
     assert_eq!(ran.counts.ok, drive.schedule().count(), "{:?}", ran.causes);
     let seen = target.seen();
@@ -569,7 +575,8 @@ fn a_stopped_run_accounts_for_all_that_was_due() {
 #[test]
 fn several_workers_send_the_whole_schedule_once() {
     let target = FakeTarget::start(Dial::good(Timing::AtOnce));
-    let drive = Drive { arrivals: Arrivals::Poisson, rate: 400.0, seconds: 2.0, workers: 3, ..Drive::at(target.url()) };
+    let drive =
+        Drive { arrivals: "poisson".parse().expect("a process"), rate: 400.0, seconds: 2.0, workers: 3, ..Drive::at(target.url()) };
     let ran = drive.run();
     assert_eq!(ran.counts.intended, drive.schedule().count());
     assert_eq!((ran.counts.ok, target.seen().requests), (ran.counts.intended, ran.counts.intended), "{:?}", ran.causes);

@@ -1,6 +1,7 @@
 //! The integration tests: one binary, one module per promise.
 
 mod architecture;
+mod arrivals;
 mod assertion_twins;
 mod bad_plans;
 mod cluster;

@@ -32,10 +32,12 @@ fn unfenced<'a>(text: &'a str, kind: &str, name: &str) -> &'a str {
 const QUICKSTART: &str = "plans/quickstart.yaml";
 
 #[test]
-fn the_plan_in_the_readme_means_what_the_shipped_one_means() {
+fn the_plans_in_the_readme_mean_what_the_shipped_ones_mean() {
     let value = |text: &str| serde_yaml::from_str::<serde_json::Value>(text).unwrap_or_else(|error| panic!("{error}"));
-    let shipped = fs::read_to_string(root().join(QUICKSTART)).expect("the shipped plan");
-    assert_eq!(value(unfenced(&readme(), "plan", QUICKSTART)), value(&shipped));
+    for plan in [QUICKSTART, "plans/however-requests-arrive.yaml"] {
+        let shipped = fs::read_to_string(root().join(plan)).expect("the shipped plan");
+        assert_eq!(value(unfenced(&readme(), "plan", plan)), value(&shipped), "{plan}");
+    }
 }
 
 /// Goal: what it shows of loads can be copied into a plan. How: each is read as the load of one with two phases.

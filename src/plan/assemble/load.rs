@@ -1,0 +1,295 @@
+//! One load of a plan: which model it is of, how much it sends and what, and the bounds that follow from it.
+
+use super::super::level::{self, Level, Levels, Quantity, peak};
+use super::super::problem::proposal;
+use super::super::recording;
+use super::super::target;
+use super::super::tree::Id;
+use super::super::written::{WrittenGenerator, WrittenLoad, WrittenRequest};
+use super::super::{Arrivals, Generator, Load, Model, REPLAYED, Request, Rhythm, Think};
+use super::{Desk, LoadPlace, Located, Names, Pairs};
+use crate::names::Name;
+use crate::schedule::Replayed;
+use crate::units::{Rate, Span, Users};
+
+/// The most connections that a load may have: there are no more ports to have them from.
+const CONNECTIONS_MOST: u32 = 65_535;
+/// The most requests that a load may have in flight: each costs memory here.
+const IN_FLIGHT_MOST: u32 = 1_000_000;
+/// The most threads that send: no machine that people have has more cores.
+const WORKERS_MOST: u32 = 1_024;
+/// The bytes of body of all different requests of a replay: every worker keeps them.
+const BODIES_MOST: usize = 64 << 20;
+/// The timeout of a request whose plan does not say.
+const DEFAULT_TIMEOUT: Span = Span::from_secs(5);
+
+/// The load that is written, and what says how much it sends.
+pub(super) fn load(
+    desk: &mut Desk<'_>,
+    written: Located<WrittenLoad>,
+    names: &Names,
+    phases: &[(Located<Name>, Span)],
+) -> (Load, LoadPlace) {
+    if written.value.users.is_some() { closed(desk, written, names, phases) } else { open(desk, written, names, phases) }
+}
+
+/// A load on a schedule.
+fn open(
+    desk: &mut Desk<'_>,
+    Located { value: written, at }: Located<WrittenLoad>,
+    names: &Names,
+    phases: &[(Located<Name>, Span)],
+) -> (Load, LoadPlace) {
+    for (key, place) in [("think", written.think.map(|think| think.at)), ("every", written.every.map(|every| every.at))] {
+        if let Some(place) = place {
+            desk.wrong(place, format!("`{key}` is what users do, and this load has none")).help =
+                Some("arrivals come on a schedule, at `rate`; for users that wait for answers, write `users` in its place".into());
+        }
+    }
+    // What could not be read has been reported, and what it would have sent is not known.
+    let known = written.arrivals.is_some() || desk.tree.get(at, "arrivals").is_none();
+    let replays = written.arrivals.as_ref().is_some_and(|arrivals| arrivals.has_own_rate());
+    let rate_at = written.rate.as_ref().map(|rate| rate.at);
+    let rate = match written.rate {
+        None => {
+            if !replays && known && !desk.is_left_out(at, &["rate", "users"]) {
+                let message = format!("`{}` says neither how many requests come nor how many users send them", written.name.value);
+                desk.wrong(at, message).help = Some("write a rate, as in `rate: 50/s`, or, for a closed model, `users: 10`".into());
+            }
+            Levels::new()
+        }
+        Some(rate) if replays => {
+            desk.wrong(rate.at, "a recording has its own rate").help =
+                Some("leave out `rate`; `warp` makes a replay faster or slower".into());
+            Levels::new()
+        }
+        Some(rate) => levels(desk, rate, names, phases),
+    };
+    let says_what = written.request.as_ref().is_some_and(|request| !request.value.methods().is_empty());
+    let replayed = if says_what { Replayed::Times } else { Replayed::All };
+    let arrivals_at = written.arrivals.as_ref().map(|arrivals| arrivals.at);
+    let arrivals = if known { arrivals(desk, written.arrivals, &rate, replayed) } else { None };
+    let sends = if replays { arrivals_at } else { rate_at }.filter(|_| arrivals.is_some());
+    if written.request.is_none() && !replays && known {
+        missing_request(desk, at);
+    }
+    let request = request(desk, written.request, at, arrivals.as_ref());
+    let arrivals = arrivals.unwrap_or_default();
+    let due = most_due(&arrivals, &rate, request.timeout);
+    let connections = bounded(desk, written.connections, default_connections(due), CONNECTIONS_MOST, "connections");
+    let in_flight = bounded(desk, written.in_flight, default_in_flight(due), IN_FLIGHT_MOST, "requests in flight");
+    let model = Model::Open { arrivals, rate };
+    (Load { name: written.name.value, model, request, connections, in_flight }, LoadPlace { sends })
+}
+
+/// A load from users.
+fn closed(
+    desk: &mut Desk<'_>,
+    Located { value: written, at }: Located<WrittenLoad>,
+    names: &Names,
+    phases: &[(Located<Name>, Span)],
+) -> (Load, LoadPlace) {
+    for (key, place) in [
+        ("rate", written.rate.map(|rate| rate.at)),
+        ("arrivals", written.arrivals.map(|arrivals| arrivals.at)),
+        ("connections", written.connections.map(|connections| connections.at)),
+        ("in_flight", written.in_flight.map(|in_flight| in_flight.at)),
+    ] {
+        if let Some(place) = place {
+            desk.wrong(place, format!("`{key}` does not go with `users`")).help =
+                Some("each user has a connection and sends when the answer before has come: keep `users`, or write `rate`".into());
+        }
+    }
+    if written.request.is_none() {
+        missing_request(desk, at);
+    }
+    let sends = written.users.as_ref().map(|users| users.at);
+    let users = written.users.map_or_else(Levels::new, |users| levels(desk, users, names, phases));
+    let rhythm = Rhythm {
+        think: written.think.map_or_else(Think::default, |think| think.value.0),
+        every: written.every.map(|every| every.value),
+    };
+    let request = request(desk, written.request, at, Some(&Arrivals::default()));
+    let most = peak(&users) as u32;
+    let model = Model::Closed { users, rhythm };
+    (Load { name: written.name.value, model, request, connections: most, in_flight: most }, LoadPlace { sends })
+}
+
+fn missing_request(desk: &mut Desk<'_>, load: Id) {
+    if !desk.is_left_out(load, &["request"]) {
+        desk.wrong(load, "`request` is missing").help = Some("say what is sent, as in `request: {get: /checkout}`".into());
+    }
+}
+
+/// The level of each phase.
+fn levels<T: Bounded>(
+    desk: &mut Desk<'_>,
+    written: Located<level::Written<T>>,
+    names: &Names,
+    phases: &[(Located<Name>, Span)],
+) -> Levels<T> {
+    match written.value {
+        level::Written::All(level) => {
+            within_reason(desk, written.at, level);
+            phases.iter().map(|(name, _)| (name.value.clone(), level)).collect()
+        }
+        level::Written::PerPhase(Pairs(pairs)) => {
+            let mut levels = Levels::new();
+            for (phase, level) in pairs {
+                if !names.is_phase(&phase.value) {
+                    let help = proposal(phase.value.as_str(), names.phases.iter().map(String::as_str));
+                    desk.wrong(phase.at, format!("there is no phase `{}`", phase.value)).help = help;
+                }
+                within_reason(desk, level.at, level.value);
+                levels.insert(phase.value, level.value);
+            }
+            levels
+        }
+    }
+}
+
+fn within_reason<T: Bounded>(desk: &mut Desk<'_>, at: Id, level: Level<T>) {
+    if level.peak().value() > T::MOST {
+        desk.wrong(at, format!("{} is more than any machine {}", level.peak(), T::DOES)).help = Some(T::WAY_OUT.into());
+    }
+}
+
+/// A level that has an end to what is possible.
+trait Bounded: Quantity {
+    const MOST: f64;
+    const DOES: &'static str;
+    const WAY_OUT: &'static str;
+}
+
+/// A load faster than this is a mistyped unit.
+impl Bounded for Rate {
+    const MOST: f64 = 10_000_000.0;
+    const DOES: &'static str = "sends";
+    const WAY_OUT: &'static str = "at most 10000000/s";
+}
+
+/// Each user has a connection.
+impl Bounded for Users {
+    const MOST: f64 = CONNECTIONS_MOST as f64;
+    const DOES: &'static str = "has ports for";
+    const WAY_OUT: &'static str = "at most 65535 users";
+}
+
+/// How requests come due, with the recording where they need one; `None` where they cannot come due so, which has been reported.
+fn arrivals(desk: &mut Desk<'_>, written: Option<Located<Arrivals>>, rate: &Levels<Rate>, replayed: Replayed) -> Option<Arrivals> {
+    let Some(Located { value: arrivals, at }) = written else { return Some(Arrivals::default()) };
+    // Of what was left out of it nothing more is to be said.
+    if !desk.left_out.nothing_below(&desk.tree, at) {
+        return None;
+    }
+    let impossible = || rate.values().find_map(|rate| arrivals.impossible_at(rate.mean()));
+    let too_many = || {
+        let most = rate.values().map(|rate| arrivals.most_within(rate.peak().value(), 1.0)).fold(0.0, f64::max);
+        (most > Rate::MOST && peak(rate) <= Rate::MOST)
+            .then(|| format!("this makes {most:.0} in one second: at most {:.0}", Rate::MOST))
+    };
+    match arrivals.contradiction().or_else(impossible).or_else(too_many) {
+        None => recording::read(desk, at, arrivals, replayed),
+        Some(why) => {
+            desk.wrong(at, why);
+            None
+        }
+    }
+}
+
+/// What the plan says of the generator itself.
+pub(super) fn generator(desk: &mut Desk<'_>, written: Option<Located<WrittenGenerator>>) -> Generator {
+    let Some(Located { value: written, .. }) = written else { return Generator::default() };
+    let workers = written.workers.map(|workers| bounded(desk, Some(workers), 1, WORKERS_MOST, "workers"));
+    Generator { workers, pacing: written.pacing }
+}
+
+/// The most requests that can be under way when every one runs into its timeout: those that come due within it (Little's law).
+pub(in super::super) fn most_due(arrivals: &Arrivals, rate: &Levels<Rate>, timeout: Span) -> f64 {
+    if arrivals.has_own_rate() {
+        return arrivals.most_within(0.0, timeout.seconds());
+    }
+    rate.values().map(|rate| arrivals.most_within(rate.peak().value(), timeout.seconds())).fold(0.0, f64::max)
+}
+
+/// Connections of a load whose plan does not say: as many as there are requests under way when every one runs into its timeout
+/// ([`most_due`]), so that a service that is slow is not slower for want of one. At least 256, and at most 4,096, for which any
+/// machine has ports and descriptors: a service that hangs must not look like a generator that has run out of them.
+pub(in super::super) fn default_connections(due: f64) -> u32 {
+    due.ceil().clamp(256.0, 4_096.0) as u32
+}
+
+/// Requests in flight of a load whose plan does not say: half as many again as there are when every request runs into its
+/// timeout ([`most_due`]), so that a service that hangs costs no request; between 1,000 and 100,000.
+pub(in super::super) fn default_in_flight(due: f64) -> u32 {
+    (due * 1.5).clamp(1_000.0, 100_000.0) as u32
+}
+
+fn bounded(desk: &mut Desk<'_>, written: Option<Located<u32>>, default: u32, most: u32, what: &str) -> u32 {
+    let Some(written) = written else { return default };
+    if written.value == 0 || written.value > most {
+        desk.wrong(written.at, format!("{} {what}: it must be from 1 to {most}", written.value));
+    }
+    written.value
+}
+
+fn request(desk: &mut Desk<'_>, written: Option<Located<WrittenRequest>>, load: Id, arrivals: Option<&Arrivals>) -> Request {
+    let given = written.is_some();
+    let Located { value: written, at } = written.unwrap_or(Located { value: WrittenRequest::default(), at: load });
+    let methods = written.methods();
+    let (mut method, mut path) = ("GET", String::from("/"));
+    let recorded = arrivals.map_or(&[][..], |arrivals| arrivals.requests());
+    match (&methods[..], arrivals.and_then(|arrivals| arrivals.replays())) {
+        ([], Some(replay)) => {
+            if replay.is_read() && recorded.is_empty() {
+                desk.wrong(at, format!("the recording `{}` says when something was sent, and not what", replay.file())).help =
+                    Some("say what is sent, as in `request: {get: /checkout}`, or record a column `path`".into());
+            }
+            (method, path) = (REPLAYED, replay.file().to_owned());
+        }
+        // Where it is missing, or nobody knows whether a recording says it, that has been reported.
+        ([], None) if !given || arrivals.is_none() => {}
+        ([], None) => {
+            // One that is there and unreadable has been reported.
+            if !desk.tree.entries(at).iter().any(|(key, value)| desk.left_out.has(*key) || desk.left_out.has(*value)) {
+                let problem = desk.wrong(at, "the request names no method");
+                problem.help =
+                    Some("say what is sent, as in `get: /checkout`; also post, put, delete, patch, head, options".into());
+            }
+        }
+        ([(only, given)], _) => {
+            if let Err(error) = target::path(&given.value) {
+                desk.wrong(given.at, error);
+            }
+            (method, path) = (*only, given.value.clone());
+        }
+        ([.., (_, second)], _) => {
+            let all: Vec<String> = methods.iter().map(|(method, _)| format!("`{}`", method.to_lowercase())).collect();
+            desk.wrong(second.at, format!("one request has one method, not {}", all.join(" and ")));
+        }
+    }
+    let mut headers: Vec<(String, String)> = Vec::new();
+    for (name, value) in written.headers.0 {
+        if headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(&name.value)) {
+            let message = format!("the header `{}` is given twice: upper and lower case are the same in it", name.value);
+            desk.wrong(name.at, message);
+        }
+        if let Err(error) = target::header(&name.value, &value.value.0) {
+            desk.wrong(name.at, error);
+        }
+        headers.push((name.value, value.value.0));
+    }
+    let timeout = written.timeout.as_ref().map_or(DEFAULT_TIMEOUT, |timeout| timeout.value);
+    if let Some(given) = &written.timeout
+        && (given.value < Span::from_millis(1) || given.value > Span::from_secs(3600))
+    {
+        desk.wrong(given.at, format!("no request can be given {}: from 1ms to 1h", given.value));
+    }
+    let (body_at, body) = written.body.map(|body| (body.at, body.value.0.into_bytes())).unwrap_or((at, Vec::new()));
+    let different = recorded.len();
+    if different * body.len() > BODIES_MOST {
+        desk.wrong(body_at, format!("{different} different requests with a body of {} bytes each", body.len())).help =
+            Some(format!("at most {} MiB together: send less, or fewer", BODIES_MOST >> 20));
+    }
+    Request { method: method.to_owned(), path, headers, body, timeout }
+}

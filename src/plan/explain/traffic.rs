@@ -1,0 +1,152 @@
+//! What a load sends, and what that needs.
+
+use super::super::assemble::{default_connections, default_in_flight, most_due};
+use super::super::{Arrivals, CONNECTION_AGE, Levels, Load, Model, Plan, Rhythm, Think};
+use super::{Page, flow};
+use crate::kinds::Kind;
+use crate::timeline::Timeline;
+use crate::units::{Rate, Span, Users};
+
+/// The latency that Little's law is tried with where no assertion names one.
+const ASSUMED_LATENCY: Span = Span::from_millis(100);
+/// How many of a recording's different requests are shown.
+const SHOWN_REQUESTS: usize = 5;
+
+pub(super) fn traffic(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &Load) {
+    let request = &load.request;
+    let target = plan.target.url.trim_end_matches('/');
+    let recorded = match &load.model {
+        Model::Open { arrivals, .. } => {
+            page.title(&format!("load {}: {} arrivals", load.name, arrivals.key()));
+            let options = flow(arrivals);
+            if options != arrivals.key() {
+                page.item(2, "arrivals    ", &options);
+            }
+            arrivals.requests()
+        }
+        Model::Closed { .. } => {
+            page.title(&format!("load {}: users, who wait for answers", load.name));
+            &[]
+        }
+    };
+    if recorded.is_empty() {
+        page.item(2, "sends       ", &format!("{} {target}{}", request.method, request.path));
+    } else {
+        page.item(2, "sends       ", &format!("{} different requests to {target}", recorded.len()));
+        for call in recorded.iter().take(SHOWN_REQUESTS) {
+            page.item(2, "            ", &format!("{} {}", call.method, call.path));
+        }
+        if recorded.len() > SHOWN_REQUESTS {
+            page.item(2, "            ", "...");
+        }
+    }
+    if let Model::Open { arrivals, .. } = &load.model
+        && let Some(replay) = arrivals.replays()
+    {
+        let (count, seconds) = replay.extent();
+        page.item(2, "recorded    ", &format!("{count} requests over {seconds:.3}s; what comes after the run's end is not sent"));
+    }
+    for (name, value) in &request.headers {
+        page.item(2, "            ", &plan.secrets.redact(&format!("{name}: {value}")));
+    }
+    if !request.body.is_empty() {
+        page.item(2, "            ", &format!("with a body of {} bytes", request.body.len()));
+    }
+    page.item(2, "timeout     ", &format!("{} from the moment when the request is due", request.timeout));
+    match &load.model {
+        Model::Open { arrivals, rate } => scheduled(page, plan, timeline, load, (arrivals, rate)),
+        Model::Closed { users, rhythm } => from_users(page, timeline, (users, rhythm)),
+    }
+}
+
+fn from_users(page: &mut Page, timeline: &Timeline, (users, rhythm): (&Levels<Users>, &Rhythm)) {
+    let think = match rhythm.think {
+        Think::Constant(span) if span == Span::default() => "not at all: the next request follows at once (default)".to_owned(),
+        Think::Constant(span) => format!("{span} after each answer"),
+        Think::Exponential(mean) => format!("{mean} in the mean, exponential, after each answer"),
+        Think::Uniform(least, most) => format!("{least} to {most}, evenly, after each answer"),
+    };
+    page.item(2, "think       ", &think);
+    if let Some(every) = rhythm.every {
+        page.item(2, "every       ", &format!("no more than one request of a user in {every}"));
+    }
+    page.item(2, "connections ", &format!("one for each user, each replaced after about {CONNECTION_AGE}"));
+    page.line(2, &format!("{:<16} {:>22}", "phase", "users"));
+    for phase in &timeline.phases {
+        if let Some(level) = users.get(&phase.name) {
+            page.line(2, &format!("{:<16} {:>22}", phase.name.as_str(), level.to_string()));
+        }
+    }
+    page.text(
+        2,
+        "A closed model: how many requests come depends on how fast they are answered. A service that slows down gets less load, and \
+         what users would have sent meanwhile is in no percentile. Write a `rate` where the load must not give way.",
+    );
+}
+
+fn scheduled(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &Load, (arrivals, rates): (&Arrivals, &Levels<Rate>)) {
+    let request = &load.request;
+    let due = most_due(arrivals, rates, request.timeout);
+    let usual = default_connections(due);
+    page.item(
+        2,
+        "connections ",
+        &format!(
+            "at most {}{}, each replaced after about {CONNECTION_AGE}",
+            load.connections,
+            if load.connections == usual { " (default: highest rate x timeout, from 256 to 4096)" } else { "" },
+        ),
+    );
+    let bound = default_in_flight(due);
+    page.item(
+        2,
+        "in flight   ",
+        &format!(
+            "at most {}{}; what comes on top is not sent, and counts against the generator",
+            load.in_flight,
+            if load.in_flight == bound { " (default: 1.5 x highest rate x timeout, from 1000 to 100000)" } else { "" },
+        ),
+    );
+    let asserted = plan.claims.iter().filter_map(|claim| claim.spec.latency_limit()).min();
+    let latency = asserted.unwrap_or(ASSUMED_LATENCY);
+    page.line(2, &format!("{:<16} {:>22} {:>10} {:>12} {:>12}", "phase", "rate", "requests", "in flight", "at worst"));
+    for phase in &timeline.phases {
+        let rate = rates.get(&phase.name);
+        let shown = match rate {
+            Some(rate) => rate.to_string(),
+            None if arrivals.has_own_rate() => "as recorded".to_owned(),
+            None => continue,
+        };
+        let requests = timeline.requests_in(Some(&load.name), phase.start, phase.end).unwrap_or_default();
+        let peak = rate.map_or(0.0, |rate| rate.peak().per_second());
+        let busy = |latency: Span| format!("{:.0}", arrivals.most_within(peak, latency.seconds()).ceil());
+        let name = phase.name.as_str();
+        page.line(2, &format!("{name:<16} {shown:>22} {requests:>10} {:>12} {:>12}", busy(latency), busy(request.timeout)));
+        if let Some(words) = rate.and_then(|rate| arrivals.at_rate(rate.mean())) {
+            page.item(4, "", &words);
+        }
+    }
+    let worst = due.ceil();
+    if worst > f64::from(load.connections) {
+        page.text(
+            2,
+            &format!(
+                "At worst {worst} requests are under way and {} connections may be open: some would wait for one here, which counts as \
+                 latency of the service. Raise `connections`, or shorten the timeout, where the service is not to blame for it.",
+                load.connections
+            ),
+        );
+    }
+    let source = match asserted {
+        Some(_) => "the tightest latency that is asserted",
+        None => "assumed: no assertion names a latency",
+    };
+    let drawn = if plan.seed.is_none() && arrivals.is_drawn() { " Each seed draws its own arrivals." } else { "" };
+    page.text(
+        2,
+        &format!(
+            "In flight by Little's law: highest rate x {latency} ({source}); at worst: x {}, when every request runs into its timeout.{drawn}",
+            request.timeout
+        ),
+    );
+}
