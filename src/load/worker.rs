@@ -211,6 +211,7 @@ impl Worker {
     async fn pace(&mut self, pacer: &Pacer, feeds: &mut [Feed], bells: &Bells) -> bool {
         let mut stop = self.stopped.clone();
         let window = Window::new(self.pacing);
+        self.gauges.set_window(window.width());
         loop {
             let mut now = self.clock.now();
             let mut seen_to = 0;

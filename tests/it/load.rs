@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use squall::load::{self, Job, Summary};
 use squall::names::Name;
-use squall::plan::{Arrivals, Generator, Level, Load, Model, PhaseRate, Request, Rhythm};
+use squall::plan::{Arrivals, Generator, Level, Load, Model, Pacing, PhaseRate, Request, Rhythm};
 use squall::protocol::{Destination, Trust};
 use squall::recording::fact::{Counts, Ending, Fact, LoadLine, PhaseSpan, RunEnded, RunStarted};
 use squall::recording::sink::Measure;
@@ -38,6 +38,7 @@ pub struct Drive {
     pub connections: u32,
     pub in_flight: u32,
     pub workers: u32,
+    pub pacing: Pacing,
     pub connection_age: Option<Duration>,
     pub seed: u64,
 }
@@ -57,6 +58,7 @@ impl Drive {
             connections: 64,
             in_flight: 10_000,
             workers: 1,
+            pacing: Pacing::default(),
             connection_age: None,
             seed: 1,
         }
@@ -108,7 +110,7 @@ impl Drive {
             destination: destination.at(vec![address]),
             identity_header: "x-pod".to_owned(),
             loads: vec![(self.load(), self.traffic())],
-            generator: Generator { workers: Some(self.workers), ..Generator::default() },
+            generator: Generator { workers: Some(self.workers), pacing: self.pacing },
             connection_age: self.connection_age,
         }
     }

@@ -14,6 +14,7 @@ mod judge;
 mod latency;
 mod load;
 mod observe;
+mod pacing;
 mod pod_kill;
 mod readme;
 mod recorded_exchanges;
