@@ -6,6 +6,7 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Instant;
 
+use tokio::task::coop::unconstrained;
 use tokio::time::Sleep;
 
 /// A timer that can be used again and again.
@@ -30,7 +31,9 @@ impl Alarm {
             if let Poll::Ready(done) = work.as_mut().poll(cx) {
                 return Poll::Ready(Some(done));
             }
-            while self.sleep.as_mut().poll(cx).is_ready() {
+            // Outside of the task's budget: work that never runs out of bytes to read uses that up each time, and the runtime would then
+            // say of every timer that it has not rung.
+            while pin!(unconstrained(self.sleep.as_mut())).poll(cx).is_ready() {
                 if self.set >= deadline {
                     return Poll::Ready(None);
                 }
@@ -68,5 +71,20 @@ mod tests {
         assert!(monotonic_now() >= after(80));
         assert_eq!(alarm.race(after(50), std::future::pending::<()>()).await, None, "a deadline in the past has passed");
         assert_eq!(alarm.race(after(50), async { 2 }).await, Some(2), "what is finished counts as finished");
+    }
+
+    /// Goal: work that always has something to do is ended like any other. How: a peer that sends faster than it is read looks like
+    /// this, and a load used to read on for ever.
+    #[tokio::test]
+    async fn an_alarm_ends_work_that_never_rests() {
+        let start = monotonic_now();
+        let mut alarm = Alarm::new(start + Duration::from_millis(20));
+        let busy = async {
+            loop {
+                tokio::task::coop::consume_budget().await;
+            }
+        };
+        let watched = tokio::time::timeout(Duration::from_secs(20), alarm.race::<()>(start + Duration::from_millis(20), busy));
+        assert_eq!(watched.await, Ok(None));
     }
 }
