@@ -41,7 +41,7 @@ pub enum Timing {
 }
 
 /// What happens to the connection once the reply has been written.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Then {
     Keep,
     Close,
@@ -54,6 +54,18 @@ pub enum Then {
     Repeat(Vec<u8>),
 }
 
+impl std::fmt::Debug for Then {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Then::Keep => f.write_str("Keep"),
+            Then::Close => f.write_str("Close"),
+            Then::Reset => f.write_str("Reset"),
+            Then::CloseOnNext => f.write_str("CloseOnNext"),
+            Then::Repeat(bytes) => write!(f, "Repeat({:?}...)", String::from_utf8_lossy(&bytes[..bytes.len().min(40)])),
+        }
+    }
+}
+
 /// The dial.
 #[derive(Clone, Debug)]
 pub struct Dial {
@@ -61,6 +73,8 @@ pub struct Dial {
     /// Written to a fresh connection before anything is read from it.
     pub greeting: Vec<u8>,
     pub reply: Vec<u8>,
+    /// Writes the reply byte by byte, so far apart; all at once where there is none.
+    pub drip: Option<Duration>,
     pub then: Then,
 }
 
@@ -68,12 +82,12 @@ impl Dial {
     /// Answers 200 with two bytes after `timing`.
     pub fn good(timing: Timing) -> Dial {
         let reply = b"HTTP/1.1 200 OK\r\nx-pod: fake-1\r\nContent-Length: 2\r\n\r\nok".to_vec();
-        Dial { timing, greeting: Vec::new(), reply, then: Then::Keep }
+        Dial { timing, greeting: Vec::new(), reply, drip: None, then: Then::Keep }
     }
 
     /// Writes `reply` at once, whatever it is, and goes on as `then` says.
     pub fn says(reply: &str, then: Then) -> Dial {
-        Dial { timing: Timing::AtOnce, greeting: Vec::new(), reply: reply.as_bytes().to_vec(), then }
+        Dial { reply: reply.as_bytes().to_vec(), then, ..Dial::good(Timing::AtOnce) }
     }
 }
 
@@ -133,6 +147,17 @@ impl FakeTarget {
         FakeTarget::run(Dial::good(Timing::Never), None, Accepting::None)
     }
 
+    /// Takes connections, greets, and never reads a byte.
+    pub fn start_ignoring(greeting: &str) -> FakeTarget {
+        let dial = Dial { greeting: greeting.as_bytes().to_vec(), ..Dial::good(Timing::Never) };
+        FakeTarget::run(dial, None, Accepting::Ignored)
+    }
+
+    /// Takes connections and resets each at once, or when it has read so many bytes.
+    pub fn start_resetting(after: usize) -> FakeTarget {
+        FakeTarget::run(Dial::good(Timing::Never), None, Accepting::ResetAfter(after))
+    }
+
     /// An address where nobody listens.
     pub fn nobody() -> SocketAddr {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -165,11 +190,11 @@ impl FakeTarget {
                 runtime.block_on(async move {
                     let socket = TcpSocket::new_v4().expect("a socket");
                     socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
-                    let listener = socket.listen(if accepting == Accepting::All { 4096 } else { 1 }).expect("a listening socket");
+                    let listener = socket.listen(if accepting == Accepting::None { 1 } else { 4096 }).expect("a listening socket");
                     ready.send(listener.local_addr().expect("a bound socket has an address")).expect("the test waits");
                     match accepting {
-                        Accepting::All => accept(&listener, &serving, tls, &mut stopped).await,
                         Accepting::None => drop(stopped.await),
+                        _ => accept(&listener, &serving, accepting, tls, &mut stopped).await,
                     }
                 });
             })
@@ -188,13 +213,22 @@ impl Drop for FakeTarget {
     }
 }
 
+/// What becomes of those who want to connect.
 #[derive(Clone, Copy, PartialEq)]
 enum Accepting {
     All,
     None,
+    Ignored,
+    ResetAfter(usize),
 }
 
-async fn accept(listener: &TcpListener, shared: &Arc<Shared>, tls: Option<TlsAcceptor>, stopped: &mut oneshot::Receiver<()>) {
+async fn accept(
+    listener: &TcpListener,
+    shared: &Arc<Shared>,
+    accepting: Accepting,
+    tls: Option<TlsAcceptor>,
+    stopped: &mut oneshot::Receiver<()>,
+) {
     loop {
         let (stream, _) = tokio::select! {
             accepted = listener.accept() => accepted.expect("a connection"),
@@ -206,20 +240,34 @@ async fn accept(listener: &TcpListener, shared: &Arc<Shared>, tls: Option<TlsAcc
         let tls = tls.clone();
         // What a client does to its connection is the client's business: errors end the connection and nothing else.
         tokio::spawn(async move {
-            match tls {
-                None => {
+            match (accepting, tls) {
+                (Accepting::Ignored, _) => ignore(stream, &shared).await,
+                (Accepting::ResetAfter(bytes), _) => reset(stream, bytes).await,
+                (_, None) => {
                     if let Then::Reset = shared.dial.then {
                         stream.set_zero_linger().expect("a TCP socket");
                     }
                     serve(stream, &shared).await
                 }
-                Some(tls) => match tls.accept(stream).await {
+                (_, Some(tls)) => match tls.accept(stream).await {
                     Ok(stream) => serve::<tokio_rustls::server::TlsStream<TcpStream>>(stream, &shared).await,
                     Err(error) => Err(error),
                 },
             }
         });
     }
+}
+
+async fn ignore(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
+    stream.write_all(&shared.dial.greeting).await?;
+    std::future::pending().await
+}
+
+async fn reset(mut stream: TcpStream, after: usize) -> std::io::Result<()> {
+    stream.set_zero_linger().expect("a TCP socket");
+    let mut bytes = vec![0; after];
+    stream.read_exact(&mut bytes).await?;
+    Ok(())
 }
 
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, shared: &Shared) -> std::io::Result<()> {
@@ -256,7 +304,10 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, shared: &Shared
             seen.busy += now - came;
             seen.departures.push(now);
         }
-        stream.write_all(&shared.dial.reply).await?;
+        match shared.dial.drip {
+            None => stream.write_all(&shared.dial.reply).await?,
+            Some(apart) => drip(&mut stream, &shared.dial.reply, apart).await?,
+        }
         stream.flush().await?;
         match &shared.dial.then {
             Then::Keep | Then::CloseOnNext => {}
@@ -266,6 +317,15 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, shared: &Shared
                 stream.write_all(bytes).await?;
             },
         }
+    }
+    Ok(())
+}
+
+async fn drip<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8], apart: Duration) -> std::io::Result<()> {
+    for byte in bytes {
+        stream.write_all(&[*byte]).await?;
+        stream.flush().await?;
+        tokio::time::sleep(apart).await;
     }
     Ok(())
 }

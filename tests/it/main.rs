@@ -3,6 +3,7 @@
 mod architecture;
 mod assertion_twins;
 mod bad_plans;
+mod bad_servers;
 mod cluster;
 mod command;
 mod exit_codes;
