@@ -26,11 +26,6 @@ pub enum Timing {
         closes: Instant,
         opens: Instant,
     },
-    /// One server with a queue: each request takes `service`, first come, first served. Departures are computed, so that the
-    /// coarse timers of the runtime do not add up.
-    Fifo {
-        service: Duration,
-    },
     /// No queue: `short` or `long`, drawn with even odds.
     Either {
         short: Duration,
@@ -112,8 +107,6 @@ pub struct Seen {
 struct Shared {
     dial: Dial,
     seen: Mutex<Seen>,
-    /// When the one server of a queue is free again.
-    free: Mutex<Option<Instant>>,
     random: Mutex<Pcg64Mcg>,
 }
 
@@ -174,12 +167,7 @@ impl FakeTarget {
 
     fn run(dial: Dial, tls: Option<TlsAcceptor>, accepting: Accepting) -> FakeTarget {
         let seed = if let Timing::Either { seed, .. } = dial.timing { seed } else { 0 };
-        let shared = Arc::new(Shared {
-            dial,
-            seen: Mutex::default(),
-            free: Mutex::new(None),
-            random: Mutex::new(Pcg64Mcg::seed_from_u64(seed)),
-        });
+        let shared = Arc::new(Shared { dial, seen: Mutex::default(), random: Mutex::new(Pcg64Mcg::seed_from_u64(seed)) });
         let (stop, mut stopped) = oneshot::channel();
         let (ready, address) = std::sync::mpsc::sync_channel(1);
         let serving = shared.clone();
@@ -338,12 +326,6 @@ fn departure(shared: &Shared, came: Instant) -> Option<Instant> {
             _ if came < closes => came + usual,
             _ => opens.max(came),
         }),
-        Timing::Fifo { service } => {
-            let mut free = shared.free.lock().expect("no panic while counting");
-            let departs = free.unwrap_or(came).max(came) + service;
-            *free = Some(departs);
-            Some(departs)
-        }
         Timing::Either { short, long, .. } => {
             let heads = shared.random.lock().expect("no panic while counting").random_bool(0.5);
             Some(came + if heads { short } else { long })

@@ -11,6 +11,7 @@ mod fake_target;
 mod good_plans;
 mod heal;
 mod judge;
+mod known_answers;
 mod latency;
 mod load;
 mod observe;
