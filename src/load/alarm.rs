@@ -79,4 +79,19 @@ mod tests {
         assert_eq!(alarm.race(after(50), std::future::pending::<()>()).await, None, "a deadline in the past has passed");
         assert_eq!(alarm.race(after(50), async { 2 }).await, Some(2), "what is finished counts as finished");
     }
+
+    /// Goal: work that always has something to do is ended like any other. How: a peer that sends faster than it is read looks like
+    /// this, and a load used to read on for ever.
+    #[tokio::test]
+    async fn an_alarm_ends_work_that_never_rests() {
+        let start = monotonic_now();
+        let mut alarm = Alarm::new(start + Duration::from_millis(20));
+        let busy = async {
+            loop {
+                tokio::task::coop::consume_budget().await;
+            }
+        };
+        let watched = tokio::time::timeout(Duration::from_secs(20), alarm.race::<()>(start + Duration::from_millis(20), busy));
+        assert_eq!(watched.await, Ok(None));
+    }
 }

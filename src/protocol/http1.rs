@@ -65,6 +65,17 @@ enum Sent {
     Cut,
 }
 
+impl Sent {
+    /// Why there was no whole answer, when reading says that it ended with `end`. The kernel tells of a reset once, and told whoever
+    /// was sending; to reading, it then looks like a proper goodbye.
+    fn why(&self, end: End) -> End {
+        match (self, end) {
+            (Sent::Cut, End::ClosedUnanswered | End::ClosedMidHead | End::ClosedMidBody) => End::Reset,
+            _ => end,
+        }
+    }
+}
+
 impl Http1 {
     /// Prepares `requests` for `destination`.
     ///
@@ -106,10 +117,17 @@ impl Protocol for Http1 {
         progress.sent.get_or_insert_with(monotonic_now);
         link.filled = 0;
         let mut sent = link.send(&request.bytes, 0, progress).await?;
+        let mut heads = 0;
         loop {
-            let (mut answer, body, length, interim) = self.head(link, request.asked, progress).await?;
+            let head = self.head(link, request.asked, progress).await;
+            let (mut answer, body, length, interim) = head.map_err(|end| sent.why(end))?;
             let rest = link.filled - length;
+            heads += length;
             if interim {
+                // Without an end, they are as bad as a head without one.
+                if heads > HEAD_LIMIT {
+                    return Err(End::HeadTooLarge);
+                }
                 link.buffer.copy_within(length..link.filled, 0);
                 link.filled = rest;
                 // It was no answer yet: the peer still wants the rest of the request, if nothing else has come with it.
@@ -119,10 +137,11 @@ impl Protocol for Http1 {
                 continue;
             }
             let surplus = match body {
-                Body::Length(n) => link.skip(n, length, progress).await?,
-                Body::Chunked => link.skip_chunks(length, progress).await?,
-                Body::UntilClose => link.skip_all(rest as u64, progress).await?,
-            };
+                Body::Length(n) => link.skip(n, length, progress).await,
+                Body::Chunked => link.skip_chunks(length, progress).await,
+                Body::UntilClose => link.skip_all(rest as u64, progress).await,
+            }
+            .map_err(|end| sent.why(end))?;
             // Bytes that nobody asked for would be taken for the answer to the next request.
             if surplus || !matches!(sent, Sent::Whole) {
                 answer.connection = Afterwards::Close;
@@ -167,15 +186,24 @@ impl Http1 {
                 filled => head::find_end(&link.buffer[..filled], scanned.unwrap_or(0)).err().or(Some(0)),
             };
             if link.filled >= HEAD_LIMIT {
-                return Err(End::HeadTooLarge);
+                return Err(self.no_head(link, asked, End::HeadTooLarge));
             }
             if link.filled == link.buffer.len() {
                 link.buffer.resize((link.buffer.len() * 2).min(HEAD_LIMIT), 0);
             }
             if link.read(link.filled, progress).await? == 0 {
-                return Err(if link.filled == 0 { End::ClosedUnanswered } else { End::ClosedMidHead });
+                return Err(match link.filled {
+                    0 => End::ClosedUnanswered,
+                    _ => self.no_head(link, asked, End::ClosedMidHead),
+                });
             }
         }
+    }
+
+    /// Why what has come is no whole head, when no more of it will be read: because of `end`, unless it could never have become one,
+    /// which is not looked at with every piece.
+    fn no_head(&self, link: &Link, asked: Asked, end: End) -> End {
+        head::read(&link.buffer[..link.filled], asked, &self.identity_header).err().unwrap_or(end)
     }
 }
 
@@ -291,3 +319,6 @@ impl Link {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,11 +26,6 @@ pub enum Timing {
         closes: Instant,
         opens: Instant,
     },
-    /// One server with a queue: each request takes `service`, first come, first served. Departures are computed, so that the
-    /// coarse timers of the runtime do not add up.
-    Fifo {
-        service: Duration,
-    },
     /// No queue: `short` or `long`, drawn with even odds.
     Either {
         short: Duration,
@@ -41,7 +36,7 @@ pub enum Timing {
 }
 
 /// What happens to the connection once the reply has been written.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Then {
     Keep,
     Close,
@@ -54,6 +49,18 @@ pub enum Then {
     Repeat(Vec<u8>),
 }
 
+impl std::fmt::Debug for Then {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Then::Keep => f.write_str("Keep"),
+            Then::Close => f.write_str("Close"),
+            Then::Reset => f.write_str("Reset"),
+            Then::CloseOnNext => f.write_str("CloseOnNext"),
+            Then::Repeat(bytes) => write!(f, "Repeat({:?}...)", String::from_utf8_lossy(&bytes[..bytes.len().min(40)])),
+        }
+    }
+}
+
 /// The dial.
 #[derive(Clone, Debug)]
 pub struct Dial {
@@ -61,6 +68,8 @@ pub struct Dial {
     /// Written to a fresh connection before anything is read from it.
     pub greeting: Vec<u8>,
     pub reply: Vec<u8>,
+    /// Writes the reply byte by byte, so far apart; all at once where there is none.
+    pub drip: Option<Duration>,
     pub then: Then,
 }
 
@@ -68,12 +77,12 @@ impl Dial {
     /// Answers 200 with two bytes after `timing`.
     pub fn good(timing: Timing) -> Dial {
         let reply = b"HTTP/1.1 200 OK\r\nx-pod: fake-1\r\nContent-Length: 2\r\n\r\nok".to_vec();
-        Dial { timing, greeting: Vec::new(), reply, then: Then::Keep }
+        Dial { timing, greeting: Vec::new(), reply, drip: None, then: Then::Keep }
     }
 
     /// Writes `reply` at once, whatever it is, and goes on as `then` says.
     pub fn says(reply: &str, then: Then) -> Dial {
-        Dial { timing: Timing::AtOnce, greeting: Vec::new(), reply: reply.as_bytes().to_vec(), then }
+        Dial { reply: reply.as_bytes().to_vec(), then, ..Dial::good(Timing::AtOnce) }
     }
 }
 
@@ -100,8 +109,6 @@ pub struct Seen {
 struct Shared {
     dial: Dial,
     seen: Mutex<Seen>,
-    /// When the one server of a queue is free again.
-    free: Mutex<Option<Instant>>,
     random: Mutex<Pcg64Mcg>,
 }
 
@@ -135,6 +142,17 @@ impl FakeTarget {
         FakeTarget::run(Dial::good(Timing::Never), None, Accepting::None)
     }
 
+    /// Takes connections, greets, and never reads a byte.
+    pub fn start_ignoring(greeting: &str) -> FakeTarget {
+        let dial = Dial { greeting: greeting.as_bytes().to_vec(), ..Dial::good(Timing::Never) };
+        FakeTarget::run(dial, None, Accepting::Ignored)
+    }
+
+    /// Takes connections and resets each at once, or when it has read so many bytes.
+    pub fn start_resetting(after: usize) -> FakeTarget {
+        FakeTarget::run(Dial::good(Timing::Never), None, Accepting::ResetAfter(after))
+    }
+
     /// An address where nobody listens.
     pub fn nobody() -> SocketAddr {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -151,12 +169,7 @@ impl FakeTarget {
 
     fn run(dial: Dial, tls: Option<TlsAcceptor>, accepting: Accepting) -> FakeTarget {
         let seed = if let Timing::Either { seed, .. } = dial.timing { seed } else { 0 };
-        let shared = Arc::new(Shared {
-            dial,
-            seen: Mutex::default(),
-            free: Mutex::new(None),
-            random: Mutex::new(Pcg64Mcg::seed_from_u64(seed)),
-        });
+        let shared = Arc::new(Shared { dial, seen: Mutex::default(), random: Mutex::new(Pcg64Mcg::seed_from_u64(seed)) });
         let (stop, mut stopped) = oneshot::channel();
         let (ready, address) = std::sync::mpsc::sync_channel(1);
         let serving = shared.clone();
@@ -167,11 +180,11 @@ impl FakeTarget {
                 runtime.block_on(async move {
                     let socket = TcpSocket::new_v4().expect("a socket");
                     socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
-                    let listener = socket.listen(if accepting == Accepting::All { 4096 } else { 1 }).expect("a listening socket");
+                    let listener = socket.listen(if accepting == Accepting::None { 1 } else { 4096 }).expect("a listening socket");
                     ready.send(listener.local_addr().expect("a bound socket has an address")).expect("the test waits");
                     match accepting {
-                        Accepting::All => accept(&listener, &serving, tls, &mut stopped).await,
                         Accepting::None => drop(stopped.await),
+                        _ => accept(&listener, &serving, accepting, tls, &mut stopped).await,
                     }
                 });
             })
@@ -190,13 +203,22 @@ impl Drop for FakeTarget {
     }
 }
 
+/// What becomes of those who want to connect.
 #[derive(Clone, Copy, PartialEq)]
 enum Accepting {
     All,
     None,
+    Ignored,
+    ResetAfter(usize),
 }
 
-async fn accept(listener: &TcpListener, shared: &Arc<Shared>, tls: Option<TlsAcceptor>, stopped: &mut oneshot::Receiver<()>) {
+async fn accept(
+    listener: &TcpListener,
+    shared: &Arc<Shared>,
+    accepting: Accepting,
+    tls: Option<TlsAcceptor>,
+    stopped: &mut oneshot::Receiver<()>,
+) {
     loop {
         let (stream, _) = tokio::select! {
             accepted = listener.accept() => accepted.expect("a connection"),
@@ -208,20 +230,34 @@ async fn accept(listener: &TcpListener, shared: &Arc<Shared>, tls: Option<TlsAcc
         let tls = tls.clone();
         // What a client does to its connection is the client's business: errors end the connection and nothing else.
         tokio::spawn(async move {
-            match tls {
-                None => {
+            match (accepting, tls) {
+                (Accepting::Ignored, _) => ignore(stream, &shared).await,
+                (Accepting::ResetAfter(bytes), _) => reset(stream, bytes).await,
+                (_, None) => {
                     if let Then::Reset = shared.dial.then {
                         stream.set_zero_linger().expect("a TCP socket");
                     }
                     serve(stream, &shared).await
                 }
-                Some(tls) => match tls.accept(stream).await {
+                (_, Some(tls)) => match tls.accept(stream).await {
                     Ok(stream) => serve::<tokio_rustls::server::TlsStream<TcpStream>>(stream, &shared).await,
                     Err(error) => Err(error),
                 },
             }
         });
     }
+}
+
+async fn ignore(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
+    stream.write_all(&shared.dial.greeting).await?;
+    std::future::pending().await
+}
+
+async fn reset(mut stream: TcpStream, after: usize) -> std::io::Result<()> {
+    stream.set_zero_linger().expect("a TCP socket");
+    let mut bytes = vec![0; after];
+    stream.read_exact(&mut bytes).await?;
+    Ok(())
 }
 
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, shared: &Shared) -> std::io::Result<()> {
@@ -260,7 +296,10 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, shared: &Shared
             seen.busy += now - came;
             seen.departures.push(now);
         }
-        stream.write_all(&shared.dial.reply).await?;
+        match shared.dial.drip {
+            None => stream.write_all(&shared.dial.reply).await?,
+            Some(apart) => drip(&mut stream, &shared.dial.reply, apart).await?,
+        }
         stream.flush().await?;
         match &shared.dial.then {
             Then::Keep | Then::CloseOnNext => {}
@@ -274,6 +313,15 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, shared: &Shared
     Ok(())
 }
 
+async fn drip<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8], apart: Duration) -> std::io::Result<()> {
+    for byte in bytes {
+        stream.write_all(&[*byte]).await?;
+        stream.flush().await?;
+        tokio::time::sleep(apart).await;
+    }
+    Ok(())
+}
+
 fn departure(shared: &Shared, came: Instant) -> Option<Instant> {
     match shared.dial.timing {
         Timing::AtOnce => Some(came),
@@ -282,12 +330,6 @@ fn departure(shared: &Shared, came: Instant) -> Option<Instant> {
             _ if came < closes => came + usual,
             _ => opens.max(came),
         }),
-        Timing::Fifo { service } => {
-            let mut free = shared.free.lock().expect("no panic while counting");
-            let departs = free.unwrap_or(came).max(came) + service;
-            *free = Some(departs);
-            Some(departs)
-        }
         Timing::Either { short, long, .. } => {
             let heads = shared.random.lock().expect("no panic while counting").random_bool(0.5);
             Some(came + if heads { short } else { long })

@@ -87,7 +87,7 @@ impl Drive {
         }
     }
 
-    fn schedule(&self) -> Schedule {
+    pub fn schedule(&self) -> Schedule {
         Schedule::new(self.arrivals.clone(), &[self.piece(self.rate)], self.seed)
     }
 
@@ -218,21 +218,26 @@ impl Ran {
         self.history.events.iter().map(|event| lost(&event.fact)).sum()
     }
 
-    fn cause(&self, cause: &str) -> u64 {
+    pub fn cause(&self, cause: &str) -> u64 {
         self.causes.get(cause).copied().unwrap_or(0)
     }
 }
 
-fn name(text: &str) -> Name {
+/// Arrivals that know nothing of one another.
+pub fn poisson() -> Arrivals {
+    "poisson".parse().expect("an arrival process")
+}
+
+pub fn name(text: &str) -> Name {
     text.parse().expect("a name")
 }
 
 /// What is done to a request, and what it must end as: an outcome, with a cause where it is not `ok`.
-type Case = (Dial, Outcome, Option<&'static str>);
+pub type Case = (Dial, Outcome, Option<&'static str>);
 
 /// Checks the cases side by side: nearly all of their time is waiting.
 #[track_caller]
-fn check(cases: Vec<Case>) {
+pub fn check(cases: Vec<Case>) {
     let wrong: Vec<String> = std::thread::scope(|scope| {
         let checks: Vec<_> = cases.into_iter().map(|case| scope.spawn(move || mismatch(case))).collect();
         checks.into_iter().filter_map(|check| check.join().expect("the run ends")).collect()
@@ -243,7 +248,9 @@ fn check(cases: Vec<Case>) {
 /// Why the requests of a case did not all end as they must.
 fn mismatch((dial, outcome, cause): Case) -> Option<String> {
     let target = FakeTarget::start(dial.clone());
-    let ran = Drive { timeout: Duration::from_millis(600), ..Drive::at(target.url()) }.run();
+    // Nobody waits for it but those who must time out.
+    let timeout = if outcome == Outcome::TimedOut { Duration::from_millis(600) } else { Duration::from_secs(10) };
+    let ran = Drive { timeout, ..Drive::at(target.url()) }.run();
     // On a busy machine an answer may take longer than the timeout; nothing else may come in between.
     let late = if outcome == Outcome::TimedOut { 0 } else { ran.counts.timed_out };
     let as_expected = ran.counts.intended == 25
@@ -309,22 +316,6 @@ fn a_stall_is_seen_in_full_with_one_connection_and_with_many() {
     }
 }
 
-/// Goal: an overloaded server is seen as overloaded (D/D/1, patterns C1). How: 10 ms of service, 150 requests a second for 8 s: the
-/// request due at t waits until t / 2 later, so the q-quantile is D + (rho - 1) q T. A closed loop would see 10 ms forever.
-///
-/// Why 60 ms: the server computes its departures, so only its last timer and our own wake-ups add to the truth; the slope is 4 s.
-#[test]
-fn an_overloaded_server_is_seen_as_overloaded() {
-    let target = FakeTarget::start(Dial::good(Timing::Fifo { service: Duration::from_millis(10) }));
-    let ran = Drive { rate: 150.0, seconds: 8.0, connections: 1024, ..Drive::at(target.url()) }.run();
-    assert_eq!(ran.counts.ok, 1200, "{:?}", ran.causes);
-    for quantile in [0.25, 0.5, 0.9, 0.99] {
-        let truth_ms = 10.0 + 0.5 * quantile * 8_000.0;
-        let got = ran.quantile_ms(Measure::Response, quantile);
-        assert!((got - truth_ms).abs() <= 60.0, "p{}: {got} ms, truth {truth_ms} ms", quantile * 100.0);
-    }
-}
-
 /// Goal: the loop is open: what the server does changes nothing about when requests come. How: a server without a queue holds each
 /// request for 100 or 300 ms (M/G/inf); the requests in it are then Poisson with mean rate x mean time = 40, whatever the
 /// distribution, and Little's law ties what the server counts to what the client times.
@@ -336,13 +327,7 @@ fn an_overloaded_server_is_seen_as_overloaded() {
 fn the_loop_is_open() {
     let timing = Timing::Either { short: Duration::from_millis(100), long: Duration::from_millis(300), seed: 3 };
     let target = FakeTarget::start(Dial::good(timing));
-    let drive = Drive {
-        arrivals: "poisson".parse().expect("a process"),
-        rate: 200.0,
-        seconds: 10.0,
-        connections: 1024,
-        ..Drive::at(target.url())
-    };
+    let drive = Drive { arrivals: poisson(), rate: 200.0, seconds: 10.0, connections: 1024, ..Drive::at(target.url()) };
     let ran = drive.run();
     assert_eq!(ran.counts.ok, drive.schedule().count(), "{:?}", ran.causes);
     let seen = target.seen();
@@ -577,8 +562,7 @@ fn a_stopped_run_accounts_for_all_that_was_due() {
 #[test]
 fn several_workers_send_the_whole_schedule_once() {
     let target = FakeTarget::start(Dial::good(Timing::AtOnce));
-    let drive =
-        Drive { arrivals: "poisson".parse().expect("a process"), rate: 400.0, seconds: 2.0, workers: 3, ..Drive::at(target.url()) };
+    let drive = Drive { arrivals: poisson(), rate: 400.0, seconds: 2.0, workers: 3, ..Drive::at(target.url()) };
     let ran = drive.run();
     assert_eq!(ran.counts.intended, drive.schedule().count());
     assert_eq!((ran.counts.ok, target.seen().requests), (ran.counts.intended, ran.counts.intended), "{:?}", ran.causes);

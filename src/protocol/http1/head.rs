@@ -149,6 +149,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::protocol::http1::tests::spoilt;
 
     fn body_of(head: &str) -> Result<(Body, Afterwards), End> {
         read(head.as_bytes(), Asked::Other, "x-pod")
@@ -222,10 +223,52 @@ mod tests {
             prop_assert_eq!(found, read(&bytes[..cut], Asked::Other, "x-pod").expect("well formed").is_some());
         }
 
+        /// Whatever comes, a well-formed head with anything done to it included: what is said of its beginning is true of the whole, so
+        /// that it does not matter in which pieces it came; and the end is found wherever the parser finds one, so that nobody waits
+        /// for more of a head that is all there.
         #[test]
-        fn no_input_panics(bytes: Vec<u8>) {
-            let _ = read(&bytes, Asked::Other, "x-pod");
-            let _ = find_end(&bytes, 0);
+        fn no_input_panics_and_pieces_do_not_matter(
+            bytes in prop_oneof![any::<Vec<u8>>(), spoilt(any_head())],
+            asked in prop_oneof![Just(Asked::Head), Just(Asked::Other)],
+            from in any::<prop::sample::Index>(),
+        ) {
+            let whole = read(&bytes, asked, "x-pod");
+            if let Ok(Some(head)) = &whole {
+                prop_assert!(head.length <= bytes.len());
+            }
+            for cut in 0..bytes.len() {
+                match read(&bytes[..cut], asked, "x-pod") {
+                    Ok(None) => {}
+                    said => {
+                        prop_assert_eq!(&said, &whole, "of {} bytes of {}", cut, bytes.len());
+                        prop_assert!(said.is_err() || find_end(&bytes[..cut], 0).is_ok());
+                    }
+                }
+            }
+            // Found from the start or from where a search of a part left off.
+            let from = from.index(bytes.len() + 1);
+            if let Err(rest) = find_end(&bytes[..from], 0) {
+                prop_assert!(rest <= from);
+                prop_assert_eq!(find_end(&bytes, rest).is_ok(), find_end(&bytes, 0).is_ok());
+            }
         }
+    }
+
+    /// Heads with the headers that are read, in any order, twice, and with values that need not be good ones.
+    fn any_head() -> impl Strategy<Value = Vec<u8>> {
+        let header = prop_oneof![
+            "(Content-Length|content-length): ?[0-9]{0,21}",
+            "Transfer-Encoding: (chunked|gzip|gzip, chunked|chunked, gzip|)",
+            "Connection: (close|keep-alive|keep-alive, close|upgrade)",
+            "Retry-After: [0-9]{1,3}",
+            "X-Pod: [a-z]{0,8}",
+            "[A-Za-z-]{1,12}:[ -~]{0,20}",
+        ];
+        ("HTTP/1\\.[01] [0-9]{3}( [A-Za-z ]{0,12})?", proptest::collection::vec(header, 0..8), "(\r\n|\n)", "[a-z]{0,9}").prop_map(
+            |(line, headers, feed, body)| {
+                let lines: String = std::iter::once(line).chain(headers).map(|line| line + &feed).collect();
+                format!("{lines}{feed}{body}").into_bytes()
+            },
+        )
     }
 }
