@@ -13,8 +13,9 @@ use crate::names::Name;
 use crate::recording::fact::{Event, Fact, Outcome, RunEnded};
 use crate::time::{Clock, Offset};
 
-/// How many facts may wait for the writer: hundreds of times what a run produces in the time that a disk takes to answer.
-const QUEUE: usize = 65_536;
+/// How many facts may wait for the writer: a hundred times what a run produces in the time that a disk takes to answer. The queue has
+/// room for all of them from the start.
+const QUEUE: usize = 16_384;
 /// How many events a live reader may lag behind before it misses some.
 const LIVE: usize = 8_192;
 
@@ -62,7 +63,7 @@ pub struct Interval {
 
 /// What the writer takes off the queue.
 pub(super) enum Entry {
-    Fact(Offset, Fact),
+    Fact(Offset, Box<Fact>),
     Interval(Box<Interval>),
     /// Write everything that came before, then this as the last event, seen then, say how it went, and stop.
     Close(Offset, Box<RunEnded>, SyncSender<Result<(), String>>),
@@ -96,7 +97,7 @@ impl Sink {
         if matches!(&fact, Fact::Reading(reading) if !reading.value.is_finite()) {
             return;
         }
-        self.offer(Entry::Fact(t, fact));
+        self.offer(Entry::Fact(t, Box::new(fact)));
     }
 
     /// Records one second of a series.

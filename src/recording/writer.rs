@@ -122,7 +122,7 @@ impl Writer {
                 Err(TryRecvError::Disconnected) => return self.flush(),
             };
             match entry {
-                Entry::Fact(t, fact) => self.fact(t, fact),
+                Entry::Fact(t, fact) => self.fact(t, *fact),
                 Entry::Interval(interval) => {
                     let wrote = self.still_whole().then(|| self.histograms.append(&interval));
                     self.remember(wrote, HISTOGRAMS_FILE);
