@@ -187,4 +187,25 @@ mod tests {
             assert_eq!(End::of_error(&errno.into()).outcome(), Outcome::Failed, "{errno:?}");
         }
     }
+
+    /// Goal: who reads why something was not sent is told what to do, and nothing else is taken for that.
+    #[test]
+    fn every_end_that_was_not_sent_has_a_limit_and_only_those() {
+        use crate::recording::fact::LIMITS;
+        let unsent = [
+            End::InFlightBound,
+            End::ConnectionBound,
+            End::GeneratorLate,
+            End::FileDescriptors,
+            End::LocalPorts,
+            End::Memory,
+            End::Stopped,
+            End::Bug,
+        ];
+        let causes: Vec<_> = unsent.iter().filter_map(|end| end.cause()).collect();
+        assert_eq!(causes, LIMITS.map(|(limit, _)| limit));
+        assert!(unsent.iter().all(|end| end.outcome() == Outcome::Unsent));
+        let sent = [End::Answered(500), End::Reset, End::Garbage, End::NoAnswerInTime, End::StoppedInFlight, End::Broken];
+        assert!(sent.iter().all(|end| !LIMITS.iter().any(|(limit, _)| Some(*limit) == end.cause().as_deref())));
+    }
 }

@@ -192,6 +192,18 @@ impl Outcome {
     }
 }
 
+/// Why a request was not sent, as [`Tally::causes`] calls it, and the way out: every cause of [`Outcome::Unsent`], and no other.
+pub const LIMITS: [(&str, &str); 8] = [
+    ("in-flight bound", "raise the load's `in_flight`, or shorten the request's `timeout`"),
+    ("connection bound", "raise the load's `connections`"),
+    ("generator late", "give the generator more CPU, or lower the rate"),
+    ("file descriptors", "raise the limit of open files (`ulimit -n`)"),
+    ("local ports", "lower `connections` or the rate of new ones, or widen net.ipv4.ip_local_port_range"),
+    ("memory", "give the machine more memory, or lower `connections`"),
+    ("stopped", "let the run end by itself"),
+    ("bug in squall", "please report it"),
+];
+
 /// Counts of one load in one second of one phase, by the *intended* start of each request. A request that ends later than its
 /// second comes in a later line for the same second.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

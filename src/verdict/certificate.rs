@@ -1,6 +1,7 @@
 //! The certificate of the load generator's own error, for a run or any stretch of one. It decides whether numbers may be used: a
 //! generator that was late, saturated or frozen says nothing about the service.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::words::{count, micros, percent};
 use crate::recording::History;
-use crate::recording::fact::{Ending, GeneratorSample, Outcome};
+use crate::recording::fact::{Ending, GeneratorSample, LIMITS, Outcome};
 use crate::recording::sink::Measure;
 use crate::time::Offset;
 
@@ -48,6 +49,9 @@ pub struct Certificate {
     pub window_us: u64,
     /// Requests that a limit of Squall's own kept back.
     pub unsent: u64,
+    /// The same by the limit: `in-flight bound`, `local ports`, ...
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unsent_by: BTreeMap<String, u64>,
     /// Whether numbers from this stretch may be used.
     pub valid: bool,
     /// Why not, each with what to do.
@@ -107,6 +111,7 @@ impl Certificate {
             steal: ninetieth(samples.iter().filter_map(|sample| sample.steal)),
             window_us: samples.iter().map(|sample| sample.window_us).max().unwrap_or_default(),
             unsent: counts.unsent,
+            unsent_by: unsent_by(history, from, to),
             valid: true,
             reasons: Vec::new(),
         };
@@ -115,10 +120,10 @@ impl Certificate {
         let unsent_share = counts.unsent as f64 / intended.max(1) as f64;
         if unsent_share > UNSENT_MOST {
             certificate.reject(format!(
-                "{} of {intended} ({}) were never sent because a limit of squall's own was reached: raise the load's \
-                 in-flight or connection limit, or lower its rate",
+                "{} of {intended} ({}) were never sent because a limit of squall's own was reached: {}",
                 count(counts.unsent, "request"),
-                percent(unsent_share)
+                percent(unsent_share),
+                ways_out(&certificate.unsent_by)
             ));
         }
         // What the limit kept back is not held against the generator twice.
@@ -207,6 +212,26 @@ pub fn integrity(history: &History) -> Vec<String> {
         Some(_) => {}
     }
     reasons
+}
+
+/// What was never sent, by the limit that kept it back.
+fn unsent_by(history: &History, from: Offset, to: Offset) -> BTreeMap<String, u64> {
+    let mut by = BTreeMap::new();
+    for (_, tally) in history.windows_in(None, from, to) {
+        for (cause, n) in tally.causes.iter().filter(|(cause, _)| LIMITS.iter().any(|(limit, _)| limit == cause)) {
+            *by.entry(cause.clone()).or_default() += n;
+        }
+    }
+    by
+}
+
+/// The limits that were reached, the worst first, each with what to do about it.
+fn ways_out(unsent_by: &BTreeMap<String, u64>) -> String {
+    let mut by: Vec<(&String, &u64)> = unsent_by.iter().collect();
+    by.sort_by_key(|(_, n)| std::cmp::Reverse(**n));
+    let way_out = |cause: &str| LIMITS.iter().find(|(limit, _)| *limit == cause).map_or("", |(_, way_out)| way_out);
+    let words: Vec<String> = by.into_iter().map(|(cause, n)| format!("{n} x {cause} ({})", way_out(cause))).collect();
+    if words.is_empty() { "which one was not recorded".to_owned() } else { words.join(", ") }
 }
 
 /// The longest time, in whole seconds, in which the generator did not say how it was, where that is too long: it does so each second,

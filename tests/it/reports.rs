@@ -370,6 +370,7 @@ fn certificate() -> Certificate {
         cpu: Some(0.07),
         steal: Some(0.0),
         window_us: 0,
+        unsent_by: BTreeMap::new(),
         unsent: 0,
         valid: true,
         reasons: Vec::new(),
