@@ -55,6 +55,10 @@ pub struct LoadRow {
     pub causes: BTreeMap<String, u64>,
     /// Answers by who gave them, where answers say so.
     pub served_by: BTreeMap<String, u64>,
+    /// The most users at once, of a closed load: they wait for answers, and percentiles do not show what others would have met
+    /// meanwhile. Absent for load on a schedule, and in sums over loads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub users: Option<u32>,
     /// Of the plan, for tables; absent in sums over loads.
     #[serde(skip)]
     pub method: Option<String>,
@@ -134,6 +138,10 @@ fn row(history: &History, load: Option<&Name>, phase: &str, from: Offset, to: Of
         lateness_ms: Quantiles::of(&lateness),
         causes,
         served_by,
+        users: line.and_then(|line| match phase {
+            ALL => line.users.values().copied().max(),
+            phase => line.users.iter().find(|(name, _)| name.as_str() == phase).map(|(_, users)| *users),
+        }),
         method: line.map(|line| line.method.clone()),
         path: line.map(|line| line.path.clone()),
     }

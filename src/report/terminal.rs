@@ -195,6 +195,15 @@ fn load(page: &mut Page, report: &Report) {
             &[1, 2, 3, 4, 5, 6, 7, 8],
         );
         let whole = rows.iter().find(|row| row.phase == ALL);
+        if let Some(users) = whole.and_then(|row| row.users) {
+            page.labelled(
+                "closed: ",
+                &format!(
+                    "{} wait for answers before they send again; what others would have met while the service was slow is in no percentile",
+                    numbers::plural(u64::from(users), "user")
+                ),
+            );
+        }
         if let Some(row) = whole.filter(|row| !row.causes.is_empty()) {
             page.labelled("not ok: ", &words::causes(&row.causes));
         }
