@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use squall::load::{self, Job};
 use squall::names::Name;
-use squall::plan::{Generator, Level, Load, Model, Request, Rhythm};
+use squall::plan::{Generator, Level, Load, Model, Protocol, Request, Rhythm};
 use squall::protocol::{Destination, Trust};
 use squall::recording::fact::{Ending, LoadLine, PhaseSpan, RunEnded, RunStarted, SCHEMA};
 use squall::recording::writer::Recording;
@@ -52,7 +52,9 @@ fn drive(address: SocketAddr, seconds: f64, users: u32) -> u64 {
             body: Vec::new(),
             timeout: Span::from_secs(10),
         },
+        protocol: Protocol::Http1,
         connections: users,
+        streams: 1,
         in_flight: users,
     };
     let piece = RatePiece { phase: main.clone(), start: Offset::ZERO, end, from: f64::from(users), to: f64::from(users) };

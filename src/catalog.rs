@@ -3,7 +3,7 @@
 
 use crate::exit::Exit;
 use crate::kinds::{Kind, Row};
-use crate::{faults, plan, report, schedule, verdict};
+use crate::{faults, plan, protocol, report, schedule, verdict};
 
 /// A group of things with a name, one line about each, and what it looks like in a plan.
 pub struct Section {
@@ -43,6 +43,7 @@ pub fn sections() -> Vec<Section> {
             title: "Arrivals (load.arrivals)",
             entries: schedule::Arrivals::ALL.iter().map(arrivals).collect(),
         },
+        Section { name: "protocols", title: "Protocols (load.protocol)", entries: protocol::ALL.iter().map(named).collect() },
         Section { name: "models", title: "What makes requests come (load)", entries: plan::MODELS.iter().map(described).collect() },
         Section { name: "pacing", title: "Pacing (generator.pacing)", entries: plan::PACINGS.iter().map(named).collect() },
         Section { name: "faults", title: "Faults (faults)", entries: kinds(faults::Spec::ALL) },

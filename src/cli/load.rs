@@ -1,7 +1,7 @@
 //! `squall load`: one URL under load, in one line. It builds a plan in memory and runs it.
 
 use crate::exit::{Exit, Failure};
-use crate::plan::{Adhoc, Arrivals, Generator, Pacing, PhaseRate, PhaseUsers, Plan, USUAL, Volume};
+use crate::plan::{Adhoc, Arrivals, Generator, Pacing, PhaseRate, PhaseUsers, Plan, Protocol, USUAL, Volume};
 use crate::units::{Ratio, Span};
 
 /// The request, the rate and the promises.
@@ -13,7 +13,7 @@ pub struct Args {
     #[arg(long, required_unless_present = "users")]
     rate: Option<PhaseRate>,
     /// A closed model, in place of a rate: so many users, each of whom sends when the answer before has come. `64`, or a ramp, `1 -> 64`.
-    #[arg(long, conflicts_with_all = ["rate", "arrivals", "connections"])]
+    #[arg(long, conflicts_with_all = ["rate", "arrivals"])]
     users: Option<PhaseUsers>,
     /// How long a user waits after an answer before sending again.
     #[arg(long, value_name = "SPAN", requires = "users")]
@@ -45,6 +45,12 @@ pub struct Args {
     /// Connections that may be open at once.
     #[arg(long)]
     connections: Option<u32>,
+    /// Speak HTTP/2: over http:// by prior knowledge, over https:// where the server agrees.
+    #[arg(long)]
+    http2: bool,
+    /// Requests that one connection carries at once; 100 unless said otherwise.
+    #[arg(long, requires = "http2")]
+    streams: Option<u32>,
     /// Accept any certificate.
     #[arg(long)]
     insecure: bool,
@@ -72,7 +78,9 @@ pub fn main(args: Args) -> Result<Exit, Failure> {
         headers: args.headers,
         body: args.body,
         timeout: args.timeout,
+        protocol: if args.http2 { Protocol::Http2 } else { Protocol::Http1 },
         connections: args.connections,
+        streams: args.streams,
         p99: args.p99,
         available: args.available,
         insecure: args.insecure,

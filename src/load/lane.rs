@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Each connection is one task that is handed request after request; nothing is allocated per request. Taking the connection that
-//! rested longest spreads load over all of them, as the connections of many users would.
+//! rested longest spreads load over all of them, as the connections of many users would. Where the protocol carries several requests
+//! over one connection, each of these is a place on a connection that it shares with others (`pool`).
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -15,12 +16,13 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::bells::Bells;
 use super::gauges::Gauges;
 use super::log::{Ended, Log, Window, micros};
 use super::mailbox::Mailbox;
+use super::pool::Pool;
 use super::seat::Seat;
 use crate::protocol::{End, Identity, Wire};
 use crate::schedule::Arrival;
@@ -34,6 +36,8 @@ pub(super) struct Lane {
     pub(super) timeout: Duration,
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) connection_limit: usize,
+    /// Requests that one connection carries at once.
+    pub(super) streams: usize,
     pub(super) in_flight_limit: usize,
     pub(super) connection_age: Option<Duration>,
     pub(super) log: Rc<Log>,
@@ -47,8 +51,9 @@ pub(super) struct Lane {
 pub(super) struct State {
     /// Requests due and not ended.
     in_flight: Cell<usize>,
-    /// Connections open or being opened.
+    /// Connections open or being opened, or places on shared ones.
     open: Cell<usize>,
+    pool: Pool,
     /// Counts connections, for the address and the age of the next one.
     opened: Cell<usize>,
     idle: RefCell<VecDeque<Rc<Mailbox>>>,
@@ -95,7 +100,7 @@ impl Lane {
         let rested = self.state.idle.borrow_mut().pop_front();
         if let Some(mailbox) = rested {
             mailbox.put(due);
-        } else if self.state.open.get() < self.connection_limit {
+        } else if self.state.open.get() < self.connection_limit * self.streams {
             self.open(due);
         } else {
             self.state.queue.borrow_mut().push_back(Due { waited: true, ..due });
@@ -130,11 +135,11 @@ impl Lane {
     }
 
     /// Starts a task that ends with this lane.
-    pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) -> AbortHandle {
         let mut tasks = self.state.tasks.borrow_mut();
         // Tasks that ended leave a handle behind until somebody asks.
         while tasks.try_join_next().is_some() {}
-        tasks.spawn_local(task);
+        tasks.spawn_local(task)
     }
 
     /// The life of one seat: request after request until there is neither a connection nor a request.
@@ -161,15 +166,24 @@ impl Lane {
         }
     }
 
-    /// A connection is open or being opened.
+    /// A connection is open or being opened, or a place on a shared one, which counts itself.
     pub(super) fn more_open(&self) {
         self.state.open.update(|n| n + 1);
-        self.gauges.more_connections();
+        if self.streams == 1 {
+            self.gauges.more_connections();
+        }
     }
 
     pub(super) fn less_open(&self) {
         self.state.open.update(|n| n - 1);
-        self.gauges.less_connections();
+        if self.streams == 1 {
+            self.gauges.less_connections();
+        }
+    }
+
+    /// The connections that are shared, where they are.
+    pub(super) fn pool(&self) -> Option<&Pool> {
+        (self.streams > 1).then_some(&self.state.pool)
     }
 
     /// Where the next connection goes, and which one it is.

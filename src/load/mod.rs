@@ -34,6 +34,7 @@ mod lane;
 mod log;
 mod mailbox;
 mod pacer;
+mod pool;
 mod seat;
 mod tally;
 mod users;
@@ -106,7 +107,8 @@ pub fn start(job: Job, sink: Sink) -> Result<Running> {
         let mut lanes = Vec::new();
         for (load, (planned, traffic)) in job.loads.iter().enumerate() {
             if let Some(share) = Share::of(load, planned, traffic, index, workers) {
-                let wire = Wire::new(&job.destination, &requests(planned, traffic), &job.identity_header, identities.clone())
+                let (header, requests) = (&job.identity_header, requests(planned, traffic));
+                let wire = Wire::new(&job.destination, planned.protocol, &requests, header, identities.clone())
                     .with_context(|| format!("load `{}`", planned.name))?;
                 lanes.push((share, wire));
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::alarm::Alarm;
 use super::lane::{Due, Lane};
 use super::log::{Ended, Times, micros};
+use super::pool::{self, Hold};
 use crate::protocol::{Afterwards, Answer, End, Identity, Link, Progress, Protocol};
 use crate::time::{Offset, monotonic_now};
 
@@ -20,10 +21,19 @@ pub(super) struct Seat {
     alarm: Alarm,
 }
 
-/// An open connection with its date of expiry.
+/// An open connection, or a place on one, with its date of expiry.
 struct Held {
     link: Link,
     expires: Option<Offset>,
+    /// Where it is shared.
+    shared: Option<Hold>,
+}
+
+impl Held {
+    /// Somebody who shares the connection has seen that it has grown old.
+    fn is_retired(&self) -> bool {
+        self.shared.as_ref().is_some_and(Hold::is_retired)
+    }
 }
 
 impl Seat {
@@ -46,10 +56,14 @@ impl Seat {
         let done = alarm.race(deadline, exchange(lane, held, &mut ticket)).await;
         let mut ready = ticket.settle(done);
         lane.bells.awake(ready);
-        if !matches!(done, Some(Ok(Answer { connection: Afterwards::Keep, .. }))) {
+        let good = match done {
+            Some(Ok(answer)) => answer.connection == Afterwards::Keep,
+            _ => held.as_ref().is_some_and(|held| lane.wire.outlives(&held.link)),
+        };
+        if !good {
             *held = None;
         } else if held.as_ref().is_some_and(|held| held.expires.is_some_and(|expires| ready >= expires)) {
-            *held = None;
+            held.take().and_then(|held| held.shared).inspect(Hold::retire);
             // Replaced now, on nobody's account, rather than with the next request waiting for it.
             if lane.nobody_waits() {
                 let deadline = lane.clock.instant(ready + REPLACING);
@@ -72,9 +86,9 @@ impl Drop for Seat {
 /// A connection kept alive can be closed by its peer at any moment. Found closed before the send, it is replaced; found
 /// closed after it, the request has failed. Many HTTP clients would quietly send it once more (RFC 9110, section 9.2.2
 /// allows it), but then a pod that is killed with requests in its hands would seem to have cost nothing.
-async fn exchange(lane: &Lane, held: &mut Option<Held>, ticket: &mut Ticket<'_>) -> Result<Answer, End> {
+async fn exchange(lane: &Rc<Lane>, held: &mut Option<Held>, ticket: &mut Ticket<'_>) -> Result<Answer, End> {
     if let Some(kept) = held {
-        if lane.wire.stands(&mut kept.link) {
+        if lane.wire.stands(&mut kept.link) && !kept.is_retired() {
             return lane.wire.exchange(&mut kept.link, ticket.due.request, &mut ticket.progress).await;
         }
         *held = None;
@@ -84,12 +98,22 @@ async fn exchange(lane: &Lane, held: &mut Option<Held>, ticket: &mut Ticket<'_>)
     lane.wire.exchange(&mut fresh.link, ticket.due.request, &mut ticket.progress).await
 }
 
-async fn connect(lane: &Lane) -> Result<Held, End> {
+async fn connect(lane: &Rc<Lane>) -> Result<Held, End> {
+    if let Some(pool) = lane.pool() {
+        let (hold, link, expires) = pool::take(pool, lane).await?;
+        return Ok(Held { link, expires, shared: Some(hold) });
+    }
+    let (link, expires) = dial(lane).await?;
+    Ok(Held { link, expires, shared: None })
+}
+
+/// Opens a connection, and says when it will have grown old.
+pub(super) async fn dial(lane: &Lane) -> Result<(Link, Option<Offset>), End> {
     let (number, address) = lane.next_address();
     let link = lane.wire.connect(address).await?;
     // Ages are spread between 75 and 125 per cent, by the golden ratio, so that connections do not all end at once.
     let spread = 0.75 + 0.5 * (number as f64 * 0.618_033_988_749_895).fract();
-    Ok(Held { link, expires: lane.connection_age.map(|age| lane.clock.now() + age.mul_f64(spread)) })
+    Ok((link, lane.connection_age.map(|age| lane.clock.now() + age.mul_f64(spread))))
 }
 
 /// A request on its way. However its task ends, dropped in the middle included, the request ends exactly once.
@@ -125,8 +149,9 @@ impl Ticket<'_> {
         let now = clock.offset(monotonic_now());
         let sent = self.progress.sent.filter(|_| self.progress.bytes_out > 0).map(|sent| {
             let sent = clock.offset(sent);
-            // Sent minus due, less the time in which there was no connection to send on.
-            let blocked = self.ready.since(self.due.taken);
+            // Sent minus due, less the time in which there was no connection to send on, or none that took it.
+            let ready = self.progress.held.map_or(self.ready, |held| clock.offset(held).max(self.ready));
+            let blocked = ready.since(self.due.taken);
             Times { service_us: micros(sent, now), lateness_us: micros(self.due.at, sent - blocked) }
         });
         self.lane.log.ended(Ended {

@@ -52,6 +52,7 @@ pub(super) struct Share {
     traffic: Traffic,
     timeout: Duration,
     connections: usize,
+    streams: usize,
     in_flight: usize,
 }
 
@@ -59,7 +60,14 @@ impl Share {
     /// The share of worker `index` of `workers`; none when the load's bounds are too small to be shared by so many.
     pub(super) fn of(load: usize, planned: &plan::Load, traffic: &Traffic, index: usize, workers: usize) -> Option<Share> {
         let (connections, in_flight) = (planned.connections.max(1) as usize, planned.in_flight.max(1) as usize);
+        let streams = planned.streams.max(1) as usize;
         let workers = workers.min(connections).min(in_flight);
+        // Users keep what carries them: where they share connections, each worker needs a stream for each of its own.
+        let carries = |workers: usize| connections / workers * streams >= in_flight.div_ceil(workers);
+        let workers = match traffic {
+            Traffic::Closed(_) if streams > 1 => (1..=workers).rev().find(|n| carries(*n)).unwrap_or(1),
+            _ => workers,
+        };
         let part = |whole: usize| whole / workers + usize::from(index < whole % workers);
         let (shard, shards) = (index as u64, workers as u64);
         (index < workers).then(|| Share {
@@ -70,6 +78,7 @@ impl Share {
             },
             timeout: planned.request.timeout.duration(),
             connections: part(connections),
+            streams,
             in_flight: part(in_flight),
         })
     }
@@ -191,6 +200,7 @@ impl Worker {
             timeout: share.timeout,
             addresses,
             connection_limit: share.connections,
+            streams: share.streams,
             in_flight_limit: share.in_flight,
             connection_age: self.connection_age,
             log: log.clone(),

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::explain::word;
 use super::problem::{Problem, Problems};
 use super::target::TargetUrl;
-use super::{Arrivals, Generator, Pacing, PhaseRate, PhaseUsers, Plan};
+use super::{Arrivals, Generator, Pacing, PhaseRate, PhaseUsers, Plan, Protocol};
 use crate::kinds::Kind;
 use crate::time::Offset;
 use crate::timeline::Timeline;
@@ -29,7 +29,9 @@ pub struct Adhoc {
     pub headers: Vec<String>,
     pub body: Option<String>,
     pub timeout: Option<Span>,
+    pub protocol: Protocol,
     pub connections: Option<u32>,
+    pub streams: Option<u32>,
     pub p99: Option<Span>,
     /// What nobody says is [`USUAL`], where enough requests are sent to prove it.
     pub available: Option<Ratio>,
@@ -58,7 +60,9 @@ impl Adhoc {
             headers: Vec::new(),
             body: None,
             timeout: None,
+            protocol: Protocol::default(),
             connections: None,
+            streams: None,
             p99: None,
             available: None,
             insecure: false,
@@ -211,6 +215,12 @@ fn written(adhoc: &Adhoc, target: &str, method: &str, path: &str, headers: &[(St
             }
         }
     }
+    if adhoc.protocol != Protocol::default() {
+        line(format!("    protocol: {}", word(&adhoc.protocol)));
+    }
+    if let Some(streams) = adhoc.streams {
+        line(format!("    streams: {streams}"));
+    }
     if let Some(connections) = adhoc.connections {
         line(format!("    connections: {connections}"));
     }
@@ -261,6 +271,8 @@ mod tests {
         said.p99 = Some(Span::from_millis(300));
         said.available = "99%".parse().ok();
         said.seed = Some(7);
+        said.protocol = Protocol::Http2;
+        said.streams = Some(30);
         let plan = Plan::adhoc(&said, &none).unwrap_or_else(|problems| panic!("{problems}"));
         assert_eq!(plan.target.url, "http://127.0.0.1:8080");
         let request = &plan.loads[0].request;
@@ -270,6 +282,7 @@ mod tests {
         assert_eq!(request.body, said.body.as_deref().unwrap_or_default().as_bytes());
         assert_eq!(plan.claims.len(), 1);
         assert_eq!(plan.seed, Some(7));
+        assert_eq!((plan.loads[0].protocol, plan.loads[0].streams), (Protocol::Http2, 30));
         assert!(!plan.source.contains("hunter2"), "{}", plan.source);
         let again = Plan::read_recorded(&plan.source, &plan.params).unwrap_or_else(|problems| panic!("{problems}"));
         assert_eq!(again.claims, plan.claims);

@@ -367,6 +367,18 @@ mod tests {
     }
 
     #[test]
+    fn streams_are_told_where_there_are_any_and_few_connections_carry_them() {
+        let said = explained(", protocol: http2", "");
+        assert!(said.contains("HTTP/2, at most 100 requests at a time on each connection (default)"), "{said}");
+        assert!(said.contains("at most 8 (default: highest rate x timeout / streams, from 8 to 4096)"), "{said}");
+        assert!(!said.contains("some would wait"), "{said}");
+        let said = explained(", protocol: http2, streams: 2, connections: 20", "");
+        assert!(said.contains("at most 2 requests at a time on each connection connections at most 20, each"), "{said}");
+        assert!(said.contains("At worst 500 requests are under way and 20 connections may be open: some would wait"), "{said}");
+        assert!(!explained("", "").contains("streams"));
+    }
+
+    #[test]
     fn resources_are_called_as_the_api_calls_them() {
         for (kind, resource) in [
             ("service", "services"),

@@ -26,6 +26,7 @@ mod located;
 pub mod manifest;
 mod params;
 mod problem;
+mod protocol;
 mod recording;
 mod schema;
 mod target;
@@ -38,6 +39,7 @@ pub use explain::explain;
 pub use level::{Level, Levels, PhaseRate, PhaseUsers, Quantity, peak};
 pub use params::Secrets;
 pub use problem::{Colour, Problem, Problems};
+pub use protocol::Protocol;
 pub use schema::schema;
 pub use target::TargetUrl;
 pub(crate) use target::{header, path};
@@ -237,8 +239,11 @@ pub struct Load {
     pub name: Name,
     pub model: Model,
     pub request: Request,
+    pub protocol: Protocol,
     /// Connections that may be open at once; bounded even when the plan does not say.
     pub connections: u32,
+    /// Requests that each of them carries at once.
+    pub streams: u32,
     /// Requests that may be due and not ended at once; what comes on top is `unsent`.
     pub in_flight: u32,
 }

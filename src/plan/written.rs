@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::located::{self, LeftOut, Located, NodeId, Pairs};
 use super::tree::{Limits, Tree};
-use super::{Pacing, Think, level};
+use super::{Pacing, Protocol, Think, level};
 use crate::kinds::Kind;
 use crate::names::{Anchor, Name, ObjectRef};
 use crate::schedule::Arrivals;
@@ -210,8 +210,14 @@ pub(super) struct WrittenLoad {
     pub every: Option<Located<Span>>,
     /// What each arrival sends. A replay that has recorded what was sent needs no method, and may do without this at all.
     pub request: Option<Located<WrittenRequest>>,
+    /// http1: HTTP/1.1, the default. http2: HTTP/2, over http:// by prior knowledge, over https:// where the server agrees by ALPN.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// Requests that one connection carries at once, with http2 alone; 100 unless said otherwise.
+    #[schemars(range(min = 1, max = 10000))]
+    pub streams: Option<Located<u32>>,
     /// Connections that may be open at once; a request that finds none free waits for one. Unless said otherwise: enough for the
-    /// highest rate if every request ran into its timeout, from 256 to 4096.
+    /// highest rate if every request ran into its timeout, from 256 to 4096; with http2 so many that their streams are enough, from 8.
     #[schemars(range(min = 1, max = 65535))]
     pub connections: Option<Located<u32>>,
     /// Requests that may be due and not ended at once. What comes on top is not sent, and counts against this machine, never

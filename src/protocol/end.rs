@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::io;
 
+use super::Code;
 use crate::recording::Outcome;
 
 /// The end of a request.
@@ -23,6 +24,16 @@ pub enum End {
     Garbage,
     HeadTooLarge,
     BodyTooLarge,
+    /// The peer speaks something else.
+    NotHttp2,
+    /// The peer did not agree to it by ALPN.
+    Http2NotAgreed,
+    /// The peer ended this request's stream.
+    StreamReset(Code),
+    /// The peer said that it would leave: it has not looked at this request, or it left for an error before it had answered.
+    GoneAway(Code),
+    /// The peer broke a rule of its protocol, and this is what it was told.
+    RuleBroken(Code),
     TlsFailed,
     CertificateNotTrusted,
     CertificateForAnotherName,
@@ -30,7 +41,7 @@ pub enum End {
     /// Anything else that the operating system said.
     Broken,
 
-    /// No connection (TCP and TLS) before the request's time was up.
+    /// No connection (TCP and TLS), or no room on one, before the request's time was up.
     NoConnectionInTime,
     NoAnswerInTime,
     AnswerUnfinishedInTime,
@@ -58,6 +69,9 @@ impl End {
         match self {
             End::Answered(200..=399) => Outcome::Ok,
             End::Answered(429 | 503) => Outcome::Rejected,
+            // "Not now", in the words of HTTP/2: nothing was done for the request (RFC 9113, section 8.7), or too much was asked for.
+            End::StreamReset(Code::RefusedStream | Code::EnhanceYourCalm) => Outcome::Rejected,
+            End::GoneAway(Code::NoError | Code::RefusedStream | Code::EnhanceYourCalm) => Outcome::Rejected,
             End::Answered(_)
             | End::ConnectionRefused
             | End::Unreachable
@@ -68,6 +82,11 @@ impl End {
             | End::Garbage
             | End::HeadTooLarge
             | End::BodyTooLarge
+            | End::NotHttp2
+            | End::Http2NotAgreed
+            | End::StreamReset(_)
+            | End::GoneAway(_)
+            | End::RuleBroken(_)
             | End::TlsFailed
             | End::CertificateNotTrusted
             | End::CertificateForAnotherName
@@ -99,6 +118,11 @@ impl End {
             End::Garbage => "garbage",
             End::HeadTooLarge => "head too large",
             End::BodyTooLarge => "body too large",
+            End::NotHttp2 => "not http/2",
+            End::Http2NotAgreed => "http/2 not agreed",
+            End::StreamReset(code) => return Some(Cow::Owned(format!("stream reset: {}", code.words()))),
+            End::GoneAway(code) => return Some(Cow::Owned(format!("going away: {}", code.words()))),
+            End::RuleBroken(code) => return Some(Cow::Owned(format!("http/2 rule broken: {}", code.words()))),
             End::TlsFailed => "tls handshake failed",
             End::CertificateNotTrusted => "certificate not trusted",
             End::CertificateForAnotherName => "certificate for another name",
@@ -148,6 +172,7 @@ impl End {
                 }
                 _ => End::CertificateNotTrusted,
             },
+            Some(rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)) => End::Http2NotAgreed,
             Some(_) => End::TlsFailed,
         }
     }
@@ -175,6 +200,21 @@ mod tests {
         ] {
             assert_eq!(End::Answered(status).outcome(), outcome, "{status}");
             assert_eq!(End::Answered(status).cause().is_none(), outcome == Outcome::Ok, "{status}");
+        }
+    }
+
+    #[test]
+    fn what_a_service_has_not_looked_at_is_rejected_and_what_it_broke_off_has_failed() {
+        for (end, outcome, cause) in [
+            (End::StreamReset(Code::RefusedStream), Outcome::Rejected, "stream reset: refused stream"),
+            (End::StreamReset(Code::EnhanceYourCalm), Outcome::Rejected, "stream reset: enhance your calm"),
+            (End::StreamReset(Code::InternalError), Outcome::Failed, "stream reset: internal error"),
+            (End::StreamReset(Code::NoError), Outcome::Failed, "stream reset: no error"),
+            (End::GoneAway(Code::NoError), Outcome::Rejected, "going away: no error"),
+            (End::GoneAway(Code::ProtocolError), Outcome::Failed, "going away: protocol error"),
+            (End::RuleBroken(Code::EnhanceYourCalm), Outcome::Failed, "http/2 rule broken: enhance your calm"),
+        ] {
+            assert_eq!((end.outcome(), end.cause().as_deref()), (outcome, Some(cause)));
         }
     }
 

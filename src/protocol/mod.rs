@@ -8,15 +8,17 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-use crate::plan::{Request, TargetUrl};
+use crate::plan::{self, Request, TargetUrl};
 
 mod end;
 mod http1;
+mod http2;
 mod identity;
 mod stream;
 mod trust;
 
 pub use end::End;
+pub use http2::Code;
 pub use identity::{Identities, Identity};
 pub use trust::Trust;
 
@@ -137,13 +139,17 @@ pub enum Afterwards {
 pub struct Progress {
     /// When its first byte was handed to the kernel for the first time.
     pub sent: Option<Instant>,
+    /// Until when the peer's own limits (of streams, of what it takes in) kept it from being sent, where they did: such waiting is not
+    /// the generator's lateness.
+    pub held: Option<Instant>,
     pub bytes_out: u64,
     pub bytes_in: u64,
 }
 
-/// What every protocol knows how to do. Futures may be dropped at any point; the link that they used is then good for nothing.
+/// What every protocol knows how to do. Futures may be dropped at any point; whether the link that they used is then good for anything
+/// is what [`Protocol::outlives`] says.
 pub trait Protocol {
-    /// An open connection.
+    /// An open connection, or a part of one that carries several exchanges at once.
     type Link;
 
     /// Opens a connection, ready to carry requests.
@@ -155,36 +161,58 @@ pub trait Protocol {
     /// Sends one of the requests that were prepared, by its index, and reads the whole answer.
     ///
     /// # Errors
-    /// Why there was no whole answer; the link is then good for nothing.
+    /// Why there was no whole answer.
     fn exchange(&self, link: &mut Self::Link, request: usize, progress: &mut Progress)
     -> impl Future<Output = Result<Answer, End>>;
 
     /// Whether a link that carried a request before is still good, as far as this side can tell without asking.
     fn stands(&self, link: &mut Self::Link) -> bool;
+
+    /// Another link over the same connection, for an exchange beside those that it carries; `None` where it carries one at a time.
+    fn beside(&self, _link: &Self::Link) -> Option<Self::Link> {
+        None
+    }
+
+    /// Whether a link is still good whose exchange failed or was given up.
+    fn outlives(&self, _link: &Self::Link) -> bool {
+        false
+    }
 }
 
-/// The table of protocols: one variant each, here and in [`Link`], and a line in the four functions below.
+/// The name of every protocol, as a plan writes it, and one line about each.
+pub const ALL: &[(&str, &str)] = &[
+    ("http1", "HTTP/1.1, one request at a time on each connection; over https:// with TLS"),
+    ("http2", "HTTP/2, many at a time (streams); over http:// by prior knowledge, over https:// where the server agrees by ALPN"),
+];
+
+/// The table of protocols: one variant each, here and in [`Link`], a line in the functions below, and one in [`ALL`].
 pub enum Wire {
     Http1(http1::Http1),
+    Http2(http2::Http2),
 }
 
 /// An open connection of any protocol.
 pub enum Link {
     Http1(http1::Link),
+    Http2(http2::Link),
 }
 
 impl Wire {
-    /// Prepares `requests` for `destination`: whatever can be done once is done here.
+    /// Prepares `requests` for `destination` in `protocol`: whatever can be done once is done here.
     ///
     /// # Errors
     /// When a request cannot be written as asked, or the certificates to trust cannot be read.
     pub fn new(
         destination: &Destination,
+        protocol: plan::Protocol,
         requests: &[Request],
         identity_header: &str,
         identities: Arc<Identities>,
     ) -> Result<Wire> {
-        http1::Http1::new(destination, requests, identity_header, identities).map(Wire::Http1)
+        match protocol {
+            plan::Protocol::Http1 => http1::Http1::new(destination, requests, identity_header, identities).map(Wire::Http1),
+            plan::Protocol::Http2 => http2::Http2::new(destination, requests, identity_header, identities).map(Wire::Http2),
+        }
     }
 }
 
@@ -194,25 +222,58 @@ impl Protocol for Wire {
     async fn connect(&self, address: SocketAddr) -> Result<Link, End> {
         match self {
             Wire::Http1(http1) => http1.connect(address).await.map(Link::Http1),
+            Wire::Http2(http2) => http2.connect(address).await.map(Link::Http2),
         }
     }
 
     async fn exchange(&self, link: &mut Link, request: usize, progress: &mut Progress) -> Result<Answer, End> {
         match (self, link) {
             (Wire::Http1(http1), Link::Http1(link)) => http1.exchange(link, request, progress).await,
+            (Wire::Http2(http2), Link::Http2(link)) => http2.exchange(link, request, progress).await,
+            _ => unreachable!("{ANOTHERS}"),
         }
     }
 
     fn stands(&self, link: &mut Link) -> bool {
         match (self, link) {
             (Wire::Http1(http1), Link::Http1(link)) => http1.stands(link),
+            (Wire::Http2(http2), Link::Http2(link)) => http2.stands(link),
+            _ => unreachable!("{ANOTHERS}"),
+        }
+    }
+
+    fn beside(&self, link: &Link) -> Option<Link> {
+        match (self, link) {
+            (Wire::Http1(http1), Link::Http1(link)) => http1.beside(link).map(Link::Http1),
+            (Wire::Http2(http2), Link::Http2(link)) => http2.beside(link).map(Link::Http2),
+            _ => unreachable!("{ANOTHERS}"),
+        }
+    }
+
+    fn outlives(&self, link: &Link) -> bool {
+        match (self, link) {
+            (Wire::Http1(http1), Link::Http1(link)) => http1.outlives(link),
+            (Wire::Http2(http2), Link::Http2(link)) => http2.outlives(link),
+            _ => unreachable!("{ANOTHERS}"),
         }
     }
 }
 
+/// What can only be a bug.
+const ANOTHERS: &str = "a wire is only ever given links that it made";
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_table_names_what_a_plan_can_say() {
+        for (name, _) in ALL {
+            let protocol: plan::Protocol = serde_json::from_value((*name).into()).expect("every name of the table is read");
+            assert_eq!(serde_json::to_value(protocol).ok().as_ref().and_then(|word| word.as_str()), Some(*name));
+        }
+        assert!(serde_json::from_value::<plan::Protocol>("http3".into()).is_err());
+    }
 
     #[test]
     fn urls_become_destinations() {

@@ -35,6 +35,16 @@ impl Stream {
     }
 }
 
+impl Stream {
+    /// The protocol that both sides agreed to by ALPN, where they did.
+    pub(super) fn agreed(&self) -> Option<&[u8]> {
+        match self {
+            Stream::Plain(_) => None,
+            Stream::Encrypted(stream) => stream.get_ref().1.alpn_protocol(),
+        }
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {

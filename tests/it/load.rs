@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use squall::load::{self, Job, Summary};
 use squall::names::Name;
-use squall::plan::{Arrivals, Generator, Level, Load, Model, Pacing, PhaseRate, Request, Rhythm};
+use squall::plan::{Arrivals, Generator, Level, Load, Model, Pacing, PhaseRate, Protocol, Request, Rhythm};
 use squall::protocol::{Destination, Trust};
 use squall::recording::fact::{Counts, Ending, Fact, LoadLine, PhaseSpan, RunEnded, RunStarted};
 use squall::recording::sink::Measure;
@@ -35,7 +35,9 @@ pub struct Drive {
     pub method: &'static str,
     pub body: &'static str,
     pub timeout: Duration,
+    pub protocol: Protocol,
     pub connections: u32,
+    pub streams: u32,
     pub in_flight: u32,
     pub workers: u32,
     pub pacing: Pacing,
@@ -55,7 +57,9 @@ impl Drive {
             method: "GET",
             body: "",
             timeout: Duration::from_secs(20),
+            protocol: Protocol::Http1,
             connections: 64,
+            streams: 1,
             in_flight: 10_000,
             workers: 1,
             pacing: Pacing::default(),
@@ -82,7 +86,9 @@ impl Drive {
                 body: self.body.as_bytes().to_vec(),
                 timeout: Span::from(self.timeout),
             },
+            protocol: self.protocol,
             connections: self.connections,
+            streams: self.streams,
             in_flight: self.in_flight,
         }
     }
@@ -210,7 +216,7 @@ impl Ran {
     }
 
     /// What the recording says that this bound cost.
-    fn lost_to(&self, bound: &str, at: u64) -> u64 {
+    pub fn lost_to(&self, bound: &str, at: u64) -> u64 {
         let lost = |fact: &Fact| match fact {
             Fact::Bound { what, limit, lost } if what == bound && *limit == at => *lost,
             _ => 0,

@@ -6,7 +6,7 @@ use super::super::recording;
 use super::super::target;
 use super::super::tree::Id;
 use super::super::written::{WrittenGenerator, WrittenLoad, WrittenRequest};
-use super::super::{Arrivals, Generator, Load, Model, REPLAYED, Request, Rhythm, Think};
+use super::super::{Arrivals, Generator, Load, Model, Protocol, REPLAYED, Request, Rhythm, Think};
 use super::{Desk, LoadPlace, Located, Names, Pairs};
 use crate::names::Name;
 use crate::schedule::Replayed;
@@ -14,6 +14,8 @@ use crate::units::{Rate, Span, Users};
 
 /// The most connections that a load may have: there are no more ports to have them from.
 const CONNECTIONS_MOST: u32 = 65_535;
+/// The most requests that one connection may carry at once: no server is known that takes more.
+const STREAMS_MOST: u32 = 10_000;
 /// The most requests that a load may have in flight: each costs memory here.
 const IN_FLIGHT_MOST: u32 = 1_000_000;
 /// The most threads that send: no machine that people have has more cores.
@@ -73,13 +75,16 @@ fn open(
     if written.request.is_none() && !replays && known {
         missing_request(desk, at);
     }
-    let request = request(desk, written.request, at, arrivals.as_ref());
+    let protocol = written.protocol;
+    let request = request(desk, written.request, at, arrivals.as_ref(), protocol);
+    let streams = streams(desk, written.streams, protocol);
     let arrivals = arrivals.unwrap_or_default();
     let due = most_due(&arrivals, &rate, request.timeout);
-    let connections = bounded(desk, written.connections, default_connections(due), CONNECTIONS_MOST, "connections");
+    let usual = default_connections(due, protocol, streams);
+    let connections = bounded(desk, written.connections, usual, CONNECTIONS_MOST, "connections");
     let in_flight = bounded(desk, written.in_flight, default_in_flight(due), IN_FLIGHT_MOST, "requests in flight");
     let model = Model::Open { arrivals, rate };
-    (Load { name: written.name.value, model, request, connections, in_flight }, LoadPlace { sends })
+    (Load { name: written.name.value, model, request, protocol, connections, streams, in_flight }, LoadPlace { sends })
 }
 
 /// A load from users.
@@ -89,10 +94,11 @@ fn closed(
     names: &Names,
     phases: &[(Located<Name>, Span)],
 ) -> (Load, LoadPlace) {
+    let protocol = written.protocol;
     for (key, place) in [
         ("rate", written.rate.map(|rate| rate.at)),
         ("arrivals", written.arrivals.map(|arrivals| arrivals.at)),
-        ("connections", written.connections.map(|connections| connections.at)),
+        ("connections", written.connections.as_ref().filter(|_| !protocol.has_streams()).map(|connections| connections.at)),
         ("in_flight", written.in_flight.map(|in_flight| in_flight.at)),
     ] {
         if let Some(place) = place {
@@ -109,10 +115,31 @@ fn closed(
         think: written.think.map_or_else(Think::default, |think| think.value.0),
         every: written.every.map(|every| every.value),
     };
-    let request = request(desk, written.request, at, Some(&Arrivals::default()));
-    let most = peak(&users) as u32;
-    let model = Model::Closed { users, rhythm };
-    (Load { name: written.name.value, model, request, connections: most, in_flight: most }, LoadPlace { sends })
+    let request = request(desk, written.request, at, Some(&Arrivals::default()), protocol);
+    let streams = streams(desk, written.streams, protocol);
+    let most = peak(&users);
+    let connections = match written.connections.filter(|_| protocol.has_streams()) {
+        None => connections_of_users(most, protocol, streams),
+        Some(connections) => {
+            let carried = f64::from(connections.value) * f64::from(streams);
+            if carried < most {
+                let message = format!("each of {most} users needs a stream, and the connections carry {carried}");
+                desk.wrong(connections.at, message).help = Some("raise `connections` or `streams`".into());
+            }
+            bounded(desk, Some(connections), 1, CONNECTIONS_MOST, "connections")
+        }
+    };
+    let (model, in_flight) = (Model::Closed { users, rhythm }, most as u32);
+    (Load { name: written.name.value, model, request, protocol, connections, streams, in_flight }, LoadPlace { sends })
+}
+
+/// Requests that one connection carries at once.
+fn streams(desk: &mut Desk<'_>, written: Option<Located<u32>>, protocol: Protocol) -> u32 {
+    if let Some(streams) = written.as_ref().filter(|_| !protocol.has_streams()) {
+        desk.wrong(streams.at, "a connection of HTTP/1.1 carries one request at a time, and has no streams").help =
+            Some("say `protocol: http2`, or leave out `streams`".into());
+    }
+    bounded(desk, written, protocol.usual_streams(), STREAMS_MOST, "streams")
 }
 
 fn missing_request(desk: &mut Desk<'_>, load: Id) {
@@ -212,11 +239,17 @@ pub(in super::super) fn most_due(arrivals: &Arrivals, rate: &Levels<Rate>, timeo
     rate.values().map(|rate| arrivals.most_within(rate.peak().value(), timeout.seconds())).fold(0.0, f64::max)
 }
 
-/// Connections of a load whose plan does not say: as many as there are requests under way when every one runs into its timeout
-/// ([`most_due`]), so that a service that is slow is not slower for want of one. At least 256, and at most 4,096, for which any
-/// machine has ports and descriptors: a service that hangs must not look like a generator that has run out of them.
-pub(in super::super) fn default_connections(due: f64) -> u32 {
-    due.ceil().clamp(256.0, 4_096.0) as u32
+/// Connections of an open load whose plan does not say: as many as carry the requests that are under way when every one runs into its
+/// timeout ([`most_due`]), so that a service that is slow is not slower for want of one. At least 256 (8 where each carries many), and
+/// at most 4,096, for which any machine has ports and descriptors: a service that hangs must not look like a generator that has run out
+/// of them.
+pub(in super::super) fn default_connections(due: f64, protocol: Protocol, streams: u32) -> u32 {
+    (due / f64::from(streams.max(1))).ceil().clamp(f64::from(protocol.fewest_connections()), 4_096.0) as u32
+}
+
+/// Connections of a closed load: one for each user, or as many as have a stream for each, and not so few that they would be few pods.
+fn connections_of_users(users: f64, protocol: Protocol, streams: u32) -> u32 {
+    (users / f64::from(streams.max(1))).ceil().max(f64::from(protocol.fewest_connections()).min(users)) as u32
 }
 
 /// Requests in flight of a load whose plan does not say: half as many again as there are when every request runs into its
@@ -233,7 +266,13 @@ fn bounded(desk: &mut Desk<'_>, written: Option<Located<u32>>, default: u32, mos
     written.value
 }
 
-fn request(desk: &mut Desk<'_>, written: Option<Located<WrittenRequest>>, load: Id, arrivals: Option<&Arrivals>) -> Request {
+fn request(
+    desk: &mut Desk<'_>,
+    written: Option<Located<WrittenRequest>>,
+    load: Id,
+    arrivals: Option<&Arrivals>,
+    protocol: Protocol,
+) -> Request {
     let given = written.is_some();
     let Located { value: written, at } = written.unwrap_or(Located { value: WrittenRequest::default(), at: load });
     let methods = written.methods();
@@ -274,7 +313,8 @@ fn request(desk: &mut Desk<'_>, written: Option<Located<WrittenRequest>>, load: 
             let message = format!("the header `{}` is given twice: upper and lower case are the same in it", name.value);
             desk.wrong(name.at, message);
         }
-        if let Err(error) = target::header(&name.value, &value.value.0) {
+        let sendable = target::header(&name.value, &value.value.0);
+        if let Err(error) = sendable.and_then(|()| protocol.header(&name.value, &value.value.0)) {
             desk.wrong(name.at, error);
         }
         headers.push((name.value, value.value.0));

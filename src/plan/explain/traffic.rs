@@ -55,11 +55,11 @@ pub(super) fn traffic(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &
     page.item(2, "timeout     ", &format!("{} from the moment when the request is due", request.timeout));
     match &load.model {
         Model::Open { arrivals, rate } => scheduled(page, plan, timeline, load, (arrivals, rate)),
-        Model::Closed { users, rhythm } => from_users(page, timeline, (users, rhythm)),
+        Model::Closed { users, rhythm } => from_users(page, timeline, load, (users, rhythm)),
     }
 }
 
-fn from_users(page: &mut Page, timeline: &Timeline, (users, rhythm): (&Levels<Users>, &Rhythm)) {
+fn from_users(page: &mut Page, timeline: &Timeline, load: &Load, (users, rhythm): (&Levels<Users>, &Rhythm)) {
     let think = match rhythm.think {
         Think::Constant(span) if span == Span::default() => "not at all: the next request follows at once (default)".to_owned(),
         Think::Constant(span) => format!("{span} after each answer"),
@@ -70,7 +70,12 @@ fn from_users(page: &mut Page, timeline: &Timeline, (users, rhythm): (&Levels<Us
     if let Some(every) = rhythm.every {
         page.item(2, "every       ", &format!("no more than one request of a user in {every}"));
     }
-    page.item(2, "connections ", &format!("one for each user, each replaced after about {CONNECTION_AGE}"));
+    streams(page, load);
+    let connections = match load.protocol.has_streams() {
+        false => "one for each user".to_owned(),
+        true => format!("{}, shared by the users", load.connections),
+    };
+    page.item(2, "connections ", &format!("{connections}, each replaced after about {CONNECTION_AGE}"));
     page.line(2, &format!("{:<16} {:>22}", "phase", "users"));
     for phase in &timeline.phases {
         if let Some(level) = users.get(&phase.name) {
@@ -87,16 +92,12 @@ fn from_users(page: &mut Page, timeline: &Timeline, (users, rhythm): (&Levels<Us
 fn scheduled(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &Load, (arrivals, rates): (&Arrivals, &Levels<Rate>)) {
     let request = &load.request;
     let due = most_due(arrivals, rates, request.timeout);
-    let usual = default_connections(due);
-    page.item(
-        2,
-        "connections ",
-        &format!(
-            "at most {}{}, each replaced after about {CONNECTION_AGE}",
-            load.connections,
-            if load.connections == usual { " (default: highest rate x timeout, from 256 to 4096)" } else { "" },
-        ),
-    );
+    streams(page, load);
+    let over = if load.protocol.has_streams() { " / streams" } else { "" };
+    let usual = default_connections(due, load.protocol, load.streams);
+    let how = format!(" (default: highest rate x timeout{over}, from {} to 4096)", load.protocol.fewest_connections());
+    let connections = format!("at most {}{}", load.connections, if load.connections == usual { &how } else { "" });
+    page.item(2, "connections ", &format!("{connections}, each replaced after about {CONNECTION_AGE}"));
     let bound = default_in_flight(due);
     page.item(
         2,
@@ -127,7 +128,7 @@ fn scheduled(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &Load, (ar
         }
     }
     let worst = due.ceil();
-    if worst > f64::from(load.connections) {
+    if worst > f64::from(load.connections) * f64::from(load.streams) {
         page.text(
             2,
             &format!(
@@ -149,4 +150,12 @@ fn scheduled(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &Load, (ar
             request.timeout
         ),
     );
+}
+
+fn streams(page: &mut Page, load: &Load) {
+    if load.protocol.has_streams() {
+        let default = if load.streams == load.protocol.usual_streams() { " (default)" } else { "" };
+        let said = format!("HTTP/2, at most {} requests at a time on each connection{default}", load.streams);
+        page.item(2, "streams     ", &said);
+    }
 }

@@ -1,0 +1,55 @@
+//! The protocol that a load speaks, as a plan names it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What a load speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2: by prior knowledge over http://, by ALPN over https://.
+    Http2,
+}
+
+impl Protocol {
+    /// Whether one connection carries several requests at once.
+    pub fn has_streams(self) -> bool {
+        self == Protocol::Http2
+    }
+
+    /// Whether a header that is one in HTTP can be sent over it. The value is a possible secret: no message repeats it.
+    pub(crate) fn header(self, name: &str, value: &str) -> Result<(), String> {
+        let is = |other: &str| name.eq_ignore_ascii_case(other);
+        match self {
+            // What says how one connection is used has no place in a stream (RFC 9113, section 8.2.2).
+            Protocol::Http2 if is("keep-alive") || is("proxy-connection") => {
+                Err(format!("`{name}` is a header of HTTP/1.1 alone: leave it out, or say `protocol: http1`"))
+            }
+            Protocol::Http2 if is("te") && value != "trailers" => {
+                Err(format!("`{name}` can ask for `trailers` alone in HTTP/2: write that, or say `protocol: http1`"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// How many requests one connection carries at once where the plan does not say.
+    pub fn usual_streams(self) -> u32 {
+        match self {
+            Protocol::Http1 => 1,
+            // The least that servers are asked to allow (RFC 9113, section 6.5.2), and what clients assume of one that has not said.
+            Protocol::Http2 => 100,
+        }
+    }
+
+    /// The fewest connections of a load whose plan does not say.
+    pub fn fewest_connections(self) -> u32 {
+        match self {
+            Protocol::Http1 => 256,
+            // Balancers choose once per connection: with one, all would go to one pod.
+            Protocol::Http2 => 8,
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! HTTP/2 as a codec of our own (RFC 9113): many requests at once over each connection, whose bytes are written once and differ in the
+//! number of their stream alone. A library's client costs several times the processor time, and hides when the first byte left.
+//!
+//! ```text
+//! exchange ─begin─▶ Connection (frames, windows, limits; no socket) ◀─drives─ Driver (one task: write all that waits, read)
+//!          ◀─done──
+//! ```
+//!
+//! Over `http://` the server is known to speak it (prior knowledge), over `https://` it has to agree to it by ALPN; one that does not
+//! is a cause of its own. An exchange that is given up resets its stream, and the connection lives on.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use super::stream::Stream;
+use super::trust::Encryption;
+use super::{Answer, Destination, End, Identities, Progress, Protocol, Scheme};
+use crate::plan::Request;
+
+mod connection;
+mod driver;
+mod frame;
+mod hpack;
+mod huffman;
+mod incoming;
+mod notes;
+mod outgoing;
+mod request;
+mod streams;
+
+pub use frame::Code;
+
+use connection::Connection;
+use notes::Listener;
+use request::Template;
+use streams::Slot;
+
+/// The name that TLS knows it by.
+const ALPN: &[u8] = b"h2";
+
+/// Requests, ready to be sent any number of times.
+pub struct Http2 {
+    templates: Arc<[Template]>,
+    identity_header: String,
+    identities: Arc<Identities>,
+    encryption: Option<Encryption>,
+}
+
+/// One of the exchanges that a connection may carry at once. The connection is closed with the last of its links.
+pub struct Link {
+    connection: Rc<RefCell<Connection>>,
+    slot: Slot,
+}
+
+impl Http2 {
+    /// Prepares `requests` for `destination`.
+    ///
+    /// # Errors
+    /// As [`Wire::new`](super::Wire::new).
+    pub fn new(
+        destination: &Destination,
+        requests: &[Request],
+        identity_header: &str,
+        identities: Arc<Identities>,
+    ) -> Result<Http2> {
+        let encryption = match destination.scheme {
+            Scheme::Http => None,
+            Scheme::Https => Some(Encryption::new(&destination.host, &destination.tls, &[ALPN])?),
+        };
+        Ok(Http2 {
+            templates: requests.iter().map(|request| Template::new(destination, request)).collect::<Result<_>>()?,
+            identity_header: identity_header.to_owned(),
+            identities,
+            encryption,
+        })
+    }
+}
+
+impl Protocol for Http2 {
+    type Link = Link;
+
+    /// Opens a connection, driven by a task of its own on the runtime of this thread, and waits for the server's settings.
+    async fn connect(&self, address: SocketAddr) -> Result<Link, End> {
+        let stream = Stream::open(address, self.encryption.as_ref()).await?;
+        if self.encryption.is_some() && stream.agreed() != Some(ALPN) {
+            return Err(End::Http2NotAgreed);
+        }
+        let listener = Listener::new(&self.identity_header, self.identities.clone());
+        let connection = Rc::new(RefCell::new(Connection::new(self.templates.clone(), listener)));
+        let link = Link::to(&connection);
+        tokio::task::spawn_local(driver::drive(connection.clone(), stream));
+        poll_fn(|cx| connection.borrow_mut().poll_open(cx)).await?;
+        Ok(link)
+    }
+
+    fn beside(&self, link: &Link) -> Option<Link> {
+        Some(Link::to(&link.connection))
+    }
+
+    async fn exchange(&self, link: &mut Link, request: usize, progress: &mut Progress) -> Result<Answer, End> {
+        let mut turn = Turn::begin(link, request, progress);
+        let done = poll_fn(|cx| turn.link.connection.borrow_mut().poll_done(turn.link.slot, cx)).await;
+        turn.over = true;
+        done
+    }
+
+    fn stands(&self, link: &mut Link) -> bool {
+        link.connection.borrow().stands()
+    }
+
+    /// A stream that failed or was given up takes nothing along.
+    fn outlives(&self, link: &Link) -> bool {
+        link.connection.borrow().stands()
+    }
+}
+
+impl Link {
+    fn to(connection: &Rc<RefCell<Connection>>) -> Link {
+        let slot = connection.borrow_mut().link();
+        Link { connection: connection.clone(), slot }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.connection.borrow_mut().unlink(self.slot);
+    }
+}
+
+/// An exchange under way. However it ends, dropped in the middle included, what has happened to the request is known afterwards, and
+/// the peer is told when nobody waits for it any more.
+struct Turn<'a> {
+    link: &'a Link,
+    progress: &'a mut Progress,
+    over: bool,
+}
+
+impl Turn<'_> {
+    fn begin<'a>(link: &'a Link, request: usize, progress: &'a mut Progress) -> Turn<'a> {
+        link.connection.borrow_mut().begin(link.slot, request);
+        Turn { link, progress, over: false }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut connection = self.link.connection.borrow_mut();
+        *self.progress = connection.progress(self.link.slot);
+        if !self.over {
+            connection.cancel(self.link.slot);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! A request as frames, written once for the whole run: its header block is literals and places of the static table, which are the
+//! same bytes on every stream. What is left to do per request is to write the stream's number into it.
+
+use anyhow::{Result, anyhow, ensure};
+
+use super::frame::{HEAD, Head, PAYLOAD_MOST, flag, kind};
+use super::hpack;
+use crate::plan::{self, Request};
+use crate::protocol::{Destination, Scheme};
+
+/// A request, ready to be put on any stream.
+pub(super) struct Template {
+    /// One HEADERS frame and as many CONTINUATION frames as its length takes.
+    head: Vec<u8>,
+    /// Where the frames start.
+    frames: Vec<usize>,
+    pub(super) body: Vec<u8>,
+    /// Its answer has no body, whatever the answer's head says.
+    pub(super) asks_head: bool,
+}
+
+impl Template {
+    /// The frames of `request` on their way to `destination`.
+    ///
+    /// # Errors
+    /// When it cannot be sent as written.
+    pub(super) fn new(destination: &Destination, request: &Request) -> Result<Template> {
+        let block = block(destination, request)?;
+        let (mut head, mut frames) = (Vec::new(), Vec::new());
+        let parts = block.chunks(PAYLOAD_MOST);
+        let last = parts.len() - 1;
+        for (n, part) in parts.enumerate() {
+            frames.push(head.len());
+            let end_stream = if n == 0 && request.body.is_empty() { flag::END_STREAM } else { 0 };
+            let end_headers = if n == last { flag::END_HEADERS } else { 0 };
+            let kind = if n == 0 { kind::HEADERS } else { kind::CONTINUATION };
+            Head { length: part.len(), kind, flags: end_stream | end_headers, stream: 0 }.write(&mut head);
+            head.extend_from_slice(part);
+        }
+        Ok(Template { head, frames, body: request.body.clone(), asks_head: request.method == "HEAD" })
+    }
+
+    /// Puts the head on `stream`.
+    pub(super) fn write(&self, out: &mut Vec<u8>, stream: u32) {
+        let start = out.len();
+        out.extend_from_slice(&self.head);
+        for frame in &self.frames {
+            out[start + frame + HEAD - 4..start + frame + HEAD].copy_from_slice(&stream.to_be_bytes());
+        }
+    }
+
+    /// Bytes of the head.
+    pub(super) fn length(&self) -> usize {
+        self.head.len()
+    }
+}
+
+fn block(destination: &Destination, request: &Request) -> Result<Vec<u8>> {
+    let path = format!("{}{}", destination.base_path, request.path);
+    ensure!(
+        path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic()),
+        "`{path}` is not a path: it starts with `/` and has no space (write %20 for one)"
+    );
+    ensure!(
+        !request.method.is_empty() && request.method.bytes().all(|byte| byte.is_ascii_uppercase()),
+        "`{}` is not a method: write one as in GET",
+        request.method
+    );
+    let given = |name: &str| request.headers.iter().find(|(given, _)| given.eq_ignore_ascii_case(name));
+    let mut block = Vec::new();
+    hpack::write_known(&mut block, ":method", &request.method);
+    hpack::write_known(&mut block, ":scheme", if destination.scheme == Scheme::Https { "https" } else { "http" });
+    // What HTTP/1.1 calls `Host` is said here (RFC 9113, section 8.3.1).
+    let authority = given("host").map_or_else(|| destination.authority(), |(_, host)| host.clone());
+    hpack::write(&mut block, ":authority", authority.as_bytes());
+    hpack::write_known(&mut block, ":path", &path);
+    if given("user-agent").is_none() {
+        hpack::write(&mut block, "user-agent", concat!("squall/", env!("CARGO_PKG_VERSION")).as_bytes());
+    }
+    if given("accept").is_none() {
+        hpack::write(&mut block, "accept", b"*/*");
+    }
+    for (name, value) in request.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("host")) {
+        plan::header(name, value).and_then(|()| plan::Protocol::Http2.header(name, value)).map_err(|why| anyhow!(why))?;
+        hpack::write(&mut block, &name.to_ascii_lowercase(), value.trim().as_bytes());
+    }
+    // Where content is expected, its absence is said too (RFC 9110, section 8.6).
+    if !request.body.is_empty() || matches!(request.method.as_str(), "POST" | "PUT" | "PATCH") {
+        hpack::write(&mut block, "content-length", request.body.len().to_string().as_bytes());
+    }
+    Ok(block)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Trust;
+    use crate::protocol::http2::hpack::Decoder;
+    use crate::units::Span;
+
+    fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Request {
+        Request {
+            method: method.into(),
+            path: path.into(),
+            headers: headers.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+            body: body.into(),
+            timeout: Span::from_secs(1),
+        }
+    }
+
+    fn template(url: &str, request: &Request) -> Result<Template> {
+        Template::new(&Destination::read(url, Trust::default()).expect("a URL"), request)
+    }
+
+    /// The frames on stream 5 and, as text, the header block in them.
+    fn written(template: &Template) -> (Vec<Head>, String) {
+        let mut bytes = b"before".to_vec();
+        template.write(&mut bytes, 5);
+        let (mut heads, mut block) = (Vec::new(), Vec::new());
+        let mut rest = &bytes[6..];
+        assert_eq!(rest.len(), template.length());
+        while let Some((head, after)) = rest.split_first_chunk::<HEAD>() {
+            let head = Head::read(head);
+            block.extend(&after[..head.length]);
+            rest = &after[head.length..];
+            heads.push(head);
+        }
+        let mut text = String::new();
+        let read = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Decoder::default()
+            .read(&block, |name, value| text += &format!("{}: {}\n", read(name), read(value)))
+            .expect("a block that can be read");
+        (heads, text)
+    }
+
+    #[test]
+    fn requests_are_complete() {
+        let agent = concat!("user-agent: squall/", env!("CARGO_PKG_VERSION"), "\n");
+        let get = template("http://shop:8080/api/", &request("GET", "/cart?a=b", &[("X-Tenant", "gold")], "")).expect("a request");
+        let (heads, text) = written(&get);
+        let start = ":method: GET\n:scheme: http\n:authority: shop:8080\n:path: /api/cart?a=b\n";
+        assert_eq!(text, format!("{start}{agent}accept: */*\nx-tenant: gold\n"));
+        assert_eq!((heads.len(), heads[0].kind, heads[0].stream), (1, kind::HEADERS, 5));
+        assert_eq!(heads[0].flags, flag::END_STREAM | flag::END_HEADERS);
+
+        let post = template("https://shop/", &request("POST", "/", &[("HOST", "other"), ("Accept", "a/b")], "hello"));
+        let (heads, text) = written(post.as_ref().expect("a request"));
+        let start = ":method: POST\n:scheme: https\n:authority: other\n:path: /\n";
+        assert_eq!(text, format!("{start}{agent}accept: a/b\ncontent-length: 5\n"));
+        assert_eq!(heads[0].flags, flag::END_HEADERS, "the body is still to come");
+    }
+
+    #[test]
+    fn a_head_that_is_longer_than_a_frame_is_continued() {
+        let long = "x".repeat(2 * PAYLOAD_MOST);
+        let get = template("http://shop/", &request("GET", "/", &[("x-long", &long)], "")).expect("a request");
+        let (heads, text) = written(&get);
+        let kinds: Vec<u8> = heads.iter().map(|head| head.kind).collect();
+        assert_eq!(kinds, [kind::HEADERS, kind::CONTINUATION, kind::CONTINUATION]);
+        assert!(heads.iter().all(|head| head.stream == 5));
+        let flags: Vec<u8> = heads.iter().map(|head| head.flags).collect();
+        assert_eq!(flags, [flag::END_STREAM, 0, flag::END_HEADERS]);
+        assert!(text.contains(&long));
+    }
+
+    #[test]
+    fn nothing_can_be_smuggled_in() {
+        for (bad, says) in [
+            (request("GET", "/ HTTP/1.1\r\nx: y", &[], ""), "is not a path"),
+            (request("GET", "cart", &[], ""), "is not a path"),
+            (request("GET /", "/", &[], ""), "is not a method"),
+            (request("GET", "/", &[("a b", "c")], ""), "is not a header name"),
+            (request("GET", "/", &[(":path", "/b")], ""), "is not a header name"),
+            (request("GET", "/", &[("token", "s3cret\r\nx: y")], ""), "control character"),
+            (request("GET", "/", &[("Keep-Alive", "5")], ""), "HTTP/1.1 alone"),
+            (request("GET", "/", &[("TE", "gzip")], ""), "`trailers`"),
+        ] {
+            let error = template("http://shop/", &bad).err().expect("a bad request").to_string();
+            assert!(error.contains(says) && !error.contains("s3cret"), "{error}");
+        }
+    }
+}
