@@ -9,11 +9,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
 use crate::names::{Anchor, Name, ObjectRef};
-use crate::units::{Rate, Span, Users};
+use crate::units::Span;
 use crate::{faults, verdict};
 
 mod adhoc;
@@ -22,6 +19,7 @@ mod check;
 mod claims;
 mod explain;
 mod level;
+mod load;
 mod located;
 pub mod manifest;
 mod params;
@@ -37,6 +35,7 @@ pub use adhoc::{Adhoc, USUAL, Volume};
 pub use claims::read_manifests;
 pub use explain::explain;
 pub use level::{Level, Levels, PhaseRate, PhaseUsers, Quantity, peak};
+pub use load::{CONNECTION_AGE, Generator, Load, MODELS, Model, PACINGS, Pacing, REPLAYED, Request, Rhythm, Think};
 pub use params::Secrets;
 pub use problem::{Colour, Problem, Problems};
 pub use protocol::Protocol;
@@ -229,139 +228,6 @@ pub struct Phase {
     pub length: Span,
 }
 
-/// How old a connection grows before it is replaced, give or take a quarter. A client that keeps its connections for ever hides every
-/// scale-out, since balancers choose once per connection.
-pub const CONNECTION_AGE: Span = Span::from_secs(5);
-
-/// Requests, and what makes them come.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Load {
-    pub name: Name,
-    pub model: Model,
-    pub request: Request,
-    pub protocol: Protocol,
-    /// Connections that may be open at once; bounded even when the plan does not say.
-    pub connections: u32,
-    /// Requests that each of them carries at once.
-    pub streams: u32,
-    /// Requests that may be due and not ended at once; what comes on top is `unsent`.
-    pub in_flight: u32,
-}
-
-impl Load {
-    /// Whether what it sends is known: a replay whose recording is not at hand is not.
-    fn is_known(&self) -> bool {
-        match &self.model {
-            Model::Open { arrivals, .. } => arrivals.replays().is_none_or(|replay| replay.is_read()),
-            Model::Closed { .. } => true,
-        }
-    }
-}
-
-/// The models by their keys in a load, with one line about each and what it looks like.
-pub const MODELS: &[(&str, &str, &str)] = &[
-    ("rate", "open: on a schedule, whatever becomes of the requests before", "rate: {baseline: 50/s, burst: 50/s -> 250/s}"),
-    (
-        "users",
-        "closed: so many users, each of whom waits for an answer, and thinks, before sending again",
-        "users: {baseline: 10, burst: 10 -> 50}, think: {exponential: 500ms}",
-    ),
-];
-
-/// What makes requests come.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Model {
-    /// Open: on a schedule, whatever becomes of the ones before. A replay has no rate.
-    Open { arrivals: Arrivals, rate: Levels<Rate> },
-    /// Closed: from users, each of whom waits for the answer to one request before sending the next.
-    Closed { users: Levels<Users>, rhythm: Rhythm },
-}
-
-/// When a user of a closed model sends the next request.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Rhythm {
-    /// From the end of an answer to the next request.
-    pub think: Think,
-    /// At least so long from one request to the next; at once where the answer took longer.
-    pub every: Option<Span>,
-}
-
-impl Rhythm {
-    /// The mean time from one request of a user to the next, when answers take no time.
-    pub fn mean(&self) -> Span {
-        let think = match self.think {
-            Think::Constant(span) | Think::Exponential(span) => span,
-            Think::Uniform(least, most) => ((least.duration() + most.duration()) / 2).into(),
-        };
-        think.max(self.every.unwrap_or_default())
-    }
-}
-
-/// A length of time that a user thinks.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Think {
-    /// Always as long; zero is no time at all.
-    Constant(Span),
-    /// Drawn anew each time, memoryless, with this mean.
-    Exponential(Span),
-    /// Drawn anew each time, evenly between two lengths.
-    Uniform(Span, Span),
-}
-
-impl Default for Think {
-    fn default() -> Think {
-        Think::Constant(Span::default())
-    }
-}
-
-/// How the generator itself works: the same for all loads of a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Generator {
-    /// Threads that send; as many as the planned rate needs and the machine has when `None`.
-    pub workers: Option<u32>,
-    pub pacing: Pacing,
-}
-
-/// The pacings by name, with one line about each.
-pub const PACINGS: &[(&str, &str)] = &[
-    ("precise", "a wake-up for each request, whatever it costs"),
-    ("adaptive", "precise while the worker's core has room, then several together within a window that the certificate tells"),
-    ("coarse", "those that are due within a millisecond together: the cheapest"),
-];
-
-/// How precisely requests are sent when they are due, which is paid for in CPU: a wake-up costs about 20 us.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Pacing {
-    /// A wake-up for each, whatever it costs.
-    Precise,
-    /// Precise while the worker's core has room; then those that are due within a window are sent together, and the window widens
-    /// until the worker leaves three tenths of its core free. The certificate says how wide it was.
-    #[default]
-    Adaptive,
-    /// Those that are due within a millisecond are sent together, as most load generators do: the cheapest, and a burst of its own.
-    Coarse,
-}
-
-/// The method of a request that a recording gives method and path.
-pub const REPLAYED: &str = "REPLAY";
-
-/// One HTTP request: the same for every arrival, unless the schedule says what each sends ([`Schedule::requests`]).
-///
-/// [`Schedule::requests`]: crate::schedule::Schedule::requests
-#[derive(Clone, PartialEq)]
-pub struct Request {
-    /// In upper case; [`REPLAYED`] where the schedule says it.
-    pub method: String,
-    /// Appended to the target's URL; starts with `/`. The name of the recording where the schedule says what is sent.
-    pub path: String,
-    /// Names as written; values may hold secrets, so this type's `Debug` prints none of them.
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
-    /// From the intended start.
-    pub timeout: Span,
-}
-
 /// A fault at its moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlannedFault {
@@ -371,19 +237,6 @@ pub struct PlannedFault {
     pub length: Option<Span>,
     pub spec: faults::Spec,
     pub line: u32,
-}
-
-impl std::fmt::Debug for Request {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let names: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
-        f.debug_struct("Request")
-            .field("method", &self.method)
-            .field("path", &self.path)
-            .field("headers", &names)
-            .field("body", &self.body.len())
-            .field("timeout", &self.timeout)
-            .finish()
-    }
 }
 
 #[cfg(test)]
