@@ -3,7 +3,7 @@
 
 use crate::exit::Exit;
 use crate::kinds::{Kind, Row};
-use crate::{faults, plan, protocol, report, schedule, verdict};
+use crate::{faults, metrics, plan, protocol, report, schedule, verdict};
 
 /// A group of things with a name, one line about each, and what it looks like in a plan.
 pub struct Section {
@@ -57,6 +57,22 @@ pub fn sections() -> Vec<Section> {
                 .collect(),
         },
         Section {
+            name: "exporters",
+            title: "Live metrics (squall run, squall load)",
+            entries: metrics::EXPORTERS
+                .iter()
+                .map(|exporter| Entry { name: exporter.name.into(), summary: exporter.summary, example: exporter.example.into() })
+                .collect(),
+        },
+        Section {
+            name: "metrics",
+            title: "Metrics that they export",
+            entries: metrics::FAMILIES
+                .iter()
+                .map(|family| Entry { name: family.signature(), summary: family.help, example: String::new() })
+                .collect(),
+        },
+        Section {
             name: "exit-codes",
             title: "Exit codes",
             entries: Exit::ALL
@@ -76,7 +92,9 @@ pub fn list() -> String {
         }
         text.push_str(&format!("{}\n", section.title));
         for entry in &section.entries {
-            text.push_str(&format!("  {:<16} {}\n", entry.name, entry.summary));
+            // A name that is longer than its column has a line of its own.
+            let gap = if entry.name.len() > 16 { format!("\n  {:<16}", "") } else { String::new() };
+            text.push_str(&format!("  {:<16}{gap} {}\n", entry.name, entry.summary));
             if !entry.example.is_empty() {
                 text.push_str(&format!("  {:<16}   {}\n", "", entry.example));
             }

@@ -35,6 +35,7 @@
 //! | `sandbox/` | the embedded cluster: API, controllers, autoscaler, pods, addresses | is called but through its API, once started |
 //! | `workload/` | the demo service, each pattern a dial | is needed by anything else |
 //! | `recording/` | the vocabulary of facts, the one writer, reading back | judges |
+//! | `metrics/` | live metrics, derived from the recording as it is written; one file per exporter | measures, or holds anybody up |
 //! | `verdict/` | statistics, one file per assertion kind, the algebra of verdicts | sees plan or cluster |
 //! | `report/` | one file per format | computes a fact of its own |
 //!
@@ -55,8 +56,8 @@
 //!
 //! # Adding a kind
 //!
-//! A fault, an assertion or a report format is one new file and one row, with its `mod` line, in `faults/mod.rs`, `verdict/mod.rs` or
-//! `report/mod.rs`. The table feeds the parser, the schema, `squall list`, the README's tables and the tests of all kinds.
+//! A fault, an assertion, a report format or an exporter of metrics is one new file and one row, with its `mod` line, in `faults/mod.rs`,
+//! `verdict/mod.rs`, `report/mod.rs` or `metrics/mod.rs`. The table feeds the parser, the schema, `squall list`, the README's tables and the tests of all kinds.
 //! `tests/recipe/` holds the smallest of each, and `ci/recipe` adds them to a copy of the tree and builds it.
 //!
 //! # Glossary
@@ -69,6 +70,7 @@
 //! - **recording**: every fact of a run, in order; **history**: a recording read back.
 //! - **finding**: one check judged, with value, interval, limit and evidence; **verdict**: PASS, FAIL or INCONCLUSIVE.
 //! - **certificate**: the generator's own error, and whether its numbers may be used.
+//! - **exporter**: a way for live metrics to leave a run; **outlet**: one that was asked for; **tap**: who reads along with the recording.
 //! - **lease**: how long a fault lives when nobody renews it; **journal**: how to undo what a run does, written before it does it.
 
 pub mod catalog;
@@ -78,6 +80,7 @@ pub mod exit;
 pub mod faults;
 pub mod kinds;
 pub mod load;
+pub mod metrics;
 pub mod names;
 pub mod observe;
 pub mod plan;

@@ -11,6 +11,7 @@ use tokio::sync::{broadcast, watch};
 
 use crate::exit::{Exit, Failure};
 use crate::load::{self, Job};
+use crate::metrics::{Exporting, Outlet};
 use crate::plan::{self, ClusterChoice, Model, Plan};
 use crate::protocol::Destination;
 use crate::recording::Sink;
@@ -50,11 +51,17 @@ pub struct Order {
     pub allow_faults: bool,
     /// The image that holds `squall`, for clusters whose pods come from images.
     pub agent_image: String,
+    /// Where live metrics go out; nowhere unless asked for.
+    pub outlets: Vec<Box<dyn Outlet>>,
 }
 
 /// What a run tells while it goes: stages of the setup in words, and then every event.
 pub trait Audience: Send {
     fn stage(&mut self, words: &str);
+    /// Something beside the run does not work, and the run does not hang on it.
+    fn warn(&mut self, words: &str) {
+        self.stage(&format!("warning: {words}"));
+    }
     fn event(&mut self, event: &Event);
     /// Called a few times a second.
     fn tick(&mut self, now: Offset);
@@ -65,7 +72,8 @@ pub trait Audience: Send {
 
 /// Runs a plan to its verdict. The first signal stops it, heals, and still judges; leaving at once on the second is the caller's
 /// part, by dropping this future.
-pub async fn run(order: Order, interrupts: &mut Interrupts, audience: &mut dyn Audience) -> Result<Judged, Failure> {
+pub async fn run(mut order: Order, interrupts: &mut Interrupts, audience: &mut dyn Audience) -> Result<Judged, Failure> {
+    let mut exporting = Exporting::open(std::mem::take(&mut order.outlets), |words| audience.stage(words)).await?;
     let timeline = Timeline::of(&order.plan, order.seed);
     order.folder.write(judgement::PLAN_FILE, &order.plan.source)?;
     let mut world = World::new(&order)?;
@@ -78,11 +86,17 @@ pub async fn run(order: Order, interrupts: &mut Interrupts, audience: &mut dyn A
         return Err(world.abandon(failure).await);
     }
 
-    let ended = perform(&order, &timeline, &mut world, interrupts, audience).await;
+    let ended = perform(&order, &timeline, &mut world, &mut exporting, interrupts, audience).await;
     audience.end();
     if let Err(failure) = ended {
         return Err(world.abandon(failure).await);
     }
+    // Everything is recorded: a signal has nothing to stop but the wait for those who fetch the last numbers.
+    tokio::select! {
+        warnings = exporting.close() => warnings.iter().for_each(|warning| audience.warn(warning)),
+        _ = interrupts.next() => {}
+    }
+    drop(exporting);
 
     let history = open(&order.folder.path).map_err(|failure| {
         let message = format!("{failure}; this run wrote it there: leave a run's folder alone until the run has ended");
@@ -101,12 +115,13 @@ async fn perform(
     order: &Order,
     timeline: &Timeline,
     world: &mut World,
+    exporting: &mut Exporting,
     interrupts: &mut Interrupts,
     audience: &mut dyn Audience,
 ) -> Result<(), Failure> {
     let destination = world.destination(&order.plan, audience).await?;
     let clock = Clock::starting_in(if order.plan.cluster == ClusterChoice::None { LEAD } else { LEAD_WATCHED });
-    let (sink, mut recording) = Recording::create(&order.folder.path, clock, started(order, timeline, clock))
+    let (sink, mut recording) = Recording::tapped(&order.folder.path, clock, started(order, timeline, clock), exporting.tap())
         .map_err(|error| Failure::new(Exit::Environment, format!("{error:#}")))?;
     let mut live = recording.live();
 
@@ -127,6 +142,7 @@ async fn perform(
                 () = &mut play => break Ending::Completed,
                 signal = interrupts.next() => break Ending::Interrupted { signal: signal.name().to_owned() },
                 event = live.recv() => hear(event, audience),
+                warning = exporting.warning() => audience.warn(&warning),
                 _ = ticks.tick() => {
                     audience.tick(clock.now());
                     // What is not recorded cannot be judged: breaking on would be for nothing.

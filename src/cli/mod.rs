@@ -14,6 +14,7 @@ use crate::run::Judged;
 
 mod agent;
 mod check;
+mod exports;
 mod heal;
 mod judge;
 mod list;
@@ -51,7 +52,7 @@ enum Command {
     Heal(heal::Args),
     /// Keep an embedded cluster running that kubectl can use.
     Sandbox(sandbox::Args),
-    /// List the faults, assertions, arrivals and report formats.
+    /// List the faults, assertions, arrivals, report formats and metrics.
     List(list::Args),
     /// Print the JSON Schema of the plan language.
     Schema(schema::Args),
@@ -175,6 +176,8 @@ struct How {
     /// Nothing but the verdict.
     #[arg(long, short)]
     quiet: bool,
+    #[command(flatten)]
+    exports: exports::Exports,
 }
 
 /// Reads a plan with the environment of this process, to be run where it says or in `cluster`; its problems are printed as they are.

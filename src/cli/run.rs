@@ -47,9 +47,10 @@ pub fn perform(
     how: super::How,
 ) -> Result<Exit, Failure> {
     let seed = how.seed.or(plan.seed).unwrap_or_else(fresh_seed);
+    let outlets = how.exports.outlets()?;
     let folder = Folder::create(&plan.name, seed, how.out.as_deref())?;
     let path = folder.path.clone();
-    let order = Order { plan, seed, plan_file, folder, allow_faults, agent_image };
+    let order = Order { plan, seed, plan_file, folder, allow_faults, agent_image, outlets };
     let mut audience = Screen::new(how.quiet);
     let runtime = super::runtime()?;
     let ended = runtime.block_on(async {
@@ -109,6 +110,10 @@ impl Audience for Screen {
         if !self.quiet {
             super::tell(words);
         }
+    }
+
+    fn warn(&mut self, words: &str) {
+        self.live.warn(words);
     }
 
     fn event(&mut self, event: &Event) {

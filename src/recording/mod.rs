@@ -7,6 +7,7 @@ pub mod hlog;
 pub mod metric;
 pub mod plain;
 pub mod sink;
+pub mod tap;
 pub mod writer;
 
 pub use fact::{Event, Fact, Outcome};

@@ -15,6 +15,7 @@ use tokio::sync::broadcast;
 use crate::recording::fact::{Event, Fact, RunEnded, RunStarted};
 use crate::recording::hlog::HlogWriter;
 use crate::recording::sink::{Entry, Sink};
+use crate::recording::tap::Tap;
 use crate::recording::{EVENTS_FILE, HISTOGRAMS_FILE};
 use crate::time::{Clock, Offset};
 
@@ -36,6 +37,14 @@ impl Recording {
     /// # Errors
     /// When the folder cannot be made or written, or holds a recording already.
     pub fn create(dir: &Path, clock: Clock, started: RunStarted) -> Result<(Sink, Recording)> {
+        Recording::tapped(dir, clock, started, None)
+    }
+
+    /// The same with somebody who reads along from the first event on.
+    ///
+    /// # Errors
+    /// As [`Recording::create`].
+    pub fn tapped(dir: &Path, clock: Clock, started: RunStarted, tap: Option<Box<dyn Tap>>) -> Result<(Sink, Recording)> {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot make the run's folder {}", dir.display()))?;
         let events = BufWriter::with_capacity(1 << 16, create(&dir.join(EVENTS_FILE))?);
         let path = dir.join(HISTOGRAMS_FILE);
@@ -46,7 +55,7 @@ impl Recording {
         let from_the_first = sink.subscribe();
         let (live, lost) = sink.writer_parts();
         let broken = Broken::default();
-        let mut writer = Writer { dir: dir.to_owned(), events, histograms, next: 0, live, lost, broken: broken.clone() };
+        let mut writer = Writer { dir: dir.to_owned(), events, histograms, next: 0, live, tap, lost, broken: broken.clone() };
         writer.fact(clock.now(), Fact::RunStarted(Box::new(started)));
         writer.flush();
         if let Some(why) = broken.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -102,6 +111,7 @@ struct Writer {
     /// The number of the next event.
     next: u64,
     live: broadcast::Sender<Arc<Event>>,
+    tap: Option<Box<dyn Tap>>,
     lost: Arc<AtomicU64>,
     broken: Broken,
 }
@@ -126,6 +136,7 @@ impl Writer {
                 Entry::Interval(interval) => {
                     let wrote = self.still_whole().then(|| self.histograms.append(&interval));
                     self.remember(wrote, HISTOGRAMS_FILE);
+                    self.tap.iter_mut().for_each(|tap| tap.interval(&interval));
                 }
                 Entry::Close(t, mut ended, said) => {
                     ended.lost_events += self.lost.load(Ordering::Relaxed);
@@ -150,6 +161,7 @@ impl Writer {
         self.next += 1;
         let wrote = self.still_whole().then(|| append(&mut self.events, &event));
         self.remember(wrote, EVENTS_FILE);
+        self.tap.iter_mut().for_each(|tap| tap.event(&event));
         // An error means that nobody listens, which is fine.
         let _ = self.live.send(event);
     }
@@ -186,6 +198,7 @@ mod tests {
     use crate::names::ObjectRef;
     use crate::recording::History;
     use crate::recording::fact::{Ending, GeneratorSample, Reading, SCHEMA};
+    use crate::recording::sink::{Interval, Measure, Series};
     use std::time::Duration;
 
     fn started() -> RunStarted {
@@ -233,6 +246,42 @@ mod tests {
         assert_eq!(history.torn, Vec::<String>::new());
         assert_eq!(live.try_recv().unwrap().n, 0, "the first live reader sees how the run started");
         assert_eq!(late.try_recv().unwrap().n, 1, "another sees what comes after it subscribed");
+    }
+
+    /// Goal: who reads along loses nothing, however much a live reader would have missed. How: more events than the live channel holds,
+    /// and histograms, which it does not carry.
+    #[test]
+    fn who_reads_along_gets_everything_in_order() {
+        #[derive(Clone, Default)]
+        struct Along(Arc<Mutex<(Vec<u64>, u64)>>);
+        impl Tap for Along {
+            fn event(&mut self, event: &Event) {
+                self.0.lock().unwrap().0.push(event.n);
+            }
+            fn interval(&mut self, interval: &Interval) {
+                self.0.lock().unwrap().1 += interval.histogram.len();
+            }
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let along = Along::default();
+        let clock = Clock::starting_in(Duration::ZERO);
+        let (sink, recording) = Recording::tapped(dir.path(), clock, started(), Some(Box::new(along.clone()))).unwrap();
+        (0..10_000).for_each(|second| sink.emit(sample(second)));
+        for second in 0..3 {
+            let mut histogram = hdrhistogram::Histogram::new_with_bounds(1, 1_000, 1).unwrap();
+            histogram.record_n(5, 7).unwrap();
+            let series = Series {
+                load: "l".parse().unwrap(),
+                phase: "p".parse().unwrap(),
+                outcome: crate::recording::Outcome::Ok,
+                measure: Measure::Response,
+            };
+            sink.record(Interval { series, second, histogram });
+        }
+        recording.close(completed()).unwrap();
+        let (events, values) = along.0.lock().unwrap().clone();
+        assert_eq!(events, (0..10_002).collect::<Vec<_>>(), "the start, what was emitted, and the end");
+        assert_eq!(values, 21);
     }
 
     #[test]
@@ -288,7 +337,16 @@ mod tests {
         let (live, lost) = sink.writer_parts();
         let broken = Broken::default();
         let histograms = HlogWriter::begin(fine, jiff::Timestamp::UNIX_EPOCH).unwrap();
-        let writer = Writer { dir: dir.path().to_owned(), events: full(), histograms, next: 0, live, lost, broken: broken.clone() };
+        let writer = Writer {
+            dir: dir.path().to_owned(),
+            events: full(),
+            histograms,
+            next: 0,
+            live,
+            tap: None,
+            lost,
+            broken: broken.clone(),
+        };
         let thread = std::thread::spawn(move || writer.drain(&entries));
         let mut live = sink.subscribe();
         let recording = Recording { sink: sink.clone(), thread, broken, live: sink.subscribe() };

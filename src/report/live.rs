@@ -121,6 +121,11 @@ impl Live {
         self.state.missed += events;
     }
 
+    /// Says what does not work and harms nothing but itself.
+    pub fn warn(&mut self, words: &str) {
+        self.print(&format!("warning: {}", words::clean(words)));
+    }
+
     /// Lets time pass; to be called several times a second.
     pub fn tick(&mut self, now: Offset) {
         match self.display {
@@ -163,10 +168,13 @@ impl Live {
     }
 
     fn say(&mut self, t: Offset, text: &str) {
+        self.print(&format!("t={:<8} {text}", numbers::moment(t.seconds())));
+    }
+
+    fn print(&mut self, line: &str) {
         if self.display == Display::Quiet {
             return;
         }
-        let line = format!("t={:<8} {text}", numbers::moment(t.seconds()));
         let out = &mut self.out;
         // A closed stderr is nobody's failure.
         self.bar.suspend(|| _ = writeln!(out, "{line}"));

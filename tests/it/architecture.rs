@@ -61,6 +61,37 @@ const RULES: &[Rule] = &[
         reason: "a report sees findings and the recording, nothing else",
     },
     Rule {
+        forbidden: &[
+            "crate::plan",
+            "crate::timeline",
+            "crate::schedule",
+            "crate::load",
+            "crate::protocol",
+            "crate::faults",
+            "crate::observe",
+            "crate::cluster",
+            "crate::sandbox",
+            "crate::verdict",
+            "crate::report",
+            "std::fs",
+        ],
+        places: &["metrics/"],
+        except: &[],
+        reason: "live metrics are derived from the recording, as reports are, and touch nothing else of a run",
+    },
+    Rule {
+        forbidden: &["tokio::", "hyper::", "hyper_util", "reqwest::", "std::net"],
+        places: &["metrics/family.rs", "metrics/registry.rs", "metrics/numbers.rs", "metrics/text.rs", "metrics/otlp/json.rs"],
+        except: &[],
+        reason: "counting and rendering are pure: only an outlet waits and connects",
+    },
+    Rule {
+        forbidden: &["crate::metrics"],
+        places: &[],
+        except: &["metrics/", "run.rs", "cli/", "catalog.rs"],
+        reason: "nothing in a run knows that somebody watches it: metrics read the recording",
+    },
+    Rule {
         forbidden: &["kube::", "k8s_openapi", "kube_"],
         places: &[],
         except: &["cluster/"],
@@ -136,7 +167,7 @@ fn every_rule_refuses_what_it_forbids() {
 #[test]
 fn concrete_kinds_are_named_in_their_file_and_their_row_only() {
     let mut broken = Vec::new();
-    for folder in ["faults", "verdict", "report", "protocol", "schedule"] {
+    for folder in ["faults", "verdict", "report", "protocol", "schedule", "metrics"] {
         let table = fs::read_to_string(root().join("src").join(folder).join("mod.rs")).expect("every folder of kinds has a table");
         let modules: Vec<&str> = table
             .lines()
@@ -145,7 +176,7 @@ fn concrete_kinds_are_named_in_their_file_and_their_row_only() {
             .collect();
         for module in modules
             .iter()
-            .filter(|module| table.contains(&format!("{module}::Spec =>")) || table.contains(&format!("{module}::FORMAT")))
+            .filter(|module| ["Spec =>", "FORMAT", "EXPORTER"].iter().any(|row| table.contains(&format!("{module}::{row}"))))
         {
             for (path, text) in sources() {
                 let own = path == format!("{folder}/mod.rs") || path.starts_with(&format!("{folder}/{module}"));

@@ -17,6 +17,7 @@ mod judge;
 mod known_answers;
 mod latency;
 mod load;
+mod metrics;
 mod observe;
 mod pacing;
 mod pod_kill;
