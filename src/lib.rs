@@ -23,7 +23,8 @@
 //! | `exit.rs` | the exit codes, as a table | |
 //! | `time.rs` | the one clock and [`time::Offset`] | |
 //! | `units.rs`, `names.rs` | quantities and names as a plan writes them | |
-//! | `kinds.rs` | the table by which faults and assertions are registered | |
+//! | `target.rs` | what a target's URL, a path and a header may be | |
+//! | `kinds.rs` | the table by which faults, assertions and arrivals are registered | |
 //! | `plan/` | YAML to [`plan::Plan`]: reading, diagnostics, checking, schema | waits or connects |
 //! | `timeline.rs` | plan and seed to who does what when | waits or connects |
 //! | `schedule/` | request n to the moment it is due, one file per arrival process | waits |
@@ -90,6 +91,7 @@ pub mod report;
 pub mod run;
 pub mod sandbox;
 pub mod schedule;
+pub mod target;
 pub mod time;
 pub mod timeline;
 pub mod units;

@@ -7,9 +7,9 @@ use std::path::Path;
 
 use super::explain::word;
 use super::problem::{Problem, Problems};
-use super::target::TargetUrl;
 use super::{Arrivals, Generator, Pacing, PhaseRate, PhaseUsers, Plan, Protocol};
 use crate::kinds::Kind;
+use crate::target::TargetUrl;
 use crate::time::Offset;
 use crate::timeline::Timeline;
 use crate::units::{Ratio, Span};

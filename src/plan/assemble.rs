@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use super::located::{self, LeftOut, Located, Pairs};
 use super::params::{self, Environment, Secrets};
 use super::problem::{Problem, Problems, nearest, proposal};
-use super::target::{self, TargetUrl};
 use super::tree::{Id, Limits, Meaning, Tree, Value};
 use super::written::{During, Entry, Text, Written, WrittenClaim, WrittenCluster, WrittenFault, WrittenTarget, keys_of};
 use super::{ClusterChoice, Load, Phase, Plan, PlannedFault, SandboxOptions, Target};
 use crate::faults::{self, Lasting};
 use crate::kinds::Kind;
 use crate::names::Name;
+use crate::target::{self, TargetUrl};
 use crate::units::Span;
 use crate::verdict::{self, Claim, Over};
 

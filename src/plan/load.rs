@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::Protocol;
 use super::level::Levels;
 use crate::names::Name;
-use crate::schedule::Arrivals;
+use crate::schedule::{Arrivals, Rhythm};
 use crate::units::{Rate, Span, Users};
 
 /// How old a connection grows before it is replaced, give or take a quarter. A client that keeps its connections for ever hides every
@@ -55,43 +55,6 @@ pub enum Model {
     Open { arrivals: Arrivals, rate: Levels<Rate> },
     /// Closed: from users, each of whom waits for the answer to one request before sending the next.
     Closed { users: Levels<Users>, rhythm: Rhythm },
-}
-
-/// When a user of a closed model sends the next request.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Rhythm {
-    /// From the end of an answer to the next request.
-    pub think: Think,
-    /// At least so long from one request to the next; at once where the answer took longer.
-    pub every: Option<Span>,
-}
-
-impl Rhythm {
-    /// The mean time from one request of a user to the next, when answers take no time.
-    pub fn mean(&self) -> Span {
-        let think = match self.think {
-            Think::Constant(span) | Think::Exponential(span) => span,
-            Think::Uniform(least, most) => ((least.duration() + most.duration()) / 2).into(),
-        };
-        think.max(self.every.unwrap_or_default())
-    }
-}
-
-/// A length of time that a user thinks.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Think {
-    /// Always as long; zero is no time at all.
-    Constant(Span),
-    /// Drawn anew each time, memoryless, with this mean.
-    Exponential(Span),
-    /// Drawn anew each time, evenly between two lengths.
-    Uniform(Span, Span),
-}
-
-impl Default for Think {
-    fn default() -> Think {
-        Think::Constant(Span::default())
-    }
 }
 
 /// How the generator itself works: the same for all loads of a run.

@@ -27,7 +27,6 @@ mod problem;
 mod protocol;
 mod recording;
 mod schema;
-mod target;
 mod tree;
 mod written;
 
@@ -35,15 +34,14 @@ pub use adhoc::{Adhoc, USUAL, Volume};
 pub use claims::read_manifests;
 pub use explain::explain;
 pub use level::{Level, Levels, PhaseRate, PhaseUsers, Quantity, peak};
-pub use load::{CONNECTION_AGE, Generator, Load, MODELS, Model, PACINGS, Pacing, REPLAYED, Request, Rhythm, Think};
+pub use load::{CONNECTION_AGE, Generator, Load, MODELS, Model, PACINGS, Pacing, REPLAYED, Request};
 pub use params::Secrets;
 pub use problem::{Colour, Problem, Problems};
 pub use protocol::Protocol;
 pub use schema::schema;
-pub use target::TargetUrl;
-pub(crate) use target::{header, path};
 
-pub use crate::schedule::Arrivals;
+pub use crate::schedule::{Arrivals, Rhythm, Think};
+pub use crate::target::TargetUrl;
 
 use params::Environment;
 

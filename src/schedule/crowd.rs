@@ -11,7 +11,6 @@ use rand_pcg::Pcg64Mcg;
 use super::RatePiece;
 use super::random::{generator, split_mix, uniform};
 use crate::names::Name;
-use crate::plan::{Rhythm, Think};
 use crate::time::Offset;
 use crate::units::Span;
 
@@ -47,6 +46,43 @@ pub struct Stay {
 pub struct Steps {
     rhythm: Rhythm,
     random: Pcg64Mcg,
+}
+
+/// When a user of a closed model sends the next request.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rhythm {
+    /// From the end of an answer to the next request.
+    pub think: Think,
+    /// At least so long from one request to the next; at once where the answer took longer.
+    pub every: Option<Span>,
+}
+
+impl Rhythm {
+    /// The mean time from one request of a user to the next, when answers take no time.
+    pub fn mean(&self) -> Span {
+        let think = match self.think {
+            Think::Constant(span) | Think::Exponential(span) => span,
+            Think::Uniform(least, most) => ((least.duration() + most.duration()) / 2).into(),
+        };
+        think.max(self.every.unwrap_or_default())
+    }
+}
+
+/// A length of time that a user thinks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Think {
+    /// Always as long; zero is no time at all.
+    Constant(Span),
+    /// Drawn anew each time, memoryless, with this mean.
+    Exponential(Span),
+    /// Drawn anew each time, evenly between two lengths.
+    Uniform(Span, Span),
+}
+
+impl Default for Think {
+    fn default() -> Think {
+        Think::Constant(Span::default())
+    }
 }
 
 impl Crowd {

@@ -30,7 +30,7 @@ mod replay;
 mod sum;
 mod wave;
 
-pub use crowd::{Crowd, Stay, Steps};
+pub use crowd::{Crowd, Rhythm, Stay, Steps, Think};
 pub use replay::{FILE_MOST, Replayed};
 
 use profile::{Course, Profile};

@@ -3,13 +3,13 @@
 use super::super::level::{self, Level, Levels, Quantity, peak};
 use super::super::problem::proposal;
 use super::super::recording;
-use super::super::target;
 use super::super::tree::Id;
 use super::super::written::{WrittenGenerator, WrittenLoad, WrittenRequest};
 use super::super::{Arrivals, Generator, Load, Model, Protocol, REPLAYED, Request, Rhythm, Think};
 use super::{Desk, LoadPlace, Located, Names, Pairs};
 use crate::names::Name;
 use crate::schedule::Replayed;
+use crate::target;
 use crate::units::{Rate, Span, Users};
 
 /// The most connections that a load may have: there are no more ports to have them from.

@@ -3,8 +3,9 @@
 
 use anyhow::{Result, anyhow, ensure};
 
-use crate::plan::{self, Request};
+use crate::plan::Request;
 use crate::protocol::Destination;
+use crate::target;
 
 /// The bytes of `request` on their way to `destination`.
 pub(super) fn write(destination: &Destination, request: &Request) -> Result<Vec<u8>> {
@@ -26,7 +27,7 @@ pub(super) fn write(destination: &Destination, request: &Request) -> Result<Vec<
         bytes.extend(b"Accept: */*\r\n");
     }
     for (name, value) in &request.headers {
-        plan::header(name, value).map_err(|why| anyhow!(why))?;
+        target::header(name, value).map_err(|why| anyhow!(why))?;
         bytes.extend(format!("{name}: {value}\r\n").into_bytes());
     }
     // Where content is expected, its absence is said too (RFC 9110, section 8.6).

@@ -7,6 +7,7 @@ use super::frame::{HEAD, Head, PAYLOAD_MOST, flag, kind};
 use super::hpack;
 use crate::plan::{self, Request};
 use crate::protocol::{Destination, Scheme};
+use crate::target;
 
 /// A request, ready to be put on any stream.
 pub(super) struct Template {
@@ -81,7 +82,7 @@ fn block(destination: &Destination, request: &Request) -> Result<Vec<u8>> {
         hpack::write(&mut block, "accept", b"*/*");
     }
     for (name, value) in request.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("host")) {
-        plan::header(name, value).and_then(|()| plan::Protocol::Http2.header(name, value)).map_err(|why| anyhow!(why))?;
+        target::header(name, value).and_then(|()| plan::Protocol::Http2.header(name, value)).map_err(|why| anyhow!(why))?;
         hpack::write(&mut block, &name.to_ascii_lowercase(), value.trim().as_bytes());
     }
     // Where content is expected, its absence is said too (RFC 9110, section 8.6).

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::{Replayed, access_log, columns};
-use crate::plan;
 use crate::schedule::Call;
+use crate::target;
 
 /// Requests in one recording: 32 MB of memory.
 const ARRIVALS_MOST: usize = 2_000_000;
@@ -106,7 +106,7 @@ fn sendable(method: &str, path: &str) -> Result<(), String> {
     if path.len() > PATH_MOST {
         return Err(format!("a path of {} bytes: at most {PATH_MOST}", path.len()));
     }
-    plan::path(path)
+    target::path(path)
 }
 
 /// An access log has whole seconds: the requests of each are spread over it evenly, in their order. Left at once they would be a herd
