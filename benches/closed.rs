@@ -97,7 +97,7 @@ fn started(main: &Name, end: Offset, users: u32) -> RunStarted {
             path: "/".into(),
             timeout_ns: 10_000_000_000,
             intended: BTreeMap::new(),
-            users: BTreeMap::from([(main.clone(), users)]),
+            users: BTreeMap::from([(main.clone(), [users; 2])]),
         }],
         faults: Vec::new(),
         environment: BTreeMap::new(),

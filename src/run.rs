@@ -91,24 +91,30 @@ pub async fn run(mut order: Order, interrupts: &mut Interrupts, audience: &mut d
     if let Err(failure) = ended {
         return Err(world.abandon(failure).await);
     }
-    // Everything is recorded: a signal has nothing to stop but the wait for those who fetch the last numbers.
-    tokio::select! {
-        warnings = exporting.close() => warnings.iter().for_each(|warning| audience.warn(warning)),
-        _ = interrupts.next() => {}
-    }
-    drop(exporting);
-
     let history = open(&order.folder.path).map_err(|failure| {
         let message = format!("{failure}; this run wrote it there: leave a run's folder alone until the run has ended");
         Failure::new(Exit::Environment, message)
     })?;
     let plan_file = order.plan_file.as_ref().map(|file| file.display().to_string());
+    let completed = history.ended.as_ref().is_some_and(|ended| ended.how == Ending::Completed);
     let place = Place { plan_file, plan_source: Some(order.plan.source.clone()), folder: None };
     let mut judged = judgement::judge_history(&order.folder.path, history, &order.plan.claims, place);
     let written = report::write(&judged.report, &order.folder.path, &report::FORMATS.iter().collect::<Vec<_>>());
     judged.unsaved = written.err().map(|error| error.to_string());
+
+    // Everything is recorded and judged: a signal has nothing to stop but the wait for those who fetch the last numbers. Whoever has
+    // stopped the run waits for nobody.
+    let patience = if completed { Duration::MAX } else { LAST_NUMBERS };
+    tokio::select! {
+        warnings = exporting.close() => warnings.iter().for_each(|warning| audience.warn(warning)),
+        _ = interrupts.next() => {}
+        () = tokio::time::sleep(patience) => {}
+    }
     Ok(judged)
 }
+
+/// How long the last numbers of a run that was stopped may take on their way.
+const LAST_NUMBERS: Duration = Duration::from_secs(2);
 
 /// From the first stamp of the clock to the last line of the recording.
 async fn perform(
@@ -237,7 +243,9 @@ fn load_line(load: &plan::Load, traffic: &Traffic, timeline: &Timeline) -> LoadL
     };
     let users = match &load.model {
         Model::Open { .. } => BTreeMap::new(),
-        Model::Closed { users, .. } => users.iter().map(|(phase, level)| (phase.clone(), level.peak().count())).collect(),
+        Model::Closed { users, .. } => {
+            users.iter().map(|(phase, level)| (phase.clone(), <[_; 2]>::from(level.ends()).map(|users| users.count()))).collect()
+        }
     };
     LoadLine {
         name: load.name.clone(),

@@ -57,6 +57,8 @@ pub fn perform(
         // Two listeners: the run stops at the first signal, and this one leaves at the second, whatever the run is doing.
         let (mut first, mut second) = (Interrupts::listen()?, Interrupts::listen()?);
         tokio::select! {
+            // A run that a second signal finds judged has left nothing broken.
+            biased;
             judged = run::run(order, &mut first, &mut audience) => judged.map(Some),
             signal = async { stopping(second.next().await, &path); second.again().await } => {
                 super::tell(&format!("{}: leaving at once; what was broken may still be: run `squall heal {}`", signal.name(), path.display()));

@@ -12,6 +12,8 @@ pub(super) struct Gauges {
     cpu: AtomicU64,
     /// In nanoseconds.
     window: AtomicU64,
+    /// The bits of an `f64`; NaN where the kernel does not say.
+    starved: AtomicU64,
 }
 
 impl Gauges {
@@ -32,6 +34,15 @@ impl Gauges {
 
     pub(super) fn set_cpu(&self, share: f64) {
         self.cpu.store(share.to_bits(), Ordering::Relaxed);
+    }
+
+    /// The share of about the last second in which the worker was ready to run and had no core.
+    pub(super) fn starved(&self) -> Option<f64> {
+        Some(f64::from_bits(self.starved.load(Ordering::Relaxed))).filter(|share| !share.is_nan())
+    }
+
+    pub(super) fn set_starved(&self, share: Option<f64>) {
+        self.starved.store(share.unwrap_or(f64::NAN).to_bits(), Ordering::Relaxed);
     }
 
     /// How much later than due a request may be sent for the sake of others: see [`Window`](super::pacer::Window).

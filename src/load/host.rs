@@ -21,6 +21,13 @@ pub(super) fn raise_descriptor_limit() {
     }
 }
 
+/// For how long this thread has been ready to run and had no core, since it began; `None` where the kernel keeps no such account.
+pub(super) fn waited_for_a_core() -> Option<Duration> {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    // Time on a core, time waiting for one, both in nanoseconds, and turns: see the kernel's sched-stats.
+    stat.split_ascii_whitespace().nth(1)?.parse().ok().map(Duration::from_nanos)
+}
+
 /// Measures stolen time between two looks.
 pub(super) struct Steal {
     last: Option<(Instant, u64)>,

@@ -294,6 +294,7 @@ impl Watch {
             steal,
             in_flight: gauges.iter().map(|gauge| gauge.in_flight()).sum(),
             connections: gauges.iter().map(|gauge| gauge.connections()).sum(),
+            starved: gauges.iter().filter_map(|gauge| gauge.starved()).reduce(f64::max),
             window_us: gauges.iter().map(|gauge| gauge.window()).max().unwrap_or_default().as_micros() as u64,
         }));
     }

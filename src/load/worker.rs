@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 use super::STOP_GRACE;
 use super::bells::Bells;
 use super::gauges::Gauges;
+use super::host::waited_for_a_core;
 use super::lane::{Lane, State};
 use super::log::{Batch, Log};
 use super::pacer::{Pacer, Window};
@@ -289,18 +290,20 @@ fn earliest(feeds: &mut [Feed]) -> Option<(Offset, &mut Feed)> {
     feeds.iter_mut().filter_map(|feed| Some((feed.next()?, feed))).min_by_key(|(due, _)| *due)
 }
 
-/// Hands over entries again and again, and looks at the processor time of this thread about once a second.
+/// Hands over entries again and again, and looks about once a second at the processor time of this thread, and at what it waited for.
 async fn hand_over(log: Rc<Log>, gauges: Arc<Gauges>) {
-    let mut looked = (monotonic_now(), thread_cpu());
+    let look = || (monotonic_now(), thread_cpu(), waited_for_a_core());
+    let mut last = look();
     loop {
         tokio::time::sleep(HAND_OVER).await;
         log.hand_over();
-        let now = monotonic_now();
-        let elapsed = now.duration_since(looked.0);
+        let elapsed = monotonic_now().duration_since(last.0);
         if elapsed >= 3 * HAND_OVER {
-            let spent = thread_cpu();
-            gauges.set_cpu(spent.saturating_sub(looked.1).as_secs_f64() / elapsed.as_secs_f64());
-            looked = (now, spent);
+            let (now, spent, waited) = look();
+            let share = |time: Duration| time.as_secs_f64() / elapsed.as_secs_f64();
+            gauges.set_cpu(share(spent.saturating_sub(last.1)));
+            gauges.set_starved(waited.zip(last.2).map(|(waited, before)| share(waited.saturating_sub(before))));
+            last = (now, spent, waited);
         }
     }
 }

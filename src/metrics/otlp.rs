@@ -109,11 +109,21 @@ fn signal_url(text: &str, place: &str) -> Result<Url, String> {
 
 fn http_url(text: &str, place: &str) -> Result<Url, String> {
     let way_out = "write the collector's address, as in http://127.0.0.1:4318";
-    let url = Url::parse(text).map_err(|error| format!("{place}: `{text}` is no URL ({error}): {way_out}"))?;
+    let shown = without_password(text);
+    let url = Url::parse(text).map_err(|error| format!("{place}: `{shown}` is no URL ({error}): {way_out}"))?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-        return Err(format!("{place}: `{text}` is no HTTP address: {way_out}"));
+        return Err(format!("{place}: `{shown}` is no HTTP address: {way_out}"));
     }
     Ok(url)
+}
+
+/// An address as it may be shown: who it names before an `@` stays out.
+fn without_password(text: &str) -> String {
+    let start = text.find("//").map_or(0, |at| at + 2);
+    match text.rfind('@').filter(|at| *at >= start) {
+        Some(at) => format!("{}...{}", &text[..start], &text[at..]),
+        None => text.to_owned(),
+    }
 }
 
 /// `name=value,name=value`, percent-encoded, as W3C baggage is. Values are secrets: no message holds one.

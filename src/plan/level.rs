@@ -152,7 +152,7 @@ impl<T: Quantity> JsonSchema for Level<T> {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let one = T::PATTERN;
         let kind = if T::BARE { serde_json::json!(["integer", "string"]) } else { "string".into() };
-        json_schema!({"type": kind, "description": T::EXPECTING, "pattern": format!(r"^{one}( *-> *{one})?$|\$\{{")})
+        json_schema!({"type": kind, "description": T::EXPECTING, "minimum": 0, "pattern": format!(r"^{one}( *-> *{one})?$|\$\{{")})
     }
 }
 

@@ -190,7 +190,10 @@ pub(super) struct WrittenPhase {
 #[schemars(rename = "Load", extend(
     "if" = {"properties": {"arrivals": {"type": "object", "required": ["replay"]}}, "required": ["arrivals"]},
     "then" = {"properties": {"rate": false, "users": false}},
-    "else" = {"required": ["request"], "oneOf": [{"required": ["rate"]}, {"required": ["users"]}]}
+    "else" = {"required": ["request"], "oneOf": [
+        {"required": ["rate"], "not": {"anyOf": [{"required": ["think"]}, {"required": ["every"]}]}},
+        {"required": ["users"], "not": {"anyOf": [{"required": ["arrivals"]}, {"required": ["in_flight"]}]}}
+    ]}
 ))]
 pub(super) struct WrittenLoad {
     /// What reports and assertions call it.

@@ -135,15 +135,21 @@ pub struct LoadLine {
     pub timeout_ns: u64,
     /// Requests that the schedule holds, per phase; none where users send, since how many get answered is known to nobody before.
     pub intended: BTreeMap<Name, u64>,
-    /// The most users at once, per phase, of a closed load: each waits for an answer before sending again. Empty for an open one.
+    /// Users at the start and at the end of each phase, of a closed load: each waits for an answer before sending again. Empty for an
+    /// open one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub users: BTreeMap<Name, u32>,
+    pub users: BTreeMap<Name, [u32; 2]>,
 }
 
 impl LoadLine {
     /// Whether anything was to be sent in this phase.
     pub fn sends_in(&self, phase: &Name) -> bool {
-        self.intended.get(phase).is_some_and(|due| *due > 0) || self.users.get(phase).is_some_and(|users| *users > 0)
+        self.intended.get(phase).is_some_and(|due| *due > 0) || self.most_users_in(phase).is_some_and(|users| users > 0)
+    }
+
+    /// The most users at once in this phase, where it has any.
+    pub fn most_users_in(&self, phase: &Name) -> Option<u32> {
+        self.users.get(phase).and_then(|ends| ends.iter().copied().max())
     }
 
     /// Whether users send, who wait for answers.
@@ -196,10 +202,10 @@ impl Outcome {
 pub const LIMITS: [(&str, &str); 8] = [
     ("in-flight bound", "raise the load's `in_flight`, or shorten the request's `timeout`"),
     ("connection bound", "raise the load's `connections`"),
-    ("generator late", "give the generator more CPU, or lower the rate"),
+    ("generator late", "give the generator more CPU, lower the rate, or have fewer users"),
     ("file descriptors", "raise the limit of open files (`ulimit -n`)"),
-    ("local ports", "lower `connections` or the rate of new ones, or widen net.ipv4.ip_local_port_range"),
-    ("memory", "give the machine more memory, or lower `connections`"),
+    ("local ports", "have fewer connections or users, or widen net.ipv4.ip_local_port_range"),
+    ("memory", "give the machine more memory, or have fewer connections or users"),
     ("stopped", "let the run end by itself"),
     ("bug in squall", "please report it"),
 ];
@@ -282,6 +288,10 @@ pub struct GeneratorSample {
     pub in_flight: u64,
     /// Connections open, at the end of the second.
     pub connections: u64,
+    /// The share of the second in which the worker that waited longest was ready to run and had no core; absent where the kernel does
+    /// not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starved: Option<f64>,
     /// Microseconds by which a request may be sent late so that several are sent together, of the worker with the widest window; zero
     /// where each has a wake-up of its own.
     #[serde(default)]

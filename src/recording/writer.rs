@@ -222,7 +222,15 @@ mod tests {
     }
 
     fn sample(second: i64) -> Fact {
-        Fact::Generator(GeneratorSample { second, cpu: 0.5, steal: None, in_flight: 1, connections: 1, window_us: 0 })
+        Fact::Generator(GeneratorSample {
+            second,
+            cpu: 0.5,
+            steal: None,
+            in_flight: 1,
+            connections: 1,
+            starved: None,
+            window_us: 0,
+        })
     }
 
     fn completed() -> RunEnded {

@@ -139,8 +139,8 @@ fn row(history: &History, load: Option<&Name>, phase: &str, from: Offset, to: Of
         causes,
         served_by,
         users: line.and_then(|line| match phase {
-            ALL => line.users.values().copied().max(),
-            phase => line.users.iter().find(|(name, _)| name.as_str() == phase).map(|(_, users)| *users),
+            ALL => line.users.keys().filter_map(|phase| line.most_users_in(phase)).max(),
+            phase => line.users.keys().find(|name| name.as_str() == phase).and_then(|phase| line.most_users_in(phase)),
         }),
         method: line.map(|line| line.method.clone()),
         path: line.map(|line| line.path.clone()),

@@ -429,10 +429,13 @@ impl Slope<'_> {
     fn of<'a>(phase: &'a PhaseSpan, history: &History) -> Slope<'a> {
         let rate = |due: u64, from: Offset, to: Offset| due as f64 / to.since(from).as_secs_f64().max(1e-9);
         let planned: u64 = history.started.loads.iter().filter_map(|load| load.intended.get(&phase.name)).sum();
-        // What users sent is the load that there was, since nobody planned it.
-        let sent = |name| history.counts(Some(name), phase.start, phase.end).intended;
-        let planned = planned + history.closed(None).map(sent).sum::<u64>();
         let mean = rate(planned, phase.start, phase.end);
+        // How much users send follows what the autoscaler does: how many there are is the load, as if each asked once a second.
+        let users: Vec<[u32; 2]> = history.started.loads.iter().filter_map(|load| load.users.get(&phase.name).copied()).collect();
+        if history.closed(None).next().is_some() {
+            let end_of = |end: usize| mean + users.iter().map(|users| f64::from(users[end])).sum::<f64>();
+            return Slope { phase, start: end_of(0), end: end_of(1) };
+        }
         // On a whole second, which belongs to one half alone.
         let second = (phase.start + phase.end.since(phase.start) / 2).second();
         let middle = Offset::from_nanos(second.saturating_mul(1_000_000_000)).max(phase.start);

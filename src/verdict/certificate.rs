@@ -25,6 +25,8 @@ const LATENESS_SHARE: f64 = 0.1;
 const LATENESS_WITHOUT_LIMIT: Duration = Duration::from_millis(100);
 /// One request this late means that the generator stood still: no scheduler does that to a process that can run.
 const STALL: Duration = Duration::from_secs(1);
+/// The share of its time that a worker of a closed load may wait for a core: half of what makes a machine unusable to a person.
+const STARVED_MOST: f64 = 0.3;
 /// So many seconds without a word of the generator: one may be missed by a thread that is late by a moment.
 const SILENT_MOST: i64 = 2;
 /// A stall just before a window spills its backlog into it.
@@ -43,6 +45,10 @@ pub struct Certificate {
     pub cpu: Option<f64>,
     /// The share of a core that the hypervisor took: the 90th percentile of its seconds. For reading, not a guard.
     pub steal: Option<f64>,
+    /// The share of its time in which a load worker was ready to run and had no core: the 90th percentile of its seconds. It lengthens
+    /// what users measure, who leave no lateness behind. Absent where the kernel does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starved: Option<f64>,
     /// By how much requests were sent late so that several went out together, in microseconds: the widest of its seconds. Zero where
     /// each had a wake-up of its own.
     #[serde(default)]
@@ -91,7 +97,9 @@ impl Certificate {
             .filter(|phase| phase.start >= from && phase.end <= to)
             .flat_map(|phase| history.started.loads.iter().filter_map(|load| load.intended.get(&phase.name)))
             .sum();
-        let intended = counts.intended.max(planned);
+        // Nobody planned how much users send: what they sent is added to what the schedules hold.
+        let by_users: u64 = history.closed(None).map(|load| history.counts(Some(load), from, to).intended).sum();
+        let intended = counts.intended.max(planned + by_users);
         let lateness = history.histogram(None, &[Outcome::Ok], Measure::Lateness, from, to);
         let late_before = history.histogram(None, &[Outcome::Ok], Measure::Lateness, from - STALL_REACH, to).max();
         let samples: Vec<_> =
@@ -109,6 +117,7 @@ impl Certificate {
             achieved_ratio: (intended > 0).then(|| tried as f64 / intended as f64),
             cpu: ninetieth(samples.iter().map(|sample| sample.cpu)),
             steal: ninetieth(samples.iter().filter_map(|sample| sample.steal)),
+            starved: ninetieth(samples.iter().filter_map(|sample| sample.starved)),
             window_us: samples.iter().map(|sample| sample.window_us).max().unwrap_or_default(),
             unsent: counts.unsent,
             unsent_by: unsent_by(history, from, to),
@@ -158,10 +167,18 @@ impl Certificate {
                 micros(late_before)
             ));
         }
-        if let Some(silent) = silence(&samples) {
+        if let Some(silent) = silence(history, &samples, from, to) {
             certificate.reject(format!(
                 "the generator stood still: it says nothing of itself for {silent} s; the process was stopped or the machine was out of \
                  CPU, run it again"
+            ));
+        }
+        if let Some(starved) = certificate.starved.filter(|starved| by_users > 0 && *starved > STARVED_MOST) {
+            certificate.reject(format!(
+                "a load worker was kept from a core for {} of its time, more than {}: what users measured is in part this machine's doing; \
+                 give the generator more CPU",
+                percent(starved),
+                percent(STARVED_MOST)
             ));
         }
         let allowed = match tightest {
@@ -179,7 +196,7 @@ impl Certificate {
         }
         if let Some(cpu) = certificate.cpu.filter(|cpu| *cpu > CPU_MOST) {
             certificate.reject(format!(
-                "the busiest load worker used {} of its core, more than {}: give the generator more CPU or lower the rate",
+                "the busiest load worker used {} of its core, more than {}: give the generator more CPU, lower the rate or have fewer users",
                 percent(cpu),
                 percent(CPU_MOST)
             ));
@@ -234,10 +251,25 @@ fn ways_out(unsent_by: &BTreeMap<String, u64>) -> String {
     if words.is_empty() { "which one was not recorded".to_owned() } else { words.join(", ") }
 }
 
-/// The longest time, in whole seconds, in which the generator did not say how it was, where that is too long: it does so each second,
-/// and users who send nothing while it stands still leave no other trace of it.
-fn silence(samples: &[&GeneratorSample]) -> Option<i64> {
-    let gaps = samples.iter().zip(samples.iter().skip(1)).map(|(one, next)| next.second - one.second - 1);
+/// The longest time of the window, in whole seconds, in which the generator did not say how it was, where that is too long: it does so
+/// each second while there is anything to send, and users who send nothing while it stands still leave no other trace of it.
+fn silence(history: &History, samples: &[&GeneratorSample], from: Offset, to: Offset) -> Option<i64> {
+    let mut seconds: Vec<i64> = samples.iter().map(|sample| sample.second).collect();
+    // Users are there until their phase ends, and so is the generator; a schedule may have been done before.
+    let users_until = history
+        .started
+        .phases
+        .iter()
+        .filter(|phase| phase.start < to && phase.end > from)
+        .filter(|phase| history.started.loads.iter().any(|load| load.is_closed() && load.sends_in(&phase.name)))
+        .map(|phase| phase.end.min(to).min(history.ran_until()))
+        .max();
+    if users_until.is_some() || !seconds.is_empty() {
+        seconds.insert(0, from.second().max(0) - 1);
+    }
+    // The second that was going on at the end is spoken of after it, if anybody is still there.
+    seconds.extend(users_until.map(|end| end.second() - 1).filter(|last| seconds.last() < Some(last)));
+    let gaps = seconds.windows(2).map(|pair| pair[1] - pair[0] - 1);
     gaps.max().filter(|missing| *missing >= SILENT_MOST)
 }
 

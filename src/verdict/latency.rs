@@ -119,11 +119,11 @@ pub fn judge(draft: Draft, objective: &Objective<'_>, window: &Window, history: 
     }
 }
 
-/// What no percentile of a closed load can show.
-fn unseen(load: &Name) -> String {
+/// What no percentile and no share of a closed load can show.
+pub fn unseen(load: &Name) -> String {
     format!(
-        "the users of {load} wait for answers: while the service is slow they send less, so a stall shows in at most one request of each \
-         user, and what others would have waited is in no percentile; a `rate` would show it"
+        "the users of {load} wait for answers: while the service is slow or away they send less, so it shows in at most one request of \
+         each user, and what others would have met is in no percentile and no share; a `rate` would show it"
     )
 }
 

@@ -12,7 +12,7 @@ use super::certificate::Certificate;
 use super::draft::{Draft, heaviest, unless_blamed};
 use super::latency::{self, Objective, Of};
 use super::ratio::Share;
-use super::recovery::{self, Asked, Goodput, Recovery};
+use super::recovery::{Asked, Goodput, Recovery};
 use super::slo::nothing_counts;
 use super::statistics::{least_samples, mean, quantile};
 use super::window::Window;
@@ -37,6 +37,9 @@ const GROWTH_FLOOR_US: f64 = 50_000.0;
 const ANSWERS_LEAST: u64 = 30;
 /// The outcomes of requests that were let in.
 const WAITED: [Outcome; 2] = [Outcome::Ok, Outcome::TimedOut];
+/// Why users cannot show an overload.
+const ASKED_FOR: &str =
+    "an overload is more than the service can do, and users who wait for answers ask for no more than they are given";
 /// How long `recover_within: auto` allows.
 const AUTO: Duration = Duration::from_secs(30);
 /// How long goodput must stay back to count as back.
@@ -383,6 +386,10 @@ impl Judge for Spec {
             Ok(window) => window,
             Err(blind) => return drafts.into_iter().map(|(_, draft)| draft.blind(&blind)).collect(),
         };
+        if let Some(load) = history.closed(self.load.as_ref()).next() {
+            let why = format!("{ASKED_FOR}: give {load} a `rate`");
+            return drafts.into_iter().map(|(_, draft)| draft.window(window.from, window.to).inconclusive(why.clone())).collect();
+        }
         let limit = self.accepted_p99.map(Span::duration);
         let blame = Certificate::over(history, window.from, window.to, limit).blame();
         // Refusals are fast: only the check that measures them asks for a generator that is as exact.
@@ -418,9 +425,7 @@ impl Judge for Spec {
 
     fn needs(&self) -> Vec<Need> {
         let mut needs: Vec<Need> = self.load.iter().cloned().map(Need::Load).collect();
-        if self.recover_within.is_some() {
-            needs.push(recovery::need("recover_within"));
-        }
+        needs.push(Need::OpenModel { why: ASKED_FOR.to_owned() });
         if self.abandoned.fraction() > 0.0 {
             let least = least_samples(self.abandoned.fraction());
             needs.push(Need::Samples {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::amplification;
 use super::certificate::Certificate;
 use super::draft::{Draft, heaviest, unless_blamed};
+use super::latency;
 use super::pods::PodReady;
 use super::ratio::Share;
 use super::recovery::{self, Asked, Goodput, RESOLUTION, Recovery};
@@ -139,6 +140,7 @@ impl Spec {
         let window = &course.cost;
         let load = self.load.as_ref();
         let counts = history.counts(load, window.from, window.to);
+        let draft = history.closed(load).fold(draft, |draft, name| draft.note(latency::unseen(name)));
         let (bad, n) = self.rejected.share_of(&counts);
         let share = Share::of_happening(bad, n);
         let draft = draft

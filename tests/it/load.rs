@@ -165,7 +165,7 @@ impl Drive {
                     Traffic::Open(schedule) => BTreeMap::from([(name("main"), schedule.count())]),
                     Traffic::Closed(_) => BTreeMap::new(),
                 },
-                users: self.users.into_iter().map(|(users, _)| (name("main"), users)).collect(),
+                users: self.users.into_iter().map(|(users, _)| (name("main"), [users; 2])).collect(),
             }],
             faults: Vec::new(),
             environment: BTreeMap::new(),

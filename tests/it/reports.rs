@@ -131,6 +131,7 @@ impl Sample {
                 steal: Some(0.0),
                 in_flight: due / 20,
                 connections: 16,
+                starved: None,
                 window_us: 0,
             }),
         );
@@ -369,6 +370,7 @@ fn certificate() -> Certificate {
         achieved_ratio: Some(1.0),
         cpu: Some(0.07),
         steal: Some(0.0),
+        starved: None,
         window_us: 0,
         unsent_by: BTreeMap::new(),
         unsent: 0,

@@ -143,7 +143,8 @@ impl Story {
                 self.count(&mut tally, told);
             }
             self.fact(at(second as f64 + 1.0), Fact::Tally(Box::new(tally)));
-            let sample = GeneratorSample { second, cpu: 0.1, steal: Some(0.0), in_flight: 4, connections: 16, window_us: 0 };
+            let sample =
+                GeneratorSample { second, cpu: 0.1, steal: Some(0.0), in_flight: 4, connections: 16, starved: None, window_us: 0 };
             self.fact(at(second as f64 + 1.0), Fact::Generator(sample));
         }
         self.started.loads[0].intended.insert(name(phase), i);

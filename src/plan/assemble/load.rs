@@ -43,7 +43,8 @@ fn open(
     phases: &[(Located<Name>, Span)],
 ) -> (Load, LoadPlace) {
     for (key, place) in [("think", written.think.map(|think| think.at)), ("every", written.every.map(|every| every.at))] {
-        if let Some(place) = place {
+        // Users that could not be read have been reported.
+        if let Some(place) = place.filter(|_| !desk.is_left_out(at, &["users"])) {
             desk.wrong(place, format!("`{key}` is what users do, and this load has none")).help =
                 Some("arrivals come on a schedule, at `rate`; for users that wait for answers, write `users` in its place".into());
         }

@@ -49,6 +49,9 @@ impl Recorded {
         };
         // Stable: what has the same time stays in the order in which it was recorded.
         recorded.arrivals.sort_by_key(|(nanos, _)| *nanos);
+        if recorded.arrivals.last().is_some_and(|(last, _)| last.checked_sub(first).is_none()) {
+            return Err(vec!["its first and last request lie centuries apart: no run takes so long".to_owned()]);
+        }
         recorded.arrivals.iter_mut().for_each(|(nanos, _)| *nanos -= first);
         if coarse {
             spread(&mut recorded.arrivals);
