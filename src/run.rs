@@ -22,6 +22,7 @@ use crate::schedule::Traffic;
 use crate::time::{Clock, Offset};
 use crate::timeline::{Start, Timeline};
 
+pub mod capacity;
 mod environment;
 mod folder;
 mod interrupt;
@@ -77,16 +78,8 @@ pub async fn run(mut order: Order, interrupts: &mut Interrupts, audience: &mut d
     let timeline = Timeline::of(&order.plan, order.seed);
     order.folder.write(judgement::PLAN_FILE, &order.plan.source)?;
     let mut world = World::new(&order)?;
-
-    let set_up = tokio::select! {
-        done = world.set_up(&order, audience) => done,
-        signal = interrupts.next() => Err(Failure::new(signal.exit(), format!("{} while getting ready: no request was sent and nothing was broken", signal.name()))),
-    };
-    if let Err(failure) = set_up {
-        return Err(world.abandon(failure).await);
-    }
-
-    let ended = perform(&order, &timeline, &mut world, &mut exporting, interrupts, audience).await;
+    set_up(&mut world, &order, interrupts, audience).await?;
+    let ended = perform(&order, &timeline, &mut world, Afterwards::TakeDown, &mut exporting, interrupts, audience).await;
     audience.end();
     if let Err(failure) = ended {
         return Err(world.abandon(failure).await);
@@ -97,7 +90,47 @@ pub async fn run(mut order: Order, interrupts: &mut Interrupts, audience: &mut d
         _ = interrupts.next() => {}
     }
     drop(exporting);
+    conclude(&order)
+}
 
+/// One of several runs in a world that stands already and stays: to its verdict, as [`run`]. Nobody watches its numbers.
+async fn run_within(
+    world: &mut World,
+    order: &Order,
+    interrupts: &mut Interrupts,
+    audience: &mut dyn Audience,
+) -> Result<Judged, Failure> {
+    let mut nowhere = Exporting::open(Vec::new(), |_| {}).await?;
+    let timeline = Timeline::of(&order.plan, order.seed);
+    order.folder.write(judgement::PLAN_FILE, &order.plan.source)?;
+    let ended = perform(order, &timeline, world, Afterwards::Keep, &mut nowhere, interrupts, audience).await;
+    audience.end();
+    ended?;
+    conclude(order)
+}
+
+/// What becomes of the world after a run in it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Afterwards {
+    TakeDown,
+    /// Others run in it.
+    Keep,
+}
+
+/// Sets up the world of a run, or leaves nothing of it.
+async fn set_up(world: &mut World, order: &Order, interrupts: &mut Interrupts, audience: &mut dyn Audience) -> Result<(), Failure> {
+    let set_up = tokio::select! {
+        done = world.set_up(order, audience) => done,
+        signal = interrupts.next() => Err(Failure::new(signal.exit(), format!("{} while getting ready: no request was sent and nothing was broken", signal.name()))),
+    };
+    match set_up {
+        Ok(()) => Ok(()),
+        Err(failure) => Err(world.abandon(failure).await),
+    }
+}
+
+/// From what was recorded to verdict and reports.
+fn conclude(order: &Order) -> Result<Judged, Failure> {
     let history = open(&order.folder.path).map_err(|failure| {
         let message = format!("{failure}; this run wrote it there: leave a run's folder alone until the run has ended");
         Failure::new(Exit::Environment, message)
@@ -115,6 +148,7 @@ async fn perform(
     order: &Order,
     timeline: &Timeline,
     world: &mut World,
+    afterwards: Afterwards,
     exporting: &mut Exporting,
     interrupts: &mut Interrupts,
     audience: &mut dyn Audience,
@@ -168,7 +202,9 @@ async fn perform(
     if let Some(observers) = observers {
         observers.stop().await;
     }
-    world.take_down(&sink, audience).await;
+    if afterwards == Afterwards::TakeDown {
+        world.take_down(&sink, audience).await;
+    }
     // A signal that came after the last request found nothing to stop, but whoever sent it is told.
     if let (Ending::Completed, Some(signal)) = (&ending, interrupts.next().now_or_never()) {
         ending = Ending::Interrupted { signal: signal.name().to_owned() };
