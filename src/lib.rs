@@ -19,6 +19,7 @@
 //! | `main.rs` | arguments in, exit code out | does anything else |
 //! | `cli/` | one file per subcommand, one screen each | knows how anything is done |
 //! | `run.rs` | the conductor, the only module that knows every stage | judges or prints |
+//! | `capacity/` | the search for a highest rate: which is tried next, what the whole comes to | sends or waits |
 //! | `catalog.rs` | all that a plan can name, from the tables of kinds | |
 //! | `exit.rs` | the exit codes, as a table | |
 //! | `time.rs` | the one clock and [`time::Offset`] | |
@@ -44,7 +45,7 @@
 //!
 //! `tests/it/architecture.rs` reads the sources and fails when one of the checkable ones is broken.
 //!
-//! 1. `plan`, `timeline`, `schedule`, `verdict` and `report` import no async runtime, no Kubernetes client and no HTTP client.
+//! 1. `plan`, `timeline`, `schedule`, `verdict`, `report` and `capacity` import no async runtime, no Kubernetes client and no HTTP client.
 //! 2. `load`, `faults` and `observe` never import one another; they meet only as events.
 //! 3. `verdict` sees the recording and its own spec, never the plan or the cluster; `report` sees findings and summaries.
 //! 4. `kube` appears only in `cluster/`, YAML only in `plan/`; nothing imports `run` or `cli` but `main`.
@@ -70,10 +71,12 @@
 //! - **intended start**: when a request was due, whether or not it could be sent then; **lateness**: sent minus due.
 //! - **recording**: every fact of a run, in order; **history**: a recording read back.
 //! - **finding**: one check judged, with value, interval, limit and evidence; **verdict**: PASS, FAIL or INCONCLUSIVE.
+//! - **capacity**: the highest rate at which an objective holds; it is searched for with probes, each a run of its own.
 //! - **certificate**: the generator's own error, and whether its numbers may be used.
 //! - **exporter**: a way for live metrics to leave a run; **outlet**: one that was asked for; **tap**: who reads along with the recording.
 //! - **lease**: how long a fault lives when nobody renews it; **journal**: how to undo what a run does, written before it does it.
 
+pub mod capacity;
 pub mod catalog;
 pub mod cli;
 pub mod cluster;

@@ -22,6 +22,7 @@ use crate::schedule::Traffic;
 use crate::time::{Clock, Offset};
 use crate::timeline::{Start, Timeline};
 
+pub mod capacity;
 mod environment;
 mod folder;
 mod interrupt;
@@ -77,31 +78,13 @@ pub async fn run(mut order: Order, interrupts: &mut Interrupts, audience: &mut d
     let timeline = Timeline::of(&order.plan, order.seed);
     order.folder.write(judgement::PLAN_FILE, &order.plan.source)?;
     let mut world = World::new(&order)?;
-
-    let set_up = tokio::select! {
-        done = world.set_up(&order, audience) => done,
-        signal = interrupts.next() => Err(Failure::new(signal.exit(), format!("{} while getting ready: no request was sent and nothing was broken", signal.name()))),
-    };
-    if let Err(failure) = set_up {
-        return Err(world.abandon(failure).await);
-    }
-
-    let ended = perform(&order, &timeline, &mut world, &mut exporting, interrupts, audience).await;
+    set_up(&mut world, &order, interrupts, audience).await?;
+    let ended = perform(&order, &timeline, &mut world, Afterwards::TakeDown, &mut exporting, interrupts, audience).await;
     audience.end();
     if let Err(failure) = ended {
         return Err(world.abandon(failure).await);
     }
-    let history = open(&order.folder.path).map_err(|failure| {
-        let message = format!("{failure}; this run wrote it there: leave a run's folder alone until the run has ended");
-        Failure::new(Exit::Environment, message)
-    })?;
-    let plan_file = order.plan_file.as_ref().map(|file| file.display().to_string());
-    let completed = history.ended.as_ref().is_some_and(|ended| ended.how == Ending::Completed);
-    let place = Place { plan_file, plan_source: Some(order.plan.source.clone()), folder: None };
-    let mut judged = judgement::judge_history(&order.folder.path, history, &order.plan.claims, place);
-    let written = report::write(&judged.report, &order.folder.path, &report::FORMATS.iter().collect::<Vec<_>>());
-    judged.unsaved = written.err().map(|error| error.to_string());
-
+    let (completed, judged) = conclude(&order)?;
     // Everything is recorded and judged: a signal has nothing to stop but the wait for those who fetch the last numbers. Whoever has
     // stopped the run waits for nobody.
     let patience = if completed { Duration::MAX } else { LAST_NUMBERS };
@@ -113,6 +96,57 @@ pub async fn run(mut order: Order, interrupts: &mut Interrupts, audience: &mut d
     Ok(judged)
 }
 
+/// One of several runs in a world that stands already and stays: to its verdict, as [`run`]. Nobody watches its numbers.
+async fn run_within(
+    world: &mut World,
+    order: &Order,
+    interrupts: &mut Interrupts,
+    audience: &mut dyn Audience,
+) -> Result<Judged, Failure> {
+    let mut nowhere = Exporting::open(Vec::new(), |_| {}).await?;
+    let timeline = Timeline::of(&order.plan, order.seed);
+    order.folder.write(judgement::PLAN_FILE, &order.plan.source)?;
+    let ended = perform(order, &timeline, world, Afterwards::Keep, &mut nowhere, interrupts, audience).await;
+    audience.end();
+    ended?;
+    conclude(order).map(|(_, judged)| judged)
+}
+
+/// What becomes of the world after a run in it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Afterwards {
+    TakeDown,
+    /// Others run in it.
+    Keep,
+}
+
+/// Sets up the world of a run, or leaves nothing of it.
+async fn set_up(world: &mut World, order: &Order, interrupts: &mut Interrupts, audience: &mut dyn Audience) -> Result<(), Failure> {
+    let set_up = tokio::select! {
+        done = world.set_up(order, audience) => done,
+        signal = interrupts.next() => Err(Failure::new(signal.exit(), format!("{} while getting ready: no request was sent and nothing was broken", signal.name()))),
+    };
+    match set_up {
+        Ok(()) => Ok(()),
+        Err(failure) => Err(world.abandon(failure).await),
+    }
+}
+
+/// From what was recorded to verdict and reports; whether the run went to its end.
+fn conclude(order: &Order) -> Result<(bool, Judged), Failure> {
+    let history = open(&order.folder.path).map_err(|failure| {
+        let message = format!("{failure}; this run wrote it there: leave a run's folder alone until the run has ended");
+        Failure::new(Exit::Environment, message)
+    })?;
+    let plan_file = order.plan_file.as_ref().map(|file| file.display().to_string());
+    let completed = history.ended.as_ref().is_some_and(|ended| ended.how == Ending::Completed);
+    let place = Place { plan_file, plan_source: Some(order.plan.source.clone()), folder: None };
+    let mut judged = judgement::judge_history(&order.folder.path, history, &order.plan.claims, place);
+    let written = report::write(&judged.report, &order.folder.path, &report::FORMATS.iter().collect::<Vec<_>>());
+    judged.unsaved = written.err().map(|error| error.to_string());
+    Ok((completed, judged))
+}
+
 /// How long the last numbers of a run that was stopped may take on their way.
 const LAST_NUMBERS: Duration = Duration::from_secs(2);
 
@@ -121,6 +155,7 @@ async fn perform(
     order: &Order,
     timeline: &Timeline,
     world: &mut World,
+    afterwards: Afterwards,
     exporting: &mut Exporting,
     interrupts: &mut Interrupts,
     audience: &mut dyn Audience,
@@ -174,7 +209,9 @@ async fn perform(
     if let Some(observers) = observers {
         observers.stop().await;
     }
-    world.take_down(&sink, audience).await;
+    if afterwards == Afterwards::TakeDown {
+        world.take_down(&sink, audience).await;
+    }
     // A signal that came after the last request found nothing to stop, but whoever sent it is told.
     if let (Ending::Completed, Some(signal)) = (&ending, interrupts.next().now_or_never()) {
         ending = Ending::Interrupted { signal: signal.name().to_owned() };

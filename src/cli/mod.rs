@@ -13,6 +13,7 @@ use crate::report::{self as reports, Detail};
 use crate::run::Judged;
 
 mod agent;
+mod capacity;
 mod check;
 mod exports;
 mod heal;
@@ -42,6 +43,8 @@ enum Command {
     Run(run::Args),
     /// Put one URL under load: no plan file, no cluster.
     Load(load::Args),
+    /// Find the highest rate at which an objective of a plan holds.
+    Capacity(capacity::Args),
     /// Find every problem of a plan without running anything.
     Check(check::Args),
     /// Judge a recorded run again, under its own plan or a new one, without sending a request.
@@ -95,6 +98,7 @@ fn dispatch(command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Run(args) => run::main(args),
         Command::Load(args) => load::main(args),
+        Command::Capacity(args) => capacity::main(args),
         Command::Check(args) => check::main(args),
         Command::Judge(args) => judge::main(args),
         Command::Report(args) => report::main(args),

@@ -52,32 +52,33 @@ pub fn perform(
     let path = folder.path.clone();
     let order = Order { plan, seed, plan_file, folder, allow_faults, agent_image, outlets };
     let mut audience = Screen::new(how.quiet);
+    let judged = watched(&path, async |interrupts| run::run(order, interrupts, &mut audience).await)?;
+    super::print_report(&judged, how.quiet)?;
+    match judged.unsaved {
+        Some(why) => Err(Failure::new(judged.exit.or_worse(Exit::Environment), why)),
+        None => Ok(judged.exit),
+    }
+}
+
+/// Does what breaks things, or may leave something, until its end: the first signal is its own to hear, the second leaves at once,
+/// whatever it is doing. `folder` is what `squall heal` would be given.
+pub fn watched<T>(folder: &Path, work: impl AsyncFnOnce(&mut Interrupts) -> Result<T, Failure>) -> Result<T, Failure> {
     let runtime = super::runtime()?;
     let ended = runtime.block_on(async {
-        // Two listeners: the run stops at the first signal, and this one leaves at the second, whatever the run is doing.
         let (mut first, mut second) = (Interrupts::listen()?, Interrupts::listen()?);
         tokio::select! {
             // A run that a second signal finds judged has left nothing broken.
             biased;
-            judged = run::run(order, &mut first, &mut audience) => judged.map(Some),
-            signal = async { stopping(second.next().await, &path); second.again().await } => {
-                super::tell(&format!("{}: leaving at once; what was broken may still be: run `squall heal {}`", signal.name(), path.display()));
+            done = work(&mut first) => done,
+            signal = async { stopping(second.next().await, folder); second.again().await } => {
+                super::tell(&format!("{}: leaving at once; what was broken may still be: run `squall heal {}`", signal.name(), folder.display()));
                 Err(Failure::new(signal.exit(), "left without healing"))
             }
         }
     });
     // Whatever still runs in the background must not hold up the exit.
     runtime.shutdown_background();
-    match ended? {
-        Some(judged) => {
-            super::print_report(&judged, how.quiet)?;
-            match judged.unsaved {
-                Some(why) => Err(Failure::new(judged.exit.or_worse(Exit::Environment), why)),
-                None => Ok(judged.exit),
-            }
-        }
-        None => Ok(Exit::Bug),
-    }
+    ended
 }
 
 /// What a person is told at the first signal.
@@ -89,14 +90,14 @@ fn stopping(signal: Interrupt, folder: &Path) {
 }
 
 /// A seed that no other run has; printed, so that the run can be repeated.
-fn fresh_seed() -> u64 {
+pub fn fresh_seed() -> u64 {
     let nanos = crate::time::wall_now().as_nanosecond() as u64;
     // Short enough to be typed again.
     (nanos ^ (u64::from(std::process::id()) << 20)) % 1_000_000_000
 }
 
 /// How a run shows on stderr.
-struct Screen {
+pub struct Screen {
     live: Live,
     quiet: bool,
 }
@@ -104,6 +105,15 @@ struct Screen {
 impl Screen {
     fn new(quiet: bool) -> Screen {
         Screen { live: Live::new(if quiet { Display::Quiet } else { Display::detect() }), quiet }
+    }
+
+    /// One of many runs: no plain lines of its own.
+    pub fn of_many(quiet: bool) -> Screen {
+        let display = match Display::detect() {
+            Display::Line if !quiet => Display::Line,
+            _ => Display::Quiet,
+        };
+        Screen { live: Live::new(display), quiet }
     }
 }
 

@@ -1,7 +1,7 @@
 //! YAML -> [`Plan`]: a claim and the evidence asked for. The only folder that knows YAML.
 //!
-//! A `Plan` in hand has been read and checked: there is no other way to get one than [`Plan::read`] and
-//! [`Plan::adhoc`]. Problems are reported all at once, in file order, each with its place and the way out.
+//! A `Plan` in hand has been read and checked: there is no other way to get one than [`Plan::read`], [`Plan::adhoc`]
+//! and, from another, [`Steady::at`]. Problems are reported all at once, in file order, each with its place and the way out.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,6 +27,7 @@ mod problem;
 mod protocol;
 mod recording;
 mod schema;
+mod steady;
 mod tree;
 mod written;
 
@@ -39,6 +40,7 @@ pub use params::Secrets;
 pub use problem::{Colour, Problem, Problems};
 pub use protocol::Protocol;
 pub use schema::schema;
+pub use steady::Steady;
 
 pub use crate::schedule::{Arrivals, Rhythm, Think};
 pub use crate::target::TargetUrl;

@@ -37,7 +37,7 @@ pub fn write_to(report: &Report, format: &Format, file: &Path) -> anyhow::Result
 }
 
 /// Puts `bytes` in the place of `file`, all or nothing.
-fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
     let mut builder = tempfile::Builder::new();

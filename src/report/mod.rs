@@ -4,6 +4,7 @@
 //! A format is one file with a `FORMAT` and one row in [`FORMATS`].
 
 mod assertions_csv;
+pub mod capacity;
 mod cells;
 mod fault;
 mod files;

@@ -11,6 +11,7 @@ use crate::report::load::ALL;
 use crate::report::{EvidenceRow, FaultRow, Format, LoadRow, Report, ScaleStep, numbers, words};
 use crate::verdict::{Finding, Verdict};
 
+pub(super) mod capacity;
 mod page;
 
 use page::{Ink, Page};

@@ -40,6 +40,16 @@ impl Folder {
         Ok(Folder { path, run_id })
     }
 
+    /// The folder of one run of several, within this one.
+    pub fn within(&self, name: &str) -> Result<Folder, Failure> {
+        let path = self.path.join(name);
+        fs::create_dir(&path).map_err(|error| {
+            let message = format!("failed to create the folder `{}`: {error}; name a writable place with --out", path.display());
+            Failure::new(Exit::Environment, message)
+        })?;
+        Ok(Folder { path, run_id: format!("{}-{name}", self.run_id) })
+    }
+
     /// Writes `text` to a file of this folder.
     pub fn write(&self, name: &str, text: &str) -> Result<(), Failure> {
         let path = self.path.join(name);

@@ -211,11 +211,25 @@ impl World {
         if left.is_empty() {
             return failure;
         }
-        let left: Vec<String> = left.into_iter().map(|(what, reason)| format!("{what}: {reason}")).collect();
+        let left = words(left);
         Failure::new(
             Exit::CleanupNotProven,
-            format!("{failure}\nand not everything could be taken down: {}; run `squall heal`", left.join("; ")),
+            format!("{failure}\nand not everything could be taken down: {left}; run `squall heal`"),
         )
+    }
+
+    /// Takes everything down after the last of several runs, whose recordings are closed.
+    pub async fn strike(&mut self, audience: &mut dyn Audience) -> Result<(), Failure> {
+        if self.sandbox.is_some() || !self.applied.is_empty() {
+            audience.stage("taking down what was set up");
+        }
+        let left = words(self.dismantle().await);
+        match left.is_empty() {
+            true => Ok(()),
+            false => {
+                Err(Failure::new(Exit::CleanupNotProven, format!("not everything could be taken down: {left}; run `squall heal`")))
+            }
+        }
     }
 
     /// What could not be taken down, and why.
@@ -250,6 +264,12 @@ impl World {
             tracing::warn!("{} cannot be written: {error}", self.journal.path().display());
         }
     }
+}
+
+/// What is left, for a person.
+fn words(left: Vec<(String, String)>) -> String {
+    let left: Vec<String> = left.into_iter().map(|(what, reason)| format!("{what}: {reason}")).collect();
+    left.join("; ")
 }
 
 /// The addresses that take connections, and why the others do not. When none does, a run would only say so expensively.

@@ -19,8 +19,8 @@ use squall::time::{Clock, Offset};
 use crate::load::{Drive, LEAD, Ran, name, poisson};
 
 mod dispersion;
-mod reference_server;
-mod system;
+pub mod reference_server;
+pub mod system;
 mod theory;
 
 use reference_server::{ReferenceServer, Visit};

@@ -5,6 +5,7 @@ mod arrivals;
 mod assertion_twins;
 mod bad_plans;
 mod bad_servers;
+mod capacity;
 mod cluster;
 mod command;
 mod exit_codes;

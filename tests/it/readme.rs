@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use squall::catalog;
-use squall::plan::Plan;
+use squall::plan::{Plan, Steady};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -67,6 +67,29 @@ fn the_report_in_the_readme_is_of_that_plan() {
         assert!(row, "the report in the README has no row for {name}");
     }
     assert!(report.lines().all(|line| line.chars().count() <= 80));
+}
+
+/// Goal: the search that it shows is one of that plan, as it is printed. How: the objective is one of the plan's, its checks are the
+/// table's columns, and the answer follows from the rows.
+#[test]
+fn the_search_in_the_readme_is_of_that_plan() {
+    let readme = readme();
+    let shown = unfenced(&readme, "capacity", QUICKSTART);
+    assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
+    let (table, answer) = shown.split_once("\n\n").expect("a table, and below it the answer");
+    let plan = Plan::read_text(QUICKSTART, unfenced(&readme, "plan", QUICKSTART), &root().join("plans"), &[], &|_| None);
+    let plan = plan.unwrap_or_else(|problems| panic!("{problems}"));
+    let objective =
+        plan.claims.iter().find(|claim| answer.contains(&format!("`{}`", claim.name))).expect("an assertion of the plan");
+    let steady = Steady::of(plan.clone(), Path::new(QUICKSTART), &objective.name).expect("a capacity can be asked of it");
+    assert!(readme.contains(&format!("squall capacity {QUICKSTART} --slo {}", objective.name)));
+    let rates = |verdict: &str| {
+        let rows = table.lines().filter(|line| line.starts_with(verdict)).map(|line| line.split_whitespace().collect::<Vec<_>>());
+        rows.map(|row| row[2].parse::<f64>().expect("a rate")).collect::<Vec<f64>>()
+    };
+    assert_eq!(rates("PASS").first(), Some(&steady.own()), "it starts at the plan's own rate");
+    let (low, high) = (rates("PASS").into_iter().fold(0.0, f64::max), rates("FAIL").into_iter().fold(f64::MAX, f64::min));
+    assert!(answer.starts_with(&format!("capacity  {low}/s [{low}, {high}]: ")), "{answer}");
 }
 
 #[test]
