@@ -10,13 +10,14 @@
 //! rested longest spreads load over all of them, as the connections of many users would. Where the protocol carries several requests
 //! over one connection, each of these is a place on a connection that it shares with others (`pool`).
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 
 use super::bells::Bells;
 use super::gauges::Gauges;
@@ -59,7 +60,12 @@ pub(super) struct State {
     idle: RefCell<VecDeque<Rc<Mailbox>>>,
     queue: RefCell<VecDeque<Due>>,
     tasks: RefCell<JoinSet<()>>,
+    /// What a task said that panicked.
+    panic: RefCell<Option<Panic>>,
 }
+
+/// What a thread or a task leaves that panicked.
+type Panic = Box<dyn Any + Send>;
 
 /// A request that came due.
 #[derive(Clone, Copy)]
@@ -122,7 +128,26 @@ impl Lane {
     /// Gives up what is in flight: every request then ends where it stands.
     pub(super) async fn cut(&self) {
         let mut tasks = self.state.tasks.take();
-        tasks.shutdown().await;
+        tasks.abort_all();
+        while let Some(ended) = tasks.join_next().await {
+            self.note(ended);
+        }
+    }
+
+    /// Tasks that have not ended.
+    pub(super) fn tasks(&self) -> usize {
+        self.state.tasks.borrow().len()
+    }
+
+    /// What a task said that panicked: nothing that this lane measured can be trusted then.
+    pub(super) fn panic(&self) -> Option<Panic> {
+        self.state.panic.take()
+    }
+
+    fn note(&self, ended: Result<(), JoinError>) {
+        if let Some(panic) = ended.err().and_then(|error| error.try_into_panic().ok()) {
+            self.state.panic.replace(Some(panic));
+        }
     }
 
     /// Requests due and not ended.
@@ -138,7 +163,9 @@ impl Lane {
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) -> AbortHandle {
         let mut tasks = self.state.tasks.borrow_mut();
         // Tasks that ended leave a handle behind until somebody asks.
-        while tasks.try_join_next().is_some() {}
+        while let Some(ended) = tasks.try_join_next() {
+            self.note(ended);
+        }
         tasks.spawn_local(task)
     }
 

@@ -84,11 +84,15 @@ impl Users {
         self.coming.peek().is_none() && self.room.present.get() == 0
     }
 
-    /// Lets nobody begin anything more. What was not due yet was never intended.
-    pub(super) fn close(&mut self) {
+    /// Lets nobody begin anything more. What is due by `now` is counted as refused; what is not yet due was never intended.
+    pub(super) fn close(&mut self, now: Offset) {
         self.room.closed.set(true);
         self.coming = Vec::new().into_iter().peekable();
-        self.room.thinking.borrow_mut().clear();
+        for Reverse(thinker) in self.room.thinking.take() {
+            if thinker.until <= now {
+                self.room.lane.turn_away(self.room.due(thinker.until, now), End::Stopped);
+            }
+        }
     }
 }
 
@@ -117,6 +121,10 @@ async fn there(present: Present, stay: Stay) {
     let mut at = steps.first(stay.from);
     while at < stay.to && !room.closed.get() {
         let due = if at <= now { room.due(at, now) } else { room.think(at, &mailbox).await };
+        if room.closed.get() {
+            // It came due before that, and nobody was told yet.
+            return lane.turn_away(due, End::Stopped);
+        }
         if due.at + lane.timeout <= due.taken {
             lane.turn_away(due, End::GeneratorLate);
             now = due.taken;

@@ -135,7 +135,7 @@ impl Feed {
                     lane.refuse(&arrival);
                 }
             }
-            Feed::Closed(users) => users.close(),
+            Feed::Closed(users) => users.close(now),
         }
         self.lane().refuse_queued();
     }
@@ -178,6 +178,11 @@ impl Worker {
         if stopped {
             let now = self.clock.now();
             feeds.iter_mut().for_each(|feed| feed.close(now));
+            // Whoever was handed a request just before gets a turn to account for it: the runtime looks around every 61 turns.
+            let tasks: usize = feeds.iter().map(|feed| feed.lane().tasks()).sum();
+            for _ in 0..=tasks / 32 {
+                tokio::task::yield_now().await;
+            }
         }
         self.drain(&feeds, &bells.idle_again, stopped).await;
 
@@ -187,6 +192,9 @@ impl Worker {
             feed.lane().cut().await;
         }
         log.close();
+        if let Some(panic) = feeds.iter().find_map(|feed| feed.lane().panic()) {
+            std::panic::resume_unwind(panic);
+        }
     }
 
     fn feed(&self, share: Share, wire: Wire, log: &Rc<Log>, bells: &Rc<Bells>) -> Feed {

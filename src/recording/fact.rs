@@ -214,7 +214,7 @@ pub const LIMITS: [(&str, &str); 8] = [
 /// second comes in a later line for the same second.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Counts {
-    /// Requests that the schedule put here.
+    /// Requests that came due here: by the schedule, or because a user was ready to send one.
     pub intended: u64,
     /// Requests whose first byte was handed to the kernel.
     pub sent: u64,

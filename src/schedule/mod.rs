@@ -99,7 +99,7 @@ pub trait Process: Send + Sync {
         profile.before(t)
     }
 
-    /// The fewest and the most in `[from, to)` whatever the seed, but for one in thirty thousand: exact where nothing is drawn, and
+    /// The fewest and the most in `[from, to)` whatever the seed, but for one in fifteen thousand: exact where nothing is drawn, and
     /// as a Poisson count where something is.
     fn spread(&self, profile: &Profile, from: Offset, to: Offset) -> (u64, u64) {
         match (self.due_before(profile, from), self.due_before(profile, to)) {
@@ -328,7 +328,7 @@ impl Schedule {
         (before(to) - before(from)).max(0.0) / self.shards as f64
     }
 
-    /// The fewest and the most requests that are due in `[from, to)` whatever the seed, but for one in thirty thousand. Exact where
+    /// The fewest and the most requests that are due in `[from, to)` whatever the seed, but for one in fifteen thousand. Exact where
     /// nothing is drawn.
     pub fn spread_in(&self, from: Offset, to: Offset) -> (u64, u64) {
         if !self.arrivals.is_drawn() {

@@ -40,10 +40,10 @@ pub(super) fn walk(course: Arc<impl Course + 'static>, seed: u64) -> Walk {
     }))
 }
 
-/// The fewest and the most of a Poisson count of this mean, but for one in thirty thousand: four standard deviations, which are
-/// four roots of the mean.
+/// The fewest and the most of a Poisson count of this mean, but for one in fifteen thousand: four standard deviations, which are four
+/// roots of the mean, and two more, without which small counts would lie outside far more often.
 pub(super) fn spread(mean: f64) -> (u64, u64) {
-    ((mean - 4.0 * mean.sqrt()).max(0.0) as u64, (mean + 4.0 * mean.sqrt()).ceil() as u64)
+    ((mean - 4.0 * mean.sqrt()).max(0.0) as u64, (mean + 4.0 * mean.sqrt()).ceil() as u64 + if mean > 0.0 { 2 } else { 0 })
 }
 
 /// Exponential gaps of mean one.

@@ -220,7 +220,7 @@ proptest! {
     fn whatever_the_seed_a_count_lies_in_its_spread(arrivals in any_arrivals(), pieces in any_pieces(), seed: u64) {
         let schedule = schedule(&arrivals, &pieces, seed);
         let (fewest, most) = schedule.spread_in(Offset::from_nanos(i64::MIN), Offset::from_nanos(i64::MAX));
-        // Four standard deviations are not kept by one in thirty thousand. Six are kept by all but two in a billion, and small means,
+        // Four standard deviations are not kept by one in fifteen thousand. Six are kept by all but two in a billion, and small means,
         // which are more skewed than a root tells, get three more.
         let slack = if fewest == most { 0 } else { (most - fewest) / 4 + 3 };
         let allowed = fewest.saturating_sub(slack)..=most + slack;

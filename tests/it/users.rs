@@ -132,3 +132,21 @@ fn a_generator_that_says_nothing_of_itself_is_not_believed() {
         assert!(silent(&ran).is_some(), "without its words of seconds {frozen:?}");
     }
 }
+
+/// Goal: whatever moment a load is stopped at, each request that came due has one end. How: many users with little to think about, so
+/// that at any moment some are due, some were handed a request and some are under way; stopped again and again. `Ran::read` counts.
+#[test]
+fn a_stop_at_any_moment_loses_no_request() {
+    let target = FakeTarget::start(Dial::good(Timing::After(Duration::from_millis(3))));
+    let rhythm = Rhythm { think: Think::Exponential(Span::from_millis(2)), every: None };
+    for round in 0..5 {
+        let drive = Drive { users: Some((50, rhythm)), seconds: 600.0, ..Drive::at(target.url()) };
+        let folder = tempfile::tempdir().expect("a folder");
+        let summary = drive.run_into(folder.path(), Clock::starting_in(LEAD), |running| {
+            std::thread::sleep(LEAD + Duration::from_millis(50 + 37 * round));
+            running.stop();
+        });
+        let ran = Ran::read(folder.path(), summary);
+        assert!(ran.counts.ok > 0, "{:?}, {:?}", ran.counts, ran.causes);
+    }
+}
