@@ -110,7 +110,7 @@ impl Crowd {
         self.plan.stays.iter().copied().filter(|stay| stay.user % self.shards == self.shard)
     }
 
-    /// A user's own time. Each stay of a user goes on with the same draws, wherever it is cut off.
+    /// A user's own time. Each stay of a user begins the same draws anew, so that cutting one off changes no other.
     pub fn steps(&self, user: u64) -> Steps {
         Steps { rhythm: self.plan.rhythm, random: generator(split_mix(self.seed ^ split_mix(user))) }
     }
