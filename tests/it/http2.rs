@@ -12,11 +12,12 @@ use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::PrivateKeyDer;
-use squall::plan::{Protocol, Rhythm};
+use squall::plan::{Protocol, Rhythm, Think};
 use squall::protocol::Trust;
 use squall::recording::Outcome;
 use squall::recording::sink::Measure;
 use squall::time::Clock;
+use squall::units::Span;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
@@ -470,6 +471,24 @@ fn old_connections_are_replaced_without_a_failure() {
     // Two at a time live 75 to 125 ms and as long as their last request: at least 2 x 2 s / 0.2 s = 20, less what a busy machine swallows.
     let connections = target.seen().0;
     assert!((10..=120).contains(&connections), "{connections} connections");
+}
+
+/// Goal: users who think for longer than connections live find a connection each time. How: they come one after the other, so that each
+/// round of requests meets the old connections of the last with others still resting on them.
+#[test]
+fn old_connections_on_which_users_rest_keep_nobody_waiting() {
+    let target = Good::start(QUICK, None);
+    let thinking = Rhythm { think: Think::Constant(Span::from_secs(2)), every: None };
+    let drive = Drive {
+        users: Some((24, thinking)),
+        seconds: 3.0,
+        streams: 32,
+        timeout: Duration::from_secs(1),
+        connection_age: Some(Duration::from_millis(60)),
+        ..drive(target.url())
+    };
+    let ran = drive.run();
+    assert_eq!((ran.counts.ok, target.seen().1), (ran.counts.intended, ran.counts.intended), "{:?}", ran.causes);
 }
 
 #[test]

@@ -59,6 +59,8 @@ pub(super) struct Connection {
     /// The kernel took less than it was given, last time.
     pub(super) blocked: bool,
     links: usize,
+    /// It is to end although there are links.
+    leaving: bool,
     driver: Option<Waker>,
     /// The driver has been woken and has not come yet.
     kicked: bool,
@@ -93,6 +95,7 @@ impl Connection {
             deaf: false,
             blocked: false,
             links: 0,
+            leaving: false,
             driver: None,
             kicked: false,
             opening: None,
@@ -114,12 +117,18 @@ impl Connection {
 
     /// It takes new requests, as far as is known here.
     pub(super) fn stands(&self) -> bool {
-        self.over.is_none() && self.going.is_none() && !self.deaf && self.next_id < LAST_BEGUN
+        self.over.is_none() && self.going.is_none() && !self.leaving && !self.deaf && self.next_id < LAST_BEGUN
     }
 
-    /// Nobody holds a link any more.
+    /// Nobody wants it any more.
     pub(super) fn is_deserted(&self) -> bool {
-        self.links == 0
+        self.links == 0 || self.leaving
+    }
+
+    /// Ends it: none of those who hold a link has an exchange on it.
+    pub(super) fn leave(&mut self) {
+        self.leaving = true;
+        self.kick();
     }
 
     /// A slot for one exchange after the other.
