@@ -14,11 +14,12 @@ use std::task::{Context, Poll, Waker};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+use super::alarm::Alarm;
 use super::gauges::Gauges;
 use super::lane::Lane;
 use super::seat::dial;
 use crate::protocol::{End, Link, Protocol, Wire};
-use crate::time::Offset;
+use crate::time::{Offset, monotonic_now};
 
 /// The shared connections of one lane.
 #[derive(Default)]
@@ -68,7 +69,10 @@ pub(super) async fn take(pool: &Pool, lane: &Rc<Lane>, crowded: &mut bool) -> Re
                 // In a task of its own: others may wait for it when the first who wanted it has given up.
                 let opener = lane.clone();
                 hold.opened_by(lane.spawn(async move {
-                    let done = dial(&opener).await;
+                    // Nor for longer than any of them would: somebody always comes who would wait for one that never opens.
+                    let deadline = monotonic_now() + opener.timeout;
+                    let done = Alarm::new(deadline).race(deadline, dial(&opener)).await;
+                    let done = done.unwrap_or(Err(End::NoConnectionInTime));
                     if let Some(trunk) = trunk.upgrade() {
                         trunk.opened(done);
                     }

@@ -439,6 +439,19 @@ fn a_server_that_freezes_is_not_waited_for() {
     assert_eq!(ran.counts.timed_out, 25, "{:?}", ran.causes);
 }
 
+/// Goal: a connection that never opens is given up for another, however many requests want it one after the other. How: the first of a
+/// server's connections is never greeted, and there is always somebody who waits for one.
+#[test]
+fn a_connection_that_never_opens_is_replaced() {
+    let script = Script::says(|id| answer(id, OK, b""), After::Keep);
+    let greeting = |nth| if nth == 0 { (Vec::new(), After::Freeze) } else { (settings(&[]), After::Keep) };
+    let target = FakeHttp2::start(Script { greeting: Box::new(greeting), ..script });
+    let ran =
+        Drive { seconds: 2.0, connections: 1, streams: 100, timeout: Duration::from_millis(500), ..drive(target.url()) }.run();
+    assert!(ran.counts.ok >= 25 && ran.counts.ok + ran.counts.timed_out == 100, "{:?}", ran.causes);
+    assert_eq!(ran.cause("no connection in time"), ran.counts.timed_out, "{:?}", ran.causes);
+}
+
 #[test]
 fn a_server_of_http1_is_named_as_what_it_is_not() {
     let target = FakeTarget::start(Dial::says("HTTP/1.1 505 HTTP Version Not Supported\r\nContent-Length: 0\r\n\r\n", Then::Close));
