@@ -6,6 +6,7 @@
 //! that for that while there are more connections than the plan allows, at most twice as many.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -100,7 +101,10 @@ struct Trunk {
     closed: Cell<bool>,
     /// The task that opens it.
     opening: Cell<Option<AbortHandle>>,
-    waiting: RefCell<Vec<Waker>>,
+    /// Who waits until it is open, by the number of their hold.
+    waiting: RefCell<BTreeMap<u64, Waker>>,
+    /// Numbers the holds.
+    counter: Cell<u64>,
     gauges: Arc<Gauges>,
     room: Rc<Notify>,
 }
@@ -122,6 +126,7 @@ impl Trunk {
             closed: Cell::new(false),
             opening: Cell::default(),
             waiting: RefCell::default(),
+            counter: Cell::new(0),
             gauges,
             room,
         }
@@ -133,7 +138,7 @@ impl Trunk {
             Ok((link, expires)) => State::Open(link, expires),
             Err(end) => State::Failed(end),
         };
-        self.waiting.take().into_iter().for_each(Waker::wake);
+        self.waiting.take().into_values().for_each(Waker::wake);
     }
 
     fn is_fit(&self, wire: &Wire) -> bool {
@@ -172,6 +177,7 @@ impl Drop for Trunk {
 /// A place's hold on a shared connection. It is taken for a request.
 pub(super) struct Hold {
     trunk: Rc<Trunk>,
+    number: u64,
     busy: Cell<bool>,
 }
 
@@ -179,7 +185,8 @@ impl Hold {
     fn on(trunk: Rc<Trunk>) -> Hold {
         trunk.holds.update(|n| n + 1);
         trunk.busy.update(|n| n + 1);
-        Hold { trunk, busy: Cell::new(true) }
+        let number = trunk.counter.replace(trunk.counter.get() + 1);
+        Hold { trunk, number, busy: Cell::new(true) }
     }
 
     /// There is a request for it again.
@@ -212,7 +219,7 @@ impl Hold {
     pub(super) fn poll_link(&self, wire: &Wire, cx: &Context<'_>) -> Poll<Result<(Link, Option<Offset>), End>> {
         match &*self.trunk.state.borrow() {
             State::Opening => {
-                self.trunk.waiting.borrow_mut().push(cx.waker().clone());
+                self.trunk.waiting.borrow_mut().insert(self.number, cx.waker().clone());
                 Poll::Pending
             }
             State::Open(link, expires) => {
@@ -237,6 +244,7 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         self.trunk.holds.update(|n| n - 1);
+        self.trunk.waiting.borrow_mut().remove(&self.number);
         if self.busy.get() {
             self.trunk.busy.update(|n| n - 1);
         }
@@ -322,7 +330,13 @@ mod tests {
         let Offer::Open(first, trunk) = pool.offer(&wire, 1, 8, &gauges) else { panic!("there is none yet") };
         let Offer::Take(second) = pool.offer(&wire, 1, 8, &gauges) else { panic!("it is about to be open") };
         let cx = Context::from_waker(Waker::noop());
-        assert!(first.poll_link(&wire, &cx).is_pending() && second.poll_link(&wire, &cx).is_pending());
+        for _ in 0..3 {
+            assert!(first.poll_link(&wire, &cx).is_pending() && second.poll_link(&wire, &cx).is_pending());
+        }
+        let Offer::Take(third) = pool.offer(&wire, 1, 8, &gauges) else { panic!("it is about to be open") };
+        assert!(third.poll_link(&wire, &cx).is_pending());
+        drop(third);
+        assert_eq!(first.trunk.waiting.borrow().len(), 2, "one for each who waits, and none for who has given up");
         trunk.upgrade().expect("two want it").opened(Err(End::ConnectionRefused));
         for hold in [&first, &second] {
             assert!(matches!(hold.poll_link(&wire, &cx), Poll::Ready(Err(End::ConnectionRefused))));
