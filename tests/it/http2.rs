@@ -452,6 +452,23 @@ fn a_connection_that_never_opens_is_replaced() {
     assert_eq!(ran.cause("no connection in time"), ran.counts.timed_out, "{:?}", ran.causes);
 }
 
+/// Goal: a server that writes its answer before it reads on is heard while large bodies wait for it. How: bodies and answers that no
+/// socket's buffers hold.
+#[test]
+fn a_server_that_writes_before_it_reads_is_read_from() {
+    let reply = |id| {
+        let part = frame(DATA, 0, id, &[b'x'; 16_384]);
+        [frame(HEADERS, END_HEADERS, id, OK), part.repeat(1_000), frame(DATA, END_STREAM, id, b"")].concat()
+    };
+    let mut script = Script::says(reply, After::Keep);
+    let greeting = [settings(&[(4, u32::MAX >> 1)]), frame(WINDOW_UPDATE, 0, 0, &[0x7f, 0, 0, 0])].concat();
+    script.greeting = Box::new(move |_| (greeting.clone(), After::Keep));
+    let target = FakeHttp2::start(script);
+    let body: &'static str = "x".repeat(8 << 20).leak();
+    let ran = Drive { method: "POST", body, rate: 100.0, seconds: 0.1, connections: 1, ..drive(target.url()) }.run();
+    assert_eq!(ran.counts.ok, 10, "{:?}", ran.causes);
+}
+
 #[test]
 fn a_server_of_http1_is_named_as_what_it_is_not() {
     let target = FakeTarget::start(Dial::says("HTTP/1.1 505 HTTP Version Not Supported\r\nContent-Length: 0\r\n\r\n", Then::Close));

@@ -198,7 +198,7 @@ impl Connection {
             self.start(slot);
         }
         while self.window > 0
-            && !self.out.is_full()
+            && self.out.takes_requests()
             && let Some((slot, id)) = self.bodies.pop_front()
         {
             self.send_body(slot, id);
@@ -210,7 +210,7 @@ impl Connection {
     }
 
     fn has_room(&self) -> bool {
-        self.streams.count() < self.concurrent && !self.out.is_full()
+        self.streams.count() < self.concurrent && self.out.takes_requests()
     }
 
     fn start(&mut self, slot: Slot) {
