@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use super::frame::{self, Code, HEAD, Head, MOST, PAYLOAD_MOST, WINDOW, flag, kind, setting};
-use super::incoming::Incoming;
+use super::incoming::{IDLE_PER_REQUEST, Incoming};
 use super::notes::Listener;
 use super::outgoing::Outgoing;
 use super::request::Template;
@@ -216,6 +216,7 @@ impl Connection {
     fn start(&mut self, slot: Slot) {
         let id = self.next_id;
         self.next_id += 2;
+        self.incoming.idle = self.incoming.idle.saturating_sub(IDLE_PER_REQUEST);
         let window = self.initial_window;
         let stream = self.streams.open(slot, id);
         stream.window = window;

@@ -467,6 +467,20 @@ fn a_flood_ends_the_connection() {
     }
 }
 
+/// Goal: a service whose every answer comes after its request was given up is slow, and no more than that.
+#[test]
+fn answers_that_come_too_late_are_no_flood() {
+    let mut peer = Peer::new(0, b"");
+    let slot = peer.connection.link();
+    for n in 0..6_000 {
+        peer.connection.begin(slot, 0);
+        peer.connection.cancel(slot);
+        peer.says(&headers(2 * n + 1, 0, OK)).says(&data(2 * n + 1, flag::END_STREAM, b"late"));
+        peer.written();
+        assert_eq!(peer.fault, None, "after {n} requests");
+    }
+}
+
 #[test]
 fn a_head_that_does_not_end_is_too_large() {
     for part in [&[][..], &[0x88], &[0; 4_000]] {
