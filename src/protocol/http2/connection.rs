@@ -186,9 +186,19 @@ impl Connection {
             self.waiting.retain(|waiting| *waiting != slot);
         } else {
             frame::rst_stream(&mut self.out.bytes, id, Code::Cancel);
-            self.streams.close(slot);
+            self.close(slot);
             self.kick();
         }
+    }
+
+    /// Nothing more is expected on the stream of `slot`, nor sent.
+    fn close(&mut self, slot: Slot) {
+        let stream = self.streams.at(slot);
+        let id = stream.id;
+        if stream.body_out < self.templates[stream.request].body.len() {
+            self.bodies.retain(|body| *body != (slot, id));
+        }
+        self.streams.close(slot);
     }
 
     /// Lets in what has room by now, and queues what the windows take of bodies.
@@ -314,7 +324,7 @@ impl Connection {
 
     /// Ends one stream.
     pub(super) fn end(&mut self, slot: Slot, done: Result<Answer, End>) {
-        self.streams.close(slot);
+        self.close(slot);
         let stream = self.streams.at(slot);
         stream.done = Some(done);
         if let Some(waker) = &stream.waker {
@@ -335,6 +345,7 @@ impl Connection {
     /// Everything on it ends. `unanswered` is for those that have heard nothing, `unfinished` for those whose answer had begun.
     pub(super) fn die(&mut self, unanswered: End, unfinished: End) {
         self.over = Some(unanswered);
+        self.bodies.clear();
         for slot in self.streams.all() {
             let end = if self.streams.at(slot).head.is_some() { unfinished } else { unanswered };
             self.end(slot, Err(end));
@@ -342,7 +353,6 @@ impl Connection {
         for slot in std::mem::take(&mut self.waiting) {
             self.end(slot, Err(unanswered));
         }
-        self.bodies.clear();
         self.out.give_up();
         self.opened();
     }

@@ -481,6 +481,30 @@ fn answers_that_come_too_late_are_no_flood() {
     }
 }
 
+/// Bodies of requests that are over leave nothing behind, even where no window ever opens for them.
+#[test]
+fn a_body_that_is_given_up_is_forgotten() {
+    let mut peer = Peer::new(0, &[b'x'; 1_000]);
+    peer.connection.window = 0;
+    peer.slots = (0..2).map(|_| peer.connection.link()).collect();
+    peer.connection.begin(peer.slots[0], 0);
+    for n in 1..=100 {
+        peer.connection.begin(peer.slots[1], 0);
+        match n % 3 {
+            0 => peer.connection.cancel(peer.slots[1]),
+            1 => {
+                peer.says(&number(kind::RST_STREAM, 2 * n + 1, 7));
+            }
+            _ => {
+                peer.says(&headers(2 * n + 1, flag::END_STREAM, OK));
+            }
+        }
+        assert_eq!(peer.connection.bodies.len(), 1, "after {n} requests");
+    }
+    peer.says(&number(kind::WINDOW_UPDATE, 0, 1_000)).written();
+    assert_eq!(peer.connection.bodies.len(), 0, "the one that is wanted went out");
+}
+
 #[test]
 fn a_head_that_does_not_end_is_too_large() {
     for part in [&[][..], &[0x88], &[0; 4_000]] {
