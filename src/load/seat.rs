@@ -100,6 +100,17 @@ impl Drop for Seat {
 /// closed after it, the request has failed. Many HTTP clients would quietly send it once more (RFC 9110, section 9.2.2
 /// allows it), but then a pod that is killed with requests in its hands would seem to have cost nothing.
 async fn exchange(lane: &Rc<Lane>, held: &mut Option<Held>, ticket: &mut Ticket<'_>) -> Result<Answer, End> {
+    match exchange_once(lane, held, ticket).await {
+        // It waited for its turn on a connection whose peer takes no more: this, too, is found before the send.
+        Err(End::GoneAway(_)) if held.is_some() && ticket.progress.bytes_out == 0 => {
+            *held = None;
+            exchange_once(lane, held, ticket).await
+        }
+        done => done,
+    }
+}
+
+async fn exchange_once(lane: &Rc<Lane>, held: &mut Option<Held>, ticket: &mut Ticket<'_>) -> Result<Answer, End> {
     if let Some(kept) = held {
         if lane.wire.stands(&mut kept.link) && !kept.is_retired() {
             if let Some(hold) = &kept.shared {

@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -328,6 +328,23 @@ fn not_now_is_told_from_no() {
         ("left for an error", fails(|_| goaway(0, 2), After::Close, "going away: internal error")),
         ("not found", fails(|id| answer(id, b"\x8d", b""), After::Keep, "status 404")),
     ]);
+}
+
+/// Goal: a request that waited for a stream on a connection that goes away was never sent, and is sent on another. How: the first
+/// connection takes one request at a time, and leaves with the answer to its first while others wait.
+#[test]
+fn what_was_never_sent_on_a_connection_that_goes_away_is_sent_on_another() {
+    let left = AtomicBool::new(false);
+    let script = Script::new(&[(3, 1)], move |id, _| {
+        if left.swap(true, Ordering::Relaxed) {
+            return (answer(id, OK, b""), After::Keep);
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        ([goaway(id, 0), answer(id, OK, b"")].concat(), After::Keep)
+    });
+    let target = FakeHttp2::start(script);
+    let ran = Drive { connections: 1, ..drive(target.url()) }.run();
+    assert_eq!((ran.counts.ok, target.seen().requests, target.seen().connections), (25, 25, 2), "{:?}", ran.causes);
 }
 
 #[test]
