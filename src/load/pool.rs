@@ -1,11 +1,12 @@
 //! Connections that carry several requests at once, and which of them a place goes to: a new one as long as the plan allows another,
 //! else the one with the fewest places on it. Balancers choose once per connection, so that few connections would be few pods.
 //!
-//! A connection is closed with the last place that lets go of it. One that has grown old or takes no new requests keeps those that it
-//! has and gets no others; its successor opens beside it, so that for that while there are more connections than the plan allows, at
-//! most twice as many.
+//! A connection is closed with the last place that lets go of it. One that has grown old or takes no new requests keeps the requests
+//! that it carries, gets no others, and is closed after the last of them, whoever still rests on it; its successor opens beside it, so
+//! that for that while there are more connections than the plan allows, at most twice as many.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -14,11 +15,12 @@ use std::task::{Context, Poll, Waker};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+use super::alarm::Alarm;
 use super::gauges::Gauges;
 use super::lane::Lane;
 use super::seat::dial;
 use crate::protocol::{End, Link, Protocol, Wire};
-use crate::time::Offset;
+use crate::time::{Offset, monotonic_now};
 
 /// The shared connections of one lane.
 #[derive(Default)]
@@ -42,7 +44,8 @@ impl Pool {
     /// Finds a place, where at most `limit` connections are to carry `streams` requests each.
     fn offer(&self, wire: &Wire, limit: usize, streams: usize, gauges: &Arc<Gauges>) -> Offer {
         let mut trunks = self.trunks.borrow_mut();
-        trunks.retain(|trunk| trunk.strong_count() > 0);
+        // Who rests on one that is of no use any more will find that out, and must not keep others from a successor until then.
+        trunks.retain(|trunk| trunk.upgrade().is_some_and(|trunk| trunk.is_fit(wire) || !trunk.closed_at_rest(wire)));
         let fit: Vec<Rc<Trunk>> = trunks.iter().filter_map(Weak::upgrade).filter(|trunk| trunk.is_fit(wire)).collect();
         if fit.len() < limit && trunks.len() < 2 * limit {
             let trunk = Rc::new(Trunk::new(gauges.clone(), self.room.clone()));
@@ -57,8 +60,9 @@ impl Pool {
     }
 }
 
-/// Takes hold of one of `lane`'s shared connections, with a link of one's own and the connection's date of expiry.
-pub(super) async fn take(pool: &Pool, lane: &Rc<Lane>) -> Result<(Hold, Link, Option<Offset>), End> {
+/// Takes hold of one of `lane`'s shared connections, with a link of one's own and the connection's date of expiry. `crowded` is true for
+/// as long as none of those that the plan allows has room.
+pub(super) async fn take(pool: &Pool, lane: &Rc<Lane>, crowded: &mut bool) -> Result<(Hold, Link, Option<Offset>), End> {
     let hold = loop {
         match pool.offer(&lane.wire, lane.connection_limit, lane.streams, &lane.gauges) {
             Offer::Take(hold) => break hold,
@@ -66,14 +70,21 @@ pub(super) async fn take(pool: &Pool, lane: &Rc<Lane>) -> Result<(Hold, Link, Op
                 // In a task of its own: others may wait for it when the first who wanted it has given up.
                 let opener = lane.clone();
                 hold.opened_by(lane.spawn(async move {
-                    let done = dial(&opener).await;
+                    // Nor for longer than any of them would: somebody always comes who would wait for one that never opens.
+                    let deadline = monotonic_now() + opener.timeout;
+                    let done = Alarm::new(deadline).race(deadline, dial(&opener)).await;
+                    let done = done.unwrap_or(Err(End::NoConnectionInTime));
                     if let Some(trunk) = trunk.upgrade() {
                         trunk.opened(done);
                     }
                 }));
                 break hold;
             }
-            Offer::Wait(room) => room.notified().await,
+            Offer::Wait(room) => {
+                *crowded = true;
+                room.notified().await;
+                *crowded = false;
+            }
         }
     };
     let (link, expires) = poll_fn(|cx| hold.poll_link(&lane.wire, cx)).await?;
@@ -84,10 +95,16 @@ pub(super) async fn take(pool: &Pool, lane: &Rc<Lane>) -> Result<(Hold, Link, Op
 struct Trunk {
     state: RefCell<State>,
     holds: Cell<usize>,
+    /// Those of the holds that have a request for it.
+    busy: Cell<usize>,
     retired: Cell<bool>,
+    closed: Cell<bool>,
     /// The task that opens it.
     opening: Cell<Option<AbortHandle>>,
-    waiting: RefCell<Vec<Waker>>,
+    /// Who waits until it is open, by the number of their hold.
+    waiting: RefCell<BTreeMap<u64, Waker>>,
+    /// Numbers the holds.
+    counter: Cell<u64>,
     gauges: Arc<Gauges>,
     room: Rc<Notify>,
 }
@@ -104,9 +121,12 @@ impl Trunk {
         Trunk {
             state: RefCell::new(State::Opening),
             holds: Cell::new(0),
+            busy: Cell::new(0),
             retired: Cell::new(false),
+            closed: Cell::new(false),
             opening: Cell::default(),
             waiting: RefCell::default(),
+            counter: Cell::new(0),
             gauges,
             room,
         }
@@ -118,7 +138,7 @@ impl Trunk {
             Ok((link, expires)) => State::Open(link, expires),
             Err(end) => State::Failed(end),
         };
-        self.waiting.take().into_iter().for_each(Waker::wake);
+        self.waiting.take().into_values().for_each(Waker::wake);
     }
 
     fn is_fit(&self, wire: &Wire) -> bool {
@@ -129,6 +149,18 @@ impl Trunk {
                 State::Failed(_) => false,
             }
     }
+
+    /// Closes it unless it carries a request, and says whether it did.
+    fn closed_at_rest(&self, wire: &Wire) -> bool {
+        let rests = self.busy.get() == 0;
+        if rests && !self.closed.replace(true) {
+            if let State::Open(link, _) = &*self.state.borrow() {
+                wire.close(link);
+            }
+            self.gauges.less_connections();
+        }
+        rests
+    }
 }
 
 impl Drop for Trunk {
@@ -136,29 +168,58 @@ impl Drop for Trunk {
         if let Some(task) = self.opening.take() {
             task.abort();
         }
-        self.gauges.less_connections();
+        if !self.closed.get() {
+            self.gauges.less_connections();
+        }
     }
 }
 
-/// A place's hold on a shared connection.
-pub(super) struct Hold(Rc<Trunk>);
+/// A place's hold on a shared connection. It is taken for a request.
+pub(super) struct Hold {
+    trunk: Rc<Trunk>,
+    number: u64,
+    busy: Cell<bool>,
+}
 
 impl Hold {
     fn on(trunk: Rc<Trunk>) -> Hold {
         trunk.holds.update(|n| n + 1);
-        Hold(trunk)
+        trunk.busy.update(|n| n + 1);
+        let number = trunk.counter.replace(trunk.counter.get() + 1);
+        Hold { trunk, number, busy: Cell::new(true) }
+    }
+
+    /// There is a request for it again.
+    pub(super) fn works(&self) {
+        if !self.busy.replace(true) {
+            self.trunk.busy.update(|n| n + 1);
+        }
+    }
+
+    /// There is none for it until further notice.
+    pub(super) fn rests(&self, wire: &Wire) {
+        if self.busy.replace(false) {
+            self.trunk.busy.update(|n| n - 1);
+            self.close_if_retired(wire);
+        }
+    }
+
+    fn close_if_retired(&self, wire: &Wire) {
+        if self.trunk.retired.get() && self.trunk.closed_at_rest(wire) {
+            self.trunk.room.notify_waiters();
+        }
     }
 
     /// The connection is opened by `task`, and not any more once nobody wants it.
     pub(super) fn opened_by(&self, task: AbortHandle) {
-        self.0.opening.set(Some(task));
+        self.trunk.opening.set(Some(task));
     }
 
     /// Ready once the connection is open, with a link of one's own and its date of expiry.
     pub(super) fn poll_link(&self, wire: &Wire, cx: &Context<'_>) -> Poll<Result<(Link, Option<Offset>), End>> {
-        match &*self.0.state.borrow() {
+        match &*self.trunk.state.borrow() {
             State::Opening => {
-                self.0.waiting.borrow_mut().push(cx.waker().clone());
+                self.trunk.waiting.borrow_mut().insert(self.number, cx.waker().clone());
                 Poll::Pending
             }
             State::Open(link, expires) => {
@@ -170,19 +231,24 @@ impl Hold {
     }
 
     /// Nobody else is to come on it.
-    pub(super) fn retire(&self) {
-        self.0.retired.set(true);
+    pub(super) fn retire(&self, wire: &Wire) {
+        self.trunk.retired.set(true);
+        self.close_if_retired(wire);
     }
 
     pub(super) fn is_retired(&self) -> bool {
-        self.0.retired.get()
+        self.trunk.retired.get()
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.0.holds.update(|n| n - 1);
-        self.0.room.notify_waiters();
+        self.trunk.holds.update(|n| n - 1);
+        self.trunk.waiting.borrow_mut().remove(&self.number);
+        if self.busy.get() {
+            self.trunk.busy.update(|n| n - 1);
+        }
+        self.trunk.room.notify_waiters();
     }
 }
 
@@ -217,15 +283,15 @@ mod tests {
         let said: Vec<&str> = holds.iter().map(|(said, _)| *said).collect();
         assert_eq!((said, gauges.connections()), (vec!["open", "open", "take", "take", "wait"], 2));
         let on = |n: usize| holds[n].1.as_ref().expect("it has one");
-        assert!(!Rc::ptr_eq(&on(2).0, &on(3).0), "the one with fewer places comes first");
+        assert!(!Rc::ptr_eq(&on(2).trunk, &on(3).trunk), "the one with fewer places comes first");
 
         // Each that is old has a successor, while it keeps those that it has; but not more than as many again.
-        on(0).retire();
-        on(1).retire();
+        on(0).retire(&wire);
+        on(1).retire(&wire);
         let successors: Vec<(&str, Option<Hold>)> = (0..4).map(|_| ask()).collect();
         let said: Vec<&str> = successors.iter().map(|(said, _)| *said).collect();
         assert_eq!((said, gauges.connections()), (vec!["open", "open", "take", "take"], 4));
-        successors.iter().for_each(|(_, hold)| hold.as_ref().expect("it has one").retire());
+        successors.iter().for_each(|(_, hold)| hold.as_ref().expect("it has one").retire(&wire));
         assert_eq!(ask().0, "wait");
 
         // A connection is gone with the last place on it.
@@ -237,13 +303,40 @@ mod tests {
         assert_eq!(gauges.connections(), 0);
     }
 
+    /// Goal: who rests on an old connection, as a user who thinks for longer than connections live, keeps nobody from a new one.
+    #[test]
+    fn an_old_connection_is_closed_with_its_last_request_whoever_rests_on_it() {
+        let (pool, wire, gauges) = (Pool::default(), wire(), Arc::default());
+        let mut resting = Vec::new();
+        for _ in 0..5 {
+            let generation: Vec<(&str, Option<Hold>)> = (0..4).map(|_| ask(&pool, &wire, &gauges)).collect();
+            let said: Vec<&str> = generation.iter().map(|(said, _)| *said).collect();
+            assert_eq!((said, gauges.connections()), (vec!["open", "open", "take", "take"], 2));
+            let holds: Vec<Hold> = generation.into_iter().filter_map(|(_, hold)| hold).collect();
+            holds[..2].iter().for_each(|hold| hold.retire(&wire));
+            holds[..3].iter().for_each(|hold| hold.rests(&wire));
+            assert_eq!(gauges.connections(), 1, "one of the old ones still carries a request");
+            holds[3].rests(&wire);
+            assert_eq!(gauges.connections(), 0);
+            resting.extend(holds);
+        }
+        drop(resting);
+        assert_eq!(gauges.connections(), 0, "each is counted out once");
+    }
+
     #[test]
     fn who_waits_for_a_connection_is_told_how_opening_it_went() {
         let (pool, wire, gauges) = (Pool::default(), wire(), Arc::default());
         let Offer::Open(first, trunk) = pool.offer(&wire, 1, 8, &gauges) else { panic!("there is none yet") };
         let Offer::Take(second) = pool.offer(&wire, 1, 8, &gauges) else { panic!("it is about to be open") };
         let cx = Context::from_waker(Waker::noop());
-        assert!(first.poll_link(&wire, &cx).is_pending() && second.poll_link(&wire, &cx).is_pending());
+        for _ in 0..3 {
+            assert!(first.poll_link(&wire, &cx).is_pending() && second.poll_link(&wire, &cx).is_pending());
+        }
+        let Offer::Take(third) = pool.offer(&wire, 1, 8, &gauges) else { panic!("it is about to be open") };
+        assert!(third.poll_link(&wire, &cx).is_pending());
+        drop(third);
+        assert_eq!(first.trunk.waiting.borrow().len(), 2, "one for each who waits, and none for who has given up");
         trunk.upgrade().expect("two want it").opened(Err(End::ConnectionRefused));
         for hold in [&first, &second] {
             assert!(matches!(hold.poll_link(&wire, &cx), Poll::Ready(Err(End::ConnectionRefused))));

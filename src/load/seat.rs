@@ -8,7 +8,7 @@ use super::alarm::Alarm;
 use super::lane::{Due, Lane};
 use super::log::{Ended, Times, micros};
 use super::pool::{self, Hold};
-use crate::protocol::{Afterwards, Answer, End, Identity, Link, Progress, Protocol};
+use crate::protocol::{Afterwards, Answer, End, Identity, Link, Progress, Protocol, Wire};
 use crate::time::{Offset, monotonic_now};
 
 /// How long replacing an old connection may take before the place is given up.
@@ -34,6 +34,13 @@ impl Held {
     fn is_retired(&self) -> bool {
         self.shared.as_ref().is_some_and(Hold::is_retired)
     }
+
+    /// Its request has ended.
+    fn rests(&self, wire: &Wire) {
+        if let Some(hold) = &self.shared {
+            hold.rests(wire);
+        }
+    }
 }
 
 impl Seat {
@@ -55,6 +62,9 @@ impl Seat {
         let deadline = lane.clock.instant(due.at + lane.timeout);
         let done = alarm.race(deadline, exchange(lane, held, &mut ticket)).await;
         let mut ready = ticket.settle(done);
+        if let Some(held) = held {
+            held.rests(&lane.wire);
+        }
         lane.bells.awake(ready);
         let good = match done {
             Some(Ok(answer)) => answer.connection == Afterwards::Keep,
@@ -63,11 +73,14 @@ impl Seat {
         if !good {
             *held = None;
         } else if held.as_ref().is_some_and(|held| held.expires.is_some_and(|expires| ready >= expires)) {
-            held.take().and_then(|held| held.shared).inspect(Hold::retire);
+            held.take().and_then(|held| held.shared).inspect(|hold| hold.retire(&lane.wire));
             // Replaced now, on nobody's account, rather than with the next request waiting for it.
             if lane.nobody_waits() {
                 let deadline = lane.clock.instant(ready + REPLACING);
-                *held = alarm.race(deadline, connect(lane)).await.and_then(Result::ok);
+                *held = alarm.race(deadline, connect(lane, &mut false)).await.and_then(Result::ok);
+                if let Some(held) = held {
+                    held.rests(&lane.wire);
+                }
                 ready = lane.clock.now();
             }
         }
@@ -87,20 +100,34 @@ impl Drop for Seat {
 /// closed after it, the request has failed. Many HTTP clients would quietly send it once more (RFC 9110, section 9.2.2
 /// allows it), but then a pod that is killed with requests in its hands would seem to have cost nothing.
 async fn exchange(lane: &Rc<Lane>, held: &mut Option<Held>, ticket: &mut Ticket<'_>) -> Result<Answer, End> {
+    match exchange_once(lane, held, ticket).await {
+        // It waited for its turn on a connection whose peer takes no more: this, too, is found before the send.
+        Err(End::GoneAway(_)) if held.is_some() && ticket.progress.bytes_out == 0 => {
+            *held = None;
+            exchange_once(lane, held, ticket).await
+        }
+        done => done,
+    }
+}
+
+async fn exchange_once(lane: &Rc<Lane>, held: &mut Option<Held>, ticket: &mut Ticket<'_>) -> Result<Answer, End> {
     if let Some(kept) = held {
         if lane.wire.stands(&mut kept.link) && !kept.is_retired() {
+            if let Some(hold) = &kept.shared {
+                hold.works();
+            }
             return lane.wire.exchange(&mut kept.link, ticket.due.request, &mut ticket.progress).await;
         }
         *held = None;
     }
-    let fresh = held.insert(connect(lane).await?);
+    let fresh = held.insert(connect(lane, &mut ticket.crowded).await?);
     ticket.ready = lane.clock.now();
     lane.wire.exchange(&mut fresh.link, ticket.due.request, &mut ticket.progress).await
 }
 
-async fn connect(lane: &Rc<Lane>) -> Result<Held, End> {
+async fn connect(lane: &Rc<Lane>, crowded: &mut bool) -> Result<Held, End> {
     if let Some(pool) = lane.pool() {
-        let (hold, link, expires) = pool::take(pool, lane).await?;
+        let (hold, link, expires) = pool::take(pool, lane, crowded).await?;
         return Ok(Held { link, expires, shared: Some(hold) });
     }
     let (link, expires) = dial(lane).await?;
@@ -122,13 +149,15 @@ struct Ticket<'a> {
     due: Due,
     /// When there was a connection for it: waiting for one is not the generator's lateness.
     ready: Offset,
+    /// It waits for room on one of the connections that the plan allows.
+    crowded: bool,
     progress: Progress,
     settled: bool,
 }
 
 impl Ticket<'_> {
     fn new(lane: &Lane, due: Due, ready: Offset) -> Ticket<'_> {
-        Ticket { lane, due, ready, progress: Progress::default(), settled: false }
+        Ticket { lane, due, ready, crowded: false, progress: Progress::default(), settled: false }
     }
 
     /// Writes down how it ended, and returns when.
@@ -136,9 +165,7 @@ impl Ticket<'_> {
         let (end, answer) = match done {
             Some(Ok(answer)) => (End::Answered(answer.status), Some(answer)),
             Some(Err(end)) => (end, None),
-            None if self.progress.bytes_out == 0 => (End::NoConnectionInTime, None),
-            None if self.progress.bytes_in == 0 => (End::NoAnswerInTime, None),
-            None => (End::AnswerUnfinishedInTime, None),
+            None => (out_of_time(&self.progress, self.crowded), None),
         };
         self.write(end, answer)
     }
@@ -183,7 +210,32 @@ impl Drop for Ticket<'_> {
     }
 }
 
+/// What becomes of a request whose time is up.
+fn out_of_time(progress: &Progress, crowded: bool) -> End {
+    match progress {
+        // Nobody's fault but that of our own bound.
+        _ if crowded => End::ConnectionBound,
+        Progress { bytes_out: 0, .. } => End::NoConnectionInTime,
+        Progress { bytes_in: 0, .. } => End::NoAnswerInTime,
+        _ => End::AnswerUnfinishedInTime,
+    }
+}
+
 /// Bytes of one request: bodies are bounded far below what fits.
 fn fitted(bytes: u64) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_time_is_up_is_told_what_it_waited_for() {
+        let progress = |bytes_out, bytes_in| Progress { bytes_out, bytes_in, ..Progress::default() };
+        assert_eq!(out_of_time(&progress(0, 0), true), End::ConnectionBound, "our own bound is not the service's fault");
+        assert_eq!(out_of_time(&progress(0, 0), false), End::NoConnectionInTime);
+        assert_eq!(out_of_time(&progress(1, 0), false), End::NoAnswerInTime);
+        assert_eq!(out_of_time(&progress(1, 1), false), End::AnswerUnfinishedInTime);
+    }
 }

@@ -113,6 +113,10 @@ impl Protocol for Http2 {
         link.connection.borrow().stands()
     }
 
+    fn close(&self, link: &Link) {
+        link.connection.borrow_mut().leave();
+    }
+
     /// A stream that failed or was given up takes nothing along.
     fn outlives(&self, link: &Link) -> bool {
         link.connection.borrow().stands()

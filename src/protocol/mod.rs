@@ -173,6 +173,10 @@ pub trait Protocol {
         None
     }
 
+    /// Closes the connection of a link, whoever else has a link over it and no exchange.
+    /// Nothing to do where a link is all of its connection, and dropped.
+    fn close(&self, _link: &Self::Link) {}
+
     /// Whether a link is still good whose exchange failed or was given up.
     fn outlives(&self, _link: &Self::Link) -> bool {
         false
@@ -246,6 +250,14 @@ impl Protocol for Wire {
         match (self, link) {
             (Wire::Http1(http1), Link::Http1(link)) => http1.beside(link).map(Link::Http1),
             (Wire::Http2(http2), Link::Http2(link)) => http2.beside(link).map(Link::Http2),
+            _ => unreachable!("{ANOTHERS}"),
+        }
+    }
+
+    fn close(&self, link: &Link) {
+        match (self, link) {
+            (Wire::Http1(http1), Link::Http1(link)) => http1.close(link),
+            (Wire::Http2(http2), Link::Http2(link)) => http2.close(link),
             _ => unreachable!("{ANOTHERS}"),
         }
     }

@@ -48,8 +48,8 @@ pub type Saying = (Vec<u8>, After);
 
 /// The script.
 pub struct Script {
-    /// Written to a fresh connection.
-    pub greeting: Saying,
+    /// Written to a fresh connection, the so-manieth of the server, from 0 on.
+    pub greeting: Box<dyn Fn(u64) -> Saying + Send + Sync>,
     /// Written for the request on a stream, which is the so-manieth of its connection, from 0 on.
     pub answer: Box<dyn Fn(u32, usize) -> Saying + Send + Sync>,
 }
@@ -61,12 +61,17 @@ impl Script {
     }
 
     pub fn new(settings: &[(u16, u32)], answer: impl Fn(u32, usize) -> Saying + Send + Sync + 'static) -> Script {
-        Script { greeting: (self::settings(settings), After::Keep), answer: Box::new(answer) }
+        Script::greets(&self::settings(settings), After::Keep).answers(answer)
     }
 
     /// Says this at once, and nothing else.
     pub fn greets(bytes: &[u8], after: After) -> Script {
-        Script { greeting: (bytes.to_vec(), after), answer: Box::new(|_, _| (Vec::new(), After::Keep)) }
+        let bytes = bytes.to_vec();
+        Script { greeting: Box::new(move |_| (bytes.clone(), after.clone())), answer: Box::new(|_, _| (Vec::new(), After::Keep)) }
+    }
+
+    fn answers(self, answer: impl Fn(u32, usize) -> Saying + Send + Sync + 'static) -> Script {
+        Script { answer: Box::new(answer), ..self }
     }
 }
 
@@ -111,11 +116,15 @@ impl FakeHttp2 {
                             _ = &mut stopped => return,
                         };
                         stream.set_nodelay(true).expect("a TCP socket");
-                        counting.lock().expect("no panic while counting").connections += 1;
                         let (script, seen) = (script.clone(), counting.clone());
+                        let nth = {
+                            let mut seen = seen.lock().expect("no panic while counting");
+                            seen.connections += 1;
+                            seen.connections - 1
+                        };
                         // What a client does to its connection is the client's business: errors end the connection and nothing else.
                         tokio::spawn(async move {
-                            let _ = serve(stream, &script, &seen).await;
+                            let _ = serve(stream, nth, &script, &seen).await;
                         });
                     }
                 });
@@ -143,9 +152,9 @@ impl Drop for FakeHttp2 {
     }
 }
 
-async fn serve(mut stream: TcpStream, script: &Script, seen: &Mutex<Seen>) -> std::io::Result<()> {
-    let (bytes, after) = &script.greeting;
-    if !say(&mut stream, bytes, after).await? {
+async fn serve(mut stream: TcpStream, nth: u64, script: &Script, seen: &Mutex<Seen>) -> std::io::Result<()> {
+    let (bytes, after) = (script.greeting)(nth);
+    if !say(&mut stream, &bytes, &after).await? {
         return Ok(());
     }
     let mut buffer = Vec::new();

@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -12,11 +12,12 @@ use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::PrivateKeyDer;
-use squall::plan::{Protocol, Rhythm};
+use squall::plan::{Protocol, Rhythm, Think};
 use squall::protocol::Trust;
 use squall::recording::Outcome;
 use squall::recording::sink::Measure;
 use squall::time::Clock;
+use squall::units::Span;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
@@ -329,6 +330,23 @@ fn not_now_is_told_from_no() {
     ]);
 }
 
+/// Goal: a request that waited for a stream on a connection that goes away was never sent, and is sent on another. How: the first
+/// connection takes one request at a time, and leaves with the answer to its first while others wait.
+#[test]
+fn what_was_never_sent_on_a_connection_that_goes_away_is_sent_on_another() {
+    let left = AtomicBool::new(false);
+    let script = Script::new(&[(3, 1)], move |id, _| {
+        if left.swap(true, Ordering::Relaxed) {
+            return (answer(id, OK, b""), After::Keep);
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        ([goaway(id, 0), answer(id, OK, b"")].concat(), After::Keep)
+    });
+    let target = FakeHttp2::start(script);
+    let ran = Drive { connections: 1, ..drive(target.url()) }.run();
+    assert_eq!((ran.counts.ok, target.seen().requests, target.seen().connections), (25, 25, 2), "{:?}", ran.causes);
+}
+
 #[test]
 fn each_bad_server_is_named_for_what_it_did() {
     let greets = |bytes: &[u8], after: After, cause| (Script::greets(bytes, after), Outcome::Failed, Some(cause));
@@ -438,6 +456,36 @@ fn a_server_that_freezes_is_not_waited_for() {
     assert_eq!(ran.counts.timed_out, 25, "{:?}", ran.causes);
 }
 
+/// Goal: a connection that never opens is given up for another, however many requests want it one after the other. How: the first of a
+/// server's connections is never greeted, and there is always somebody who waits for one.
+#[test]
+fn a_connection_that_never_opens_is_replaced() {
+    let script = Script::says(|id| answer(id, OK, b""), After::Keep);
+    let greeting = |nth| if nth == 0 { (Vec::new(), After::Freeze) } else { (settings(&[]), After::Keep) };
+    let target = FakeHttp2::start(Script { greeting: Box::new(greeting), ..script });
+    let ran =
+        Drive { seconds: 2.0, connections: 1, streams: 100, timeout: Duration::from_millis(500), ..drive(target.url()) }.run();
+    assert!(ran.counts.ok >= 25 && ran.counts.ok + ran.counts.timed_out == 100, "{:?}", ran.causes);
+    assert_eq!(ran.cause("no connection in time"), ran.counts.timed_out, "{:?}", ran.causes);
+}
+
+/// Goal: a server that writes its answer before it reads on is heard while large bodies wait for it. How: bodies and answers that no
+/// socket's buffers hold.
+#[test]
+fn a_server_that_writes_before_it_reads_is_read_from() {
+    let reply = |id| {
+        let part = frame(DATA, 0, id, &[b'x'; 16_384]);
+        [frame(HEADERS, END_HEADERS, id, OK), part.repeat(1_000), frame(DATA, END_STREAM, id, b"")].concat()
+    };
+    let mut script = Script::says(reply, After::Keep);
+    let greeting = [settings(&[(4, u32::MAX >> 1)]), frame(WINDOW_UPDATE, 0, 0, &[0x7f, 0, 0, 0])].concat();
+    script.greeting = Box::new(move |_| (greeting.clone(), After::Keep));
+    let target = FakeHttp2::start(script);
+    let body: &'static str = "x".repeat(8 << 20).leak();
+    let ran = Drive { method: "POST", body, rate: 100.0, seconds: 0.1, connections: 1, ..drive(target.url()) }.run();
+    assert_eq!(ran.counts.ok, 10, "{:?}", ran.causes);
+}
+
 #[test]
 fn a_server_of_http1_is_named_as_what_it_is_not() {
     let target = FakeTarget::start(Dial::says("HTTP/1.1 505 HTTP Version Not Supported\r\nContent-Length: 0\r\n\r\n", Then::Close));
@@ -470,6 +518,24 @@ fn old_connections_are_replaced_without_a_failure() {
     // Two at a time live 75 to 125 ms and as long as their last request: at least 2 x 2 s / 0.2 s = 20, less what a busy machine swallows.
     let connections = target.seen().0;
     assert!((10..=120).contains(&connections), "{connections} connections");
+}
+
+/// Goal: users who think for longer than connections live find a connection each time. How: they come one after the other, so that each
+/// round of requests meets the old connections of the last with others still resting on them.
+#[test]
+fn old_connections_on_which_users_rest_keep_nobody_waiting() {
+    let target = Good::start(QUICK, None);
+    let thinking = Rhythm { think: Think::Constant(Span::from_secs(2)), every: None };
+    let drive = Drive {
+        users: Some((24, thinking)),
+        seconds: 3.0,
+        streams: 32,
+        timeout: Duration::from_secs(1),
+        connection_age: Some(Duration::from_millis(60)),
+        ..drive(target.url())
+    };
+    let ran = drive.run();
+    assert_eq!((ran.counts.ok, target.seen().1), (ran.counts.intended, ran.counts.intended), "{:?}", ran.causes);
 }
 
 #[test]

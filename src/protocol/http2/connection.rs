@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use super::frame::{self, Code, HEAD, Head, MOST, PAYLOAD_MOST, WINDOW, flag, kind, setting};
-use super::incoming::Incoming;
+use super::incoming::{IDLE_PER_REQUEST, Incoming};
 use super::notes::Listener;
 use super::outgoing::Outgoing;
 use super::request::Template;
@@ -59,6 +59,8 @@ pub(super) struct Connection {
     /// The kernel took less than it was given, last time.
     pub(super) blocked: bool,
     links: usize,
+    /// It is to end although there are links.
+    leaving: bool,
     driver: Option<Waker>,
     /// The driver has been woken and has not come yet.
     kicked: bool,
@@ -93,6 +95,7 @@ impl Connection {
             deaf: false,
             blocked: false,
             links: 0,
+            leaving: false,
             driver: None,
             kicked: false,
             opening: None,
@@ -114,12 +117,18 @@ impl Connection {
 
     /// It takes new requests, as far as is known here.
     pub(super) fn stands(&self) -> bool {
-        self.over.is_none() && self.going.is_none() && !self.deaf && self.next_id < LAST_BEGUN
+        self.over.is_none() && self.going.is_none() && !self.leaving && !self.deaf && self.next_id < LAST_BEGUN
     }
 
-    /// Nobody holds a link any more.
+    /// Nobody wants it any more.
     pub(super) fn is_deserted(&self) -> bool {
-        self.links == 0
+        self.links == 0 || self.leaving
+    }
+
+    /// Ends it: none of those who hold a link has an exchange on it.
+    pub(super) fn leave(&mut self) {
+        self.leaving = true;
+        self.kick();
     }
 
     /// A slot for one exchange after the other.
@@ -177,9 +186,19 @@ impl Connection {
             self.waiting.retain(|waiting| *waiting != slot);
         } else {
             frame::rst_stream(&mut self.out.bytes, id, Code::Cancel);
-            self.streams.close(slot);
+            self.close(slot);
             self.kick();
         }
+    }
+
+    /// Nothing more is expected on the stream of `slot`, nor sent.
+    fn close(&mut self, slot: Slot) {
+        let stream = self.streams.at(slot);
+        let id = stream.id;
+        if stream.body_out < self.templates[stream.request].body.len() {
+            self.bodies.retain(|body| *body != (slot, id));
+        }
+        self.streams.close(slot);
     }
 
     /// Lets in what has room by now, and queues what the windows take of bodies.
@@ -189,7 +208,7 @@ impl Connection {
             self.start(slot);
         }
         while self.window > 0
-            && !self.out.is_full()
+            && self.out.takes_requests()
             && let Some((slot, id)) = self.bodies.pop_front()
         {
             self.send_body(slot, id);
@@ -201,12 +220,13 @@ impl Connection {
     }
 
     fn has_room(&self) -> bool {
-        self.streams.count() < self.concurrent && !self.out.is_full()
+        self.streams.count() < self.concurrent && self.out.takes_requests()
     }
 
     fn start(&mut self, slot: Slot) {
         let id = self.next_id;
         self.next_id += 2;
+        self.incoming.idle = self.incoming.idle.saturating_sub(IDLE_PER_REQUEST);
         let window = self.initial_window;
         let stream = self.streams.open(slot, id);
         stream.window = window;
@@ -304,7 +324,7 @@ impl Connection {
 
     /// Ends one stream.
     pub(super) fn end(&mut self, slot: Slot, done: Result<Answer, End>) {
-        self.streams.close(slot);
+        self.close(slot);
         let stream = self.streams.at(slot);
         stream.done = Some(done);
         if let Some(waker) = &stream.waker {
@@ -325,6 +345,7 @@ impl Connection {
     /// Everything on it ends. `unanswered` is for those that have heard nothing, `unfinished` for those whose answer had begun.
     pub(super) fn die(&mut self, unanswered: End, unfinished: End) {
         self.over = Some(unanswered);
+        self.bodies.clear();
         for slot in self.streams.all() {
             let end = if self.streams.at(slot).head.is_some() { unfinished } else { unanswered };
             self.end(slot, Err(end));
@@ -332,7 +353,6 @@ impl Connection {
         for slot in std::mem::take(&mut self.waiting) {
             self.end(slot, Err(unanswered));
         }
-        self.bodies.clear();
         self.out.give_up();
         self.opened();
     }

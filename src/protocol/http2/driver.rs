@@ -90,24 +90,25 @@ impl Driver {
             return Poll::Ready(Turn::Ended);
         }
         loop {
-            // One that does not read is not read from: whatever else it says would only ask for more to be written.
-            while !connection.out.is_full()
-                && let Poll::Ready(reading) = self.read(&mut connection, cx)
-            {
-                if let Reading::Ended = reading {
-                    return Poll::Ready(Turn::Ended);
+            // One that does not take what it is answered is not read from: whatever else it says would only ask for more to be said.
+            let mut all_read = false;
+            while !connection.out.is_full() && !all_read {
+                match self.read(&mut connection, cx) {
+                    Poll::Ready(Reading::Ended) => return Poll::Ready(Turn::Ended),
+                    Poll::Ready(Reading::GoesOn) => self.heard = true,
+                    Poll::Pending => all_read = true,
                 }
-                self.heard = true;
             }
             connection.advance();
             if self.may_gather(&connection) {
                 connection.gathers();
                 return Poll::Ready(Turn::Gathers);
             }
-            let was_full = connection.out.is_full();
             self.flush(&mut connection, cx);
             connection.advance();
-            if connection.blocked || connection.out.rest().is_empty() && !was_full {
+            let written = connection.blocked || connection.out.rest().is_empty();
+            // Whoever rests must be woken by what comes, unless that is not to be read.
+            if written && (all_read || connection.out.is_full()) {
                 return Poll::Pending;
             }
         }

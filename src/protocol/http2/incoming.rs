@@ -18,6 +18,9 @@ const BODY_MOST: u64 = 256 * 1024 * 1024;
 /// How many frames may come one after the other that bring no answer nearer (pings, settings, empty data, interim heads, what belongs
 /// to streams that are over) before it is a flood.
 const IDLE_MOST: u32 = 10_000;
+/// By how many of them each request makes up for those before: what still comes for one that was given up, as a head and a megabyte of
+/// its body, was asked for.
+pub(super) const IDLE_PER_REQUEST: u32 = 64;
 /// The longest header block that is remembered, in bytes.
 const MEMO_MOST: usize = 1024;
 

@@ -5,7 +5,10 @@ use std::collections::VecDeque;
 
 use super::streams::Slot;
 
-/// How many bytes may be queued before nothing is added that can wait: a peer that does not read is not written to.
+/// How many bytes may be queued before no more of requests is added: a peer that does not read is not written to.
+const REQUESTS_MOST: usize = 128 * 1024;
+/// How many may be queued before nothing is read any more that would only ask for more to be said. What is above the other mark is
+/// for that alone: a peer that writes before it reads on is heard, however much of requests waits for it.
 const QUEUE_MOST: usize = 256 * 1024;
 /// How many written bytes are kept in front of the others before they are dropped.
 const WRITTEN_MOST: usize = 64 * 1024;
@@ -35,6 +38,10 @@ impl Outgoing {
     /// What is still to be written.
     pub(super) fn rest(&self) -> &[u8] {
         &self.bytes[self.at..]
+    }
+
+    pub(super) fn takes_requests(&self) -> bool {
+        self.rest().len() < REQUESTS_MOST
     }
 
     pub(super) fn is_full(&self) -> bool {

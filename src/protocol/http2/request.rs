@@ -68,7 +68,9 @@ fn block(destination: &Destination, request: &Request) -> Result<Vec<u8>> {
         request.method
     );
     let given = |name: &str| request.headers.iter().find(|(given, _)| given.eq_ignore_ascii_case(name));
-    let mut block = Vec::new();
+    // A dynamic table of no size, whatever size the peer allows: one that allows less than usual must be told of it at the start of the
+    // next block (RFC 7541, section 4.2), and may be told each time.
+    let mut block = vec![0x20];
     hpack::write_known(&mut block, ":method", &request.method);
     hpack::write_known(&mut block, ":scheme", if destination.scheme == Scheme::Https { "https" } else { "http" });
     // What HTTP/1.1 calls `Host` is said here (RFC 9113, section 8.3.1).
@@ -162,6 +164,15 @@ mod tests {
         let flags: Vec<u8> = heads.iter().map(|head| head.flags).collect();
         assert_eq!(flags, [flag::END_STREAM, 0, flag::END_HEADERS]);
         assert!(text.contains(&long));
+    }
+
+    /// A server whose table is smaller than usual must be told that it is not used, before anything else (RFC 7541, section 4.2).
+    #[test]
+    fn every_block_begins_by_emptying_the_dynamic_table() {
+        for request in [request("GET", "/", &[], ""), request("POST", "/", &[("x-tenant", "gold")], "hello")] {
+            let template = template("http://shop/", &request).expect("a request");
+            assert_eq!(template.head[HEAD], 0x20, "{:x?}", template.head);
+        }
     }
 
     #[test]
