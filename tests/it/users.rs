@@ -10,9 +10,12 @@ use squall::time::{Clock, Offset};
 use squall::units::Span;
 use squall::verdict::{self, Certificate, Verdict};
 
+use crate::command::wait_until;
 use crate::fake_target::{Dial, FakeTarget, Timing};
 use crate::load::{Drive, LEAD, Ran};
 
+/// How long to wait for what comes in a moment, on a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(60);
 const RESTLESS: Rhythm = Rhythm { think: Think::Constant(Span::from_millis(0)), every: None };
 
 /// Goal: each user has one request under way and no more, on a connection of its own, and sends again as soon as there is an answer.
@@ -68,7 +71,9 @@ fn a_closed_door_stops_nobody() {
     let folder = tempfile::tempdir().expect("a folder");
     let began = Instant::now();
     let summary = drive.run_into(folder.path(), Clock::starting_in(LEAD), |running| {
-        std::thread::sleep(LEAD + Duration::from_millis(500));
+        let found_closed =
+            || std::fs::read_to_string(folder.path().join("recording.jsonl")).ok().filter(|text| text.contains("refused"));
+        wait_until(PATIENCE, found_closed).expect("somebody finds it closed");
         running.stop();
     });
     assert!(began.elapsed() < Duration::from_secs(60), "it stops when it is told to");
@@ -140,10 +145,11 @@ fn a_stop_at_any_moment_loses_no_request() {
     let target = FakeTarget::start(Dial::good(Timing::After(Duration::from_millis(3))));
     let rhythm = Rhythm { think: Think::Exponential(Span::from_millis(2)), every: None };
     for round in 0..5 {
+        let before = target.seen().requests;
         let drive = Drive { users: Some((50, rhythm)), seconds: 600.0, ..Drive::at(target.url()) };
         let folder = tempfile::tempdir().expect("a folder");
         let summary = drive.run_into(folder.path(), Clock::starting_in(LEAD), |running| {
-            std::thread::sleep(LEAD + Duration::from_millis(50 + 37 * round));
+            wait_until(PATIENCE, || (target.seen().requests > before + 60 * round + 50).then_some(())).expect("requests come");
             running.stop();
         });
         let ran = Ran::read(folder.path(), summary);
