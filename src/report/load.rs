@@ -166,7 +166,7 @@ impl Quantiles {
             return Quantiles::default();
         }
         let ms = |micros: f64| Some((micros).round() / 1e3);
-        let at = |quantile: f64| ms(histogram.value_at_quantile(quantile) as f64);
+        let at = |quantile: f64| ms(statistics::value_at(histogram, quantile) as f64);
         Quantiles {
             n: histogram.len(),
             min: ms(histogram.min() as f64),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::statistics::value_at;
 use super::words::{count, micros, percent};
 use crate::recording::History;
 use crate::recording::fact::{Ending, GeneratorSample, LIMITS, Outcome};
@@ -110,8 +111,8 @@ impl Certificate {
         let ms = |us: u64| us as f64 / 1e3;
         let mut certificate = Certificate {
             lateness_ms: Lateness {
-                p50: ms(lateness.value_at_quantile(0.5)),
-                p99: ms(lateness.value_at_quantile(0.99)),
+                p50: ms(value_at(&lateness, 0.5)),
+                p99: ms(value_at(&lateness, 0.99)),
                 max: ms(lateness.max()),
             },
             achieved_ratio: (intended > 0).then(|| tried as f64 / intended as f64),
@@ -185,7 +186,7 @@ impl Certificate {
             Some(limit) => LATENESS_FLOOR.max(limit.mul_f64(LATENESS_SHARE)),
             None => LATENESS_WITHOUT_LIMIT,
         };
-        let p99 = lateness.value_at_quantile(0.99);
+        let p99 = value_at(&lateness, 0.99);
         if u128::from(p99) > allowed.as_micros() {
             certificate.reject(format!(
                 "1% of the requests were sent more than {} late, {} is the most that these limits allow: give the generator \

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::certificate::{Certificate, integrity};
 use super::draft::{Draft, heaviest};
 use super::level::{Step, hidden, increase, least, mean, quantile, steps};
+use super::statistics::value_at;
 use super::window::Window;
 use super::words::{percent, significant};
 use super::{Claim, Finding, Judge, Need, Verdict};
@@ -355,7 +356,7 @@ fn client_steps(client: Client, load: Option<&Name>, window: &Window, history: &
             Client::Connections => samples.get(&second).map(|(n, sample)| (sample.connections as f64, Some(*n))),
             Client::LatenessMs => {
                 let late = history.histogram(load, &[Outcome::Ok], Measure::Lateness, from, to);
-                (!late.is_empty()).then(|| (late.value_at_quantile(0.99) as f64 / 1e3, None))
+                (!late.is_empty()).then(|| (value_at(&late, 0.99) as f64 / 1e3, None))
             }
         };
         if let Some((value, n)) = value {

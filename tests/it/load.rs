@@ -212,7 +212,7 @@ impl Ran {
     }
 
     pub fn quantile_ms(&self, measure: Measure, quantile: f64) -> f64 {
-        self.histogram(measure).value_at_quantile(quantile) as f64 / 1e3
+        squall::verdict::statistics::value_at(&self.histogram(measure), quantile) as f64 / 1e3
     }
 
     /// What the recording says that this bound cost.
