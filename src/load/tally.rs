@@ -21,6 +21,7 @@ use crate::plan;
 use crate::protocol::{End, Identities, Identity};
 use crate::recording::Sink;
 use crate::recording::fact::{Counts, Fact, Gap, GeneratorSample, Outcome, Tally};
+use crate::recording::shelf::{LONGEST_US, Shelf};
 use crate::recording::sink::{Interval, Measure, Series};
 use crate::schedule::Traffic;
 use crate::time::{Offset, monotonic_now};
@@ -107,7 +108,7 @@ impl Tallying {
         let mut summary = Summary {
             loads: self.lines.iter().map(|line| (line.name.clone(), Counts::default())).collect(),
             causes: BTreeMap::new(),
-            lateness: histogram(),
+            lateness: self.sink.shelf().take(),
             workers: self.threads.len(),
             broken: None,
         };
@@ -116,7 +117,7 @@ impl Tallying {
         let mut write_at = monotonic_now() + WRITE;
         loop {
             match batches.recv_timeout(until(write_at)) {
-                Ok(batch) => fold(&mut windows, batch),
+                Ok(batch) => fold(&mut windows, batch, self.sink.shelf()),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -166,7 +167,7 @@ impl Tallying {
             for ((outcome, measure), histogram) in sums.histograms.0 {
                 let Some(histogram) = histogram else { continue };
                 if measure == Measure::Lateness {
-                    summary.lateness.add(&histogram).expect("both have the same bounds");
+                    summary.lateness.add(&histogram).expect("it grows to what the other holds");
                 }
                 let series = Series { load: line.name.clone(), phase: phase.clone(), outcome, measure };
                 self.sink.record(Interval { series, second: i64::from(window.second), histogram });
@@ -196,7 +197,7 @@ fn until(moment: Instant) -> Duration {
     moment.saturating_duration_since(monotonic_now())
 }
 
-fn fold(windows: &mut BTreeMap<Window, Sums>, batch: Batch) {
+fn fold(windows: &mut BTreeMap<Window, Sums>, batch: Batch, shelf: &Shelf) {
     let Batch { intended, mut ended, back } = batch;
     for (window, count) in intended {
         windows.entry(window).or_default().counts.intended += count;
@@ -204,7 +205,7 @@ fn fold(windows: &mut BTreeMap<Window, Sums>, batch: Batch) {
     // Nearly all neighbours are of one window.
     for neighbours in ended.chunk_by(|one, next| one.window == next.window) {
         let sums = windows.entry(neighbours[0].window).or_default();
-        neighbours.iter().for_each(|ended| sums.add(ended));
+        neighbours.iter().for_each(|ended| sums.add(ended, shelf));
     }
     ended.clear();
     // Where there are spares enough, or nobody to fill them, this one goes.
@@ -212,7 +213,7 @@ fn fold(windows: &mut BTreeMap<Window, Sums>, batch: Batch) {
 }
 
 impl Sums {
-    fn add(&mut self, ended: &Ended) {
+    fn add(&mut self, ended: &Ended, shelf: &Shelf) {
         let outcome = ended.end.outcome();
         *match outcome {
             Outcome::Ok => &mut self.counts.ok,
@@ -231,17 +232,18 @@ impl Sums {
         }
         // What was not sent by our own doing has no latency: there is nothing that it could be a latency of.
         if outcome != Outcome::Unsent {
-            self.record(outcome, Measure::Response, ended.response_us);
+            self.record(outcome, Measure::Response, ended.response_us, shelf);
         }
         if let Some(times) = ended.sent {
             self.counts.sent += 1;
-            self.record(outcome, Measure::Service, times.service_us);
-            self.record(Outcome::Ok, Measure::Lateness, times.lateness_us);
+            self.record(outcome, Measure::Service, times.service_us, shelf);
+            self.record(Outcome::Ok, Measure::Lateness, times.lateness_us, shelf);
         }
     }
 
-    fn record(&mut self, outcome: Outcome, measure: Measure, micros: u32) {
-        self.histograms.of((outcome, measure)).get_or_insert_with(histogram).saturating_record(u64::from(micros));
+    fn record(&mut self, outcome: Outcome, measure: Measure, micros: u32, shelf: &Shelf) {
+        let histogram = self.histograms.of((outcome, measure)).get_or_insert_with(|| shelf.take());
+        histogram.record(u64::from(micros).min(LONGEST_US)).expect("it grows to what an hour needs");
     }
 }
 
@@ -263,11 +265,6 @@ impl<K: Copy + PartialEq, V: Default> Few<K, V> {
         });
         &mut self.0[index].1
     }
-}
-
-/// The bounds that every histogram of a recording has: 1 us to an hour, three digits.
-fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("constant bounds that the crate allows")
 }
 
 /// The generator watching itself.

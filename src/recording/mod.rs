@@ -6,6 +6,7 @@ pub mod history;
 pub mod hlog;
 pub mod metric;
 pub mod plain;
+pub mod shelf;
 pub mod sink;
 pub mod tap;
 pub mod writer;

@@ -11,6 +11,7 @@ use tokio::sync::broadcast;
 
 use crate::names::Name;
 use crate::recording::fact::{Event, Fact, Outcome, RunEnded};
+use crate::recording::shelf::Shelf;
 use crate::time::{Clock, Offset};
 
 /// How many facts may wait for the writer: a hundred times what a run produces in the time that a disk takes to answer. The queue has
@@ -76,6 +77,7 @@ pub struct Sink {
     queue: SyncSender<Entry>,
     lost: Arc<AtomicU64>,
     live: broadcast::Sender<Arc<Event>>,
+    shelf: Shelf,
 }
 
 impl Sink {
@@ -83,7 +85,7 @@ impl Sink {
     pub(super) fn new(clock: Clock) -> (Sink, Receiver<Entry>) {
         let (queue, entries) = sync_channel(QUEUE);
         let (live, _) = broadcast::channel(LIVE);
-        (Sink { clock, queue, lost: Arc::default(), live }, entries)
+        (Sink { clock, queue, lost: Arc::default(), live, shelf: Shelf::default() }, entries)
     }
 
     /// Records `fact` as seen now.
@@ -103,6 +105,11 @@ impl Sink {
     /// Records one second of a series.
     pub fn record(&self, interval: Interval) {
         self.offer(Entry::Interval(Box::new(interval)));
+    }
+
+    /// Where the histograms of intervals come from, and where the writer puts them when it has written them.
+    pub fn shelf(&self) -> &Shelf {
+        &self.shelf
     }
 
     /// The clock that stamps.

@@ -14,6 +14,7 @@ use tokio::sync::broadcast;
 
 use crate::recording::fact::{Event, Fact, RunEnded, RunStarted};
 use crate::recording::hlog::HlogWriter;
+use crate::recording::shelf::Shelf;
 use crate::recording::sink::{Entry, Sink};
 use crate::recording::tap::Tap;
 use crate::recording::{EVENTS_FILE, HISTOGRAMS_FILE};
@@ -55,7 +56,8 @@ impl Recording {
         let from_the_first = sink.subscribe();
         let (live, lost) = sink.writer_parts();
         let broken = Broken::default();
-        let mut writer = Writer { dir: dir.to_owned(), events, histograms, next: 0, live, tap, lost, broken: broken.clone() };
+        let (shelf, broken_too) = (sink.shelf().clone(), broken.clone());
+        let mut writer = Writer { dir: dir.to_owned(), events, histograms, next: 0, live, tap, lost, shelf, broken: broken_too };
         writer.fact(clock.now(), Fact::RunStarted(Box::new(started)));
         writer.flush();
         if let Some(why) = broken.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -113,6 +115,7 @@ struct Writer {
     live: broadcast::Sender<Arc<Event>>,
     tap: Option<Box<dyn Tap>>,
     lost: Arc<AtomicU64>,
+    shelf: Shelf,
     broken: Broken,
 }
 
@@ -137,6 +140,7 @@ impl Writer {
                     let wrote = self.still_whole().then(|| self.histograms.append(&interval));
                     self.remember(wrote, HISTOGRAMS_FILE);
                     self.tap.iter_mut().for_each(|tap| tap.interval(&interval));
+                    self.shelf.put(interval.histogram);
                 }
                 Entry::Close(t, mut ended, said) => {
                     ended.lost_events += self.lost.load(Ordering::Relaxed);
@@ -353,6 +357,7 @@ mod tests {
             live,
             tap: None,
             lost,
+            shelf: Shelf::default(),
             broken: broken.clone(),
         };
         let thread = std::thread::spawn(move || writer.drain(&entries));
