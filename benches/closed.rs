@@ -1,5 +1,5 @@
 //! The load engine as fast as it goes, and nothing else: one worker and a few users who never pause, against a server in this process
-//! that answers whatever it reads: for a profiler, and for whoever wants to see what a change costs.
+//! that answers whatever it reads. `ci/instructions` runs it under callgrind and counts what a request costs.
 //!
 //! ```text
 //! cargo bench --bench closed -- SECONDS [USERS]

@@ -142,8 +142,8 @@ impl Feed {
 }
 
 impl Worker {
-    /// Works until every request has ended. Says on `ready` whether it could begin. A name that is there to be found
-    /// by profilers.
+    /// Works until every request has ended. Says on `ready` whether it could begin. A name that is there to be found: `ci/instructions`
+    /// counts what goes on in it.
     #[inline(never)]
     pub(super) fn run(self, ready: SyncSender<Result<()>>) {
         let prepared = Builder::new_current_thread()
