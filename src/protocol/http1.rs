@@ -24,7 +24,7 @@ use chunks::Chunks;
 use head::{Asked, Body, HEAD_LIMIT};
 
 /// What a connection's buffer starts with: most answers fit, and thousands of idle connections stay small.
-const BUFFER: usize = 4 * 1024;
+const BUFFER: usize = 2 * 1024;
 /// What it grows to for long bodies: fewer reads.
 const BODY_BUFFER: usize = 64 * 1024;
 /// The longest body that is read, in bytes: a longer one is an endless one.
