@@ -25,16 +25,55 @@ fn read(line: &str) -> Result<Line, String> {
     let mut words = request.split(' ');
     match (words.next(), words.next(), words.next(), words.next()) {
         (Some(method), Some(path), version, None) if version.is_none_or(|version| version.starts_with("HTTP/")) => {
-            Ok(Line { nanos, call: Some((method.to_owned(), path.to_owned())) })
+            Ok(Line { nanos, call: Some((method.to_owned(), unescaped(path))) })
         }
         _ => Err(format!("`{request}` is no request, as in GET /a HTTP/1.1: take the line out")),
     }
 }
 
-/// The time and the request of a line.
+/// The time and the request of a line, as it is written there.
 fn parts(line: &str) -> Option<(&str, &str)> {
     let (_, rest) = line.split_once(" [")?;
     let (time, rest) = rest.split_once("] \"")?;
-    let (request, _) = rest.split_once('"')?;
-    Some((time, request))
+    Some((time, quoted(rest)?))
+}
+
+/// Up to the quote that ends it: one that a backslash stands before belongs to the text. What follows is another field, or nothing: where
+/// it is neither, somebody has written quotes as they came, and nobody knows where the text ends.
+fn quoted(text: &str) -> Option<&str> {
+    let mut escaped = false;
+    let end = text.find(|c| {
+        let ends = c == '"' && !escaped;
+        escaped = c == '\\' && !escaped;
+        ends
+    })?;
+    let rest = &text[end + 1..];
+    (rest.is_empty() || rest.starts_with(' ')).then_some(&text[..end])
+}
+
+/// A path as it was asked for. Apache writes `\"`, `\\`, `\n` and `\xHH` for what would break its lines, nginx `\xHH` for all of that. What
+/// cannot stand in a path as it is, is sent %-encoded.
+fn unescaped(written: &str) -> String {
+    let mut path = String::with_capacity(written.len());
+    let mut rest = written;
+    while let Some((before, escape)) = rest.split_once('\\') {
+        path.push_str(before);
+        let hex = escape.strip_prefix('x').and_then(|hex| u8::from_str_radix(hex.get(..2)?, 16).ok());
+        let (byte, length) = match (hex, escape.bytes().next()) {
+            (Some(byte), _) => (byte, 3),
+            (None, Some(quoted @ (b'"' | b'\\'))) => (quoted, 1),
+            (None, Some(letter)) => match b"b\x08t\x09n\x0av\x0bf\x0cr\x0d".chunks(2).find(|pair| pair[0] == letter) {
+                Some(pair) => (pair[1], 1),
+                // No escape of theirs: it stands for itself.
+                None => (b'\\', 0),
+            },
+            (None, None) => (b'\\', 0),
+        };
+        match byte {
+            b'!'..=b'~' => path.push(char::from(byte)),
+            _ => path.push_str(&format!("%{byte:02X}")),
+        }
+        rest = &escape[length..];
+    }
+    path + rest
 }

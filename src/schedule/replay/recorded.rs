@@ -125,6 +125,9 @@ fn spread(arrivals: &mut [(i64, u32)]) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use proptest::test_runner::TestCaseError;
+
     use super::*;
 
     fn read(text: &str) -> Result<Recorded, Vec<String>> {
@@ -166,6 +169,56 @@ mod tests {
                       10.0.0.2 - frank [10/Oct/2026:20:55:36 +0000] \"POST /b HTTP/1.1\" 503 -\n\
                       10.0.0.1 - - [10/Oct/2026:13:55:38 -0700] \"GET /a?b=c HTTP/2.0\" 200 23 \"http://x/\" \"a \\\"browser\\\"\"\n";
         reads(common, &[(0, 0), (SECOND / 2, 1), (2 * SECOND, 0)], &[("GET", "/a?b=c"), ("POST", "/b")]);
+    }
+
+    /// As Apache and nginx write what a client has sent them.
+    #[test]
+    fn quotes_in_the_request_of_an_access_log_are_escaped_and_part_of_it() {
+        let line = |path: &str| format!("h - - [10/Oct/2026:13:55:36 -0700] \"GET {path} HTTP/1.1\" 200 1 \"-\" \"a\"\n");
+        for (written, path) in [
+            (r#"/say?"hello\"&b=c"#, None),
+            (r#"/say?\"hello\"&b=c"#, Some(r#"/say?"hello"&b=c"#)),
+            (r"/say?\x22hello\x22", Some(r#"/say?"hello""#)),
+            (r"/back\\slash\\", Some(r"/back\slash\")),
+            (r"/caf\xC3\xA9\x20\t", Some("/caf%C3%A9%20%09")),
+            (r"/no\escape\x4", Some(r"/no\escape\x4")),
+        ] {
+            match path {
+                Some(path) => reads(&line(written), &[(0, 0)], &[("GET", path)]),
+                None => refuses(&format!("{}{}", line("/"), line(written)), "line 2: this is no line of an access log"),
+            }
+        }
+    }
+
+    proptest! {
+        /// Goal: no text stops the program, and what is read can be sent. How: whatever there is, and what looks like a recording.
+        #[test]
+        fn any_text_is_a_recording_or_refused(text in any::<String>()) {
+            readable(&text)?;
+        }
+
+        #[test]
+        fn what_looks_like_csv_is_a_recording_or_refused(lines in proptest::collection::vec(r#"[0-9.\-TZ:]{0,12},?(GET|POST|x)?,?"?/?[ -~]{0,12}"?"#, 0..8)) {
+            readable(&lines.join("\n"))?;
+            readable(&format!("time,method,path\n{}", lines.join("\r\n")))?;
+        }
+
+        #[test]
+        fn what_looks_like_an_access_log_is_a_recording_or_refused(requests in proptest::collection::vec(r#"(GET|PUT) /[ -~\\"é]{0,16}( HTTP/1\.1)?"#, 1..8)) {
+            let lines = requests.iter().map(|request| format!("h - - [10/Oct/2026:13:55:36 -0700] \"{request}\" 200 1\n"));
+            readable(&lines.collect::<String>())?;
+        }
+    }
+
+    fn readable(text: &str) -> Result<(), TestCaseError> {
+        match Recorded::read(text, Replayed::All) {
+            Err(problems) => prop_assert!(!problems.is_empty()),
+            Ok(recorded) => {
+                prop_assert!(recorded.arrivals.windows(2).all(|pair| pair[0].0 <= pair[1].0));
+                prop_assert!(recorded.calls.iter().all(|call| crate::target::path(&call.path).is_ok()));
+            }
+        }
+        Ok(())
     }
 
     #[test]
