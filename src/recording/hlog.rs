@@ -119,6 +119,7 @@ fn read_tag(tag: &str) -> Result<Series, String> {
 mod tests {
     use super::*;
     use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
+    use proptest::prelude::*;
 
     fn interval(second: i64, values: &[u64]) -> Interval {
         let mut histogram = Histogram::new_with_bounds(1, 3_600_000_000, 3).unwrap();
@@ -170,5 +171,26 @@ mod tests {
         assert_eq!(intervals.iter().map(|i| i.second).collect::<Vec<_>>(), [0]);
         assert_eq!(problems.len(), 2, "{problems:?}");
         assert!(problems[1].contains("ends in the middle of line 7"), "{problems:?}");
+    }
+
+    proptest! {
+        /// Goal: no file stops the program. How: any bytes, and logs of which some bytes are others, as a bad disk leaves them.
+        #[test]
+        fn any_bytes_are_read_or_said_to_be_unreadable(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut problems = Vec::new();
+            let _ = read(&bytes, &mut problems).count();
+        }
+
+        #[test]
+        fn a_log_with_bad_bytes_is_read_or_said_to_be_unreadable(changes in proptest::collection::vec((any::<u16>(), any::<u8>()), 1..6)) {
+            let mut bytes = log(&[interval(0, &[10, 20_000]), interval(7, &[3])]);
+            for (at, byte) in changes {
+                let at = usize::from(at) % bytes.len();
+                bytes[at] = byte;
+            }
+            let mut problems = Vec::new();
+            let read = read(&bytes, &mut problems).count();
+            prop_assert!(read + problems.len() <= bytes.split(|byte| *byte == b'\n').count());
+        }
     }
 }
