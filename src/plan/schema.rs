@@ -10,12 +10,16 @@ use super::written::Written;
 use crate::kinds::{Kind, Row};
 use crate::{faults, schedule, verdict};
 
+/// A parameter in place of a value.
+const PARAMETER: &str = r"\$\{[A-Za-z_][A-Za-z0-9_-]*\}";
+
 /// The schema of a plan, in JSON Schema draft 7.
 pub fn schema() -> Value {
     let generator = SchemaSettings::draft07().into_generator();
     let mut schema = generator.into_root_schema_for::<Written>();
     RecursiveTransform(as_read).transform(&mut schema);
     let mut schema = schema.to_value();
+    or_a_parameter(&mut schema);
     for row in schedule::Arrivals::ALL.iter().chain(faults::Spec::ALL).chain(verdict::Spec::ALL) {
         name_definition(&mut schema, row);
     }
@@ -25,7 +29,6 @@ pub fn schema() -> Value {
 /// Where the reader differs from serde's model: a key is given a value or left out, never null; and whatever is read from text may
 /// be a parameter.
 fn as_read(schema: &mut Schema) {
-    const PARAMETER: &str = r"\$\{[A-Za-z_][A-Za-z0-9_-]*\}";
     let Some(object) = schema.as_object_mut() else { return };
     if let Some(Value::Array(types)) = object.get_mut("type") {
         types.retain(|kind| kind != "null");
@@ -47,6 +50,10 @@ fn as_read(schema: &mut Schema) {
         object.remove("default");
     }
     match object.get("type").and_then(Value::as_str) {
+        Some("boolean") => {
+            object.insert("type".into(), json!(["boolean", "string"]));
+            object.insert("pattern".into(), json!(format!("^{PARAMETER}$")));
+        }
         Some("string") => {
             if let Some(Value::String(pattern)) = object.get_mut("pattern")
                 && !pattern.contains(r"\$\{")
@@ -59,6 +66,33 @@ fn as_read(schema: &mut Schema) {
             object.insert("type".into(), json!([number, "string"]));
             object.insert("pattern".into(), json!(format!("^{PARAMETER}$")));
         }
+        _ => {}
+    }
+}
+
+/// Lets a parameter stand wherever one of some words does.
+fn or_a_parameter(schema: &mut Value) {
+    let parameter = || json!({"type": "string", "pattern": format!("^{PARAMETER}$")});
+    let is_list = |object: &serde_json::Map<String, Value>| object.get("enum").is_some_and(Value::is_array);
+    match schema {
+        Value::Object(object) => {
+            let is_word =
+                |one: &Value| one.as_object().is_some_and(|one| is_list(one) || one.get("const").is_some_and(Value::is_string));
+            if let Some(Value::Array(choices)) = object.get_mut("oneOf")
+                && choices.iter().any(is_word)
+            {
+                // Of one list, exactly one may match: the words in it stay as they are.
+                choices.push(parameter());
+                return;
+            }
+            object.values_mut().for_each(or_a_parameter);
+            if is_list(object) {
+                let mut words = serde_json::Map::new();
+                words.extend(["type", "enum"].into_iter().filter_map(|key| Some((key.to_owned(), object.remove(key)?))));
+                object.insert("anyOf".into(), json!([words, parameter()]));
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(or_a_parameter),
         _ => {}
     }
 }
@@ -155,6 +189,39 @@ mod tests {
                 assert!(strange.is_empty(), "{part}: {strange:?}");
             }
         }
+    }
+
+    /// Goal: an editor takes what the reader takes. How: a plan with a parameter for each sort of word, and one that has streams where
+    /// there are none.
+    #[test]
+    fn a_parameter_may_stand_for_a_word_and_streams_need_a_protocol_that_has_them() {
+        let validator = jsonschema::draft7::new(&schema()).unwrap_or_else(|error| panic!("{error}"));
+        let meets = |text: &str| {
+            let value = crate::plan::manifest::read_one(text, "the plan").unwrap_or_else(|problems| panic!("{problems}"));
+            let read = crate::plan::Plan::read_recorded(text, &Default::default());
+            (validator.is_valid(&value), read.map(|_| ()).map_err(|problems| problems.to_string()))
+        };
+        let plan = |load: &str| {
+            format!(
+                "plan: p\nclaim: c\nparams: {{protocol: http2, pacing: coarse, arrivals: poisson, tls: 'true', where: none, law: pareto}}\n\
+                 cluster: ${{where}}\ntarget: {{url: 'https://127.0.0.1/', insecure: '${{tls}}'}}\ngenerator: {{pacing: '${{pacing}}'}}\n\
+                 phases: [{{name: a, for: 10m}}]\nload:\n- {{name: l, rate: 100/s, request: {{get: /}}{load}}}\n"
+            )
+        };
+        for good in [
+            "",
+            ", protocol: http2, streams: 5",
+            ", protocol: '${protocol}', streams: 5",
+            ", arrivals: '${arrivals}'",
+            ", arrivals: {bursty: {on: 1s, off: 1s, periods: '${law}'}}",
+        ] {
+            assert_eq!(meets(&plan(good)), (true, Ok(())), "{good}");
+        }
+        for bad in [", streams: 5", ", protocol: http1, streams: 5"] {
+            let (valid, read) = meets(&plan(bad));
+            assert!(!valid && read.is_err(), "{bad}");
+        }
+        assert!(!meets(&plan(", protocol: http3")).0);
     }
 
     #[test]

@@ -188,6 +188,7 @@ pub(super) struct WrittenPhase {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Load", extend(
+    "dependencies" = {"streams": {"required": ["protocol"], "properties": {"protocol": {"not": {"const": "http1"}}}}},
     "if" = {"properties": {"arrivals": {"type": "object", "required": ["replay"]}}, "required": ["arrivals"]},
     "then" = {"properties": {"rate": false, "users": false}},
     "else" = {"required": ["request"], "oneOf": [
