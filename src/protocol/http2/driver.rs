@@ -36,7 +36,9 @@ thread_local! {
 ///
 /// A server that sends each of many answers by itself wakes its client for each, and is woken for each request in return: both then
 /// spend more on waking up than on anything else, and the client is taken for the bottleneck. The thread is put to sleep as a whole,
-/// since sockets would wake it again; what comes due meanwhile is up to this much late, which its lateness says.
+/// since sockets would wake it again. What comes due meanwhile is late by the rest of it and a wake-up, which its lateness says. An answer
+/// that comes meanwhile is read by as much later, and is taken for that much slower: nobody saw when it came. Both happen only where so
+/// many answers are awaited that each takes many times as long anyway.
 fn nap() {
     let rested = WOKE.get().is_some_and(|woke| monotonic_now().duration_since(woke) < NAP);
     if !rested {
