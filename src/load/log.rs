@@ -52,6 +52,8 @@ pub(super) struct Times {
     pub(super) service_us: u32,
     /// What the generator itself added before the send.
     pub(super) lateness_us: u32,
+    /// When it was due, from the start of its window's second.
+    pub(super) due_us: u32,
 }
 
 /// What travels to the tally thread.

@@ -36,6 +36,7 @@ mod mailbox;
 mod pacer;
 mod pool;
 mod seat;
+mod spacing;
 mod tally;
 mod users;
 mod worker;

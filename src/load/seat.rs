@@ -179,7 +179,8 @@ impl Ticket<'_> {
             // Sent minus due, less the time in which there was no connection to send on, or none that took it.
             let ready = self.progress.held.map_or(self.ready, |held| clock.offset(held).max(self.ready));
             let blocked = ready.since(self.due.taken);
-            Times { service_us: micros(sent, now), lateness_us: micros(self.due.at, sent - blocked) }
+            let due_us = (self.due.at.nanos().rem_euclid(1_000_000_000) / 1_000) as u32;
+            Times { service_us: micros(sent, now), lateness_us: micros(self.due.at, sent - blocked), due_us }
         });
         self.lane.log.ended(Ended {
             window: self.due.window,

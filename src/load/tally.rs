@@ -16,6 +16,7 @@ use super::Summary;
 use super::gauges::Gauges;
 use super::host::Steal;
 use super::log::{Batch, Ended, Window};
+use super::spacing::Spacings;
 use crate::names::Name;
 use crate::plan;
 use crate::protocol::{End, Identities, Identity};
@@ -37,6 +38,8 @@ pub(super) struct Line {
     refused: Bound,
     /// Requests that had to wait for a connection.
     waited: Bound,
+    /// Where there is a schedule that requests should be spaced as.
+    spacing: Option<Spacings>,
     end: Offset,
 }
 
@@ -65,6 +68,7 @@ impl Line {
             phases: traffic.phases().to_vec(),
             refused: Bound::at(load.in_flight),
             waited: Bound::at(load.connections),
+            spacing: matches!(traffic, Traffic::Open(_)).then(Spacings::default),
             end: traffic.end(),
         }
     }
@@ -117,7 +121,7 @@ impl Tallying {
         let mut write_at = monotonic_now() + WRITE;
         loop {
             match batches.recv_timeout(until(write_at)) {
-                Ok(batch) => fold(&mut windows, batch, self.sink.shelf()),
+                Ok(batch) => fold(&mut windows, &mut self.lines, batch, self.sink.shelf()),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -127,6 +131,7 @@ impl Tallying {
             }
             watch.look(&self.sink, &self.gauges);
         }
+        self.lines.iter_mut().filter_map(|line| line.spacing.as_mut()).for_each(Spacings::close);
         self.write(&mut windows, &mut summary);
         let sink = &self.sink;
         self.lines.iter_mut().for_each(|line| line.say_bounds(sink, |_| true));
@@ -174,7 +179,11 @@ impl Tallying {
             }
         }
         let sink = &self.sink;
-        self.lines.iter_mut().for_each(|line| line.say_bounds(sink, Bound::is_news));
+        for line in &mut self.lines {
+            line.say_bounds(sink, Bound::is_news);
+            let spaced = line.spacing.as_mut().into_iter().flat_map(|spacing| spacing.take(&line.name));
+            spaced.for_each(|spacing| sink.emit(Fact::Spacing(Box::new(spacing))));
+        }
     }
 
     /// Waits for the threads, which have nothing left to do; a panic among them is a gap in what the load can say.
@@ -197,15 +206,21 @@ fn until(moment: Instant) -> Duration {
     moment.saturating_duration_since(monotonic_now())
 }
 
-fn fold(windows: &mut BTreeMap<Window, Sums>, batch: Batch, shelf: &Shelf) {
+fn fold(windows: &mut BTreeMap<Window, Sums>, lines: &mut [Line], batch: Batch, shelf: &Shelf) {
     let Batch { intended, mut ended, back } = batch;
     for (window, count) in intended {
         windows.entry(window).or_default().counts.intended += count;
     }
     // Nearly all neighbours are of one window.
     for neighbours in ended.chunk_by(|one, next| one.window == next.window) {
-        let sums = windows.entry(neighbours[0].window).or_default();
+        let window = neighbours[0].window;
+        let sums = windows.entry(window).or_default();
         neighbours.iter().for_each(|ended| sums.add(ended, shelf));
+        if let Some(spacing) = &mut lines[window.load as usize].spacing {
+            for times in neighbours.iter().filter_map(|ended| ended.sent) {
+                spacing.add(i64::from(window.second), times.due_us, times.lateness_us);
+            }
+        }
     }
     ended.clear();
     // Where there are spares enough, or nobody to fill them, this one goes.

@@ -133,7 +133,8 @@ impl Counted {
             | Fact::Autoscaler(_)
             | Fact::Condition { .. }
             | Fact::ClusterEvent { .. }
-            | Fact::LeftBehind { .. } => {}
+            | Fact::LeftBehind { .. }
+            | Fact::Spacing(_) => {}
         }
     }
 

@@ -41,6 +41,8 @@ pub enum Fact {
     Tally(Box<Tally>),
     /// The generator watching itself, about once a second.
     Generator(GeneratorSample),
+    /// How the requests of an open load were spaced in one second, as planned and as sent.
+    Spacing(Box<Spacing>),
     /// A step in the life of a fault.
     Fault {
         fault: Name,
@@ -296,6 +298,24 @@ pub struct GeneratorSample {
     /// where each has a wake-up of its own.
     #[serde(default)]
     pub window_us: u64,
+}
+
+/// The widths of the windows of [`Spacing`], in milliseconds.
+pub const SPACING_MS: [u64; 3] = [1, 10, 100];
+
+/// How the requests of one load were spaced in one second. Sums over seconds tell how bursty they were: over the same requests, the sums
+/// of squares of what was planned and of what was sent differ by what the generator did to it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Spacing {
+    pub load: Name,
+    /// Whole seconds since offset zero.
+    pub second: i64,
+    /// Requests that came due in this second and were sent.
+    pub requests: u64,
+    /// The sums of the squares of how many came due in each window, by the widths of [`SPACING_MS`].
+    pub planned: [u64; SPACING_MS.len()],
+    /// The same of how many were sent, whenever they came due.
+    pub sent: [u64; SPACING_MS.len()],
 }
 
 /// A step in the life of a fault, in this order; `Failed` may follow any of them.

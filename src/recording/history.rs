@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::names::{Anchor, Moment, Name, ObjectRef, Shift};
 use crate::recording::fact::{
     AutoscalerSpec, Counts, Ending, Event, Fact, FaultLine, FaultStep, Gap, GeneratorSample, Outcome, PhaseSpan, RunEnded,
-    RunStarted, SCHEMA, Tally,
+    RunStarted, SCHEMA, Spacing, Tally,
 };
 use crate::recording::plain::plain;
 use crate::recording::sink::{Interval, Measure, Series};
@@ -413,6 +413,14 @@ impl History {
     pub fn generator(&self) -> impl Iterator<Item = (u64, &GeneratorSample)> {
         self.events.iter().filter_map(|event| match &event.fact {
             Fact::Generator(sample) => Some((event.n, sample)),
+            _ => None,
+        })
+    }
+
+    /// How requests were spaced, second by second.
+    pub fn spacing(&self) -> impl Iterator<Item = &Spacing> {
+        self.events.iter().filter_map(|event| match &event.fact {
+            Fact::Spacing(spacing) => Some(&**spacing),
             _ => None,
         })
     }

@@ -289,6 +289,11 @@ fn measurement(page: &mut Page, report: &Report) {
         parts.push(format!("{} of the requests due were sent", share(achieved)));
         parts.push(format!("p99 {} late, at most {}", numbers::value(lateness.p99, "ms"), numbers::value(lateness.max, "ms")));
     }
+    if let Some(added) = certificate.added_dispersion {
+        // Rounded to what it would be said as, so that nothing at all is zero.
+        let added = (added.in_100ms * 100.0).round() / 100.0 + 0.0;
+        parts.push(format!("index of dispersion {added:+.2} to what was planned"));
+    }
     if certificate.window_us > 0 {
         parts.push(format!("sent together within {}", numbers::value(certificate.window_us as f64 / 1e3, "ms")));
     }

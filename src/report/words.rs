@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::recording::fact::{Ending, Fact, FaultStep};
+use crate::recording::fact::{Ending, Fact, FaultStep, SPACING_MS};
 use crate::recording::plain::plain;
 use crate::report::numbers;
 
@@ -34,6 +34,13 @@ pub fn of(fact: &Fact) -> String {
             numbers::value(sample.cpu * 100.0, "%"),
             sample.in_flight,
             numbers::plural(sample.connections, "connection"),
+        ),
+        Fact::Spacing(spacing) => format!(
+            "{} in second {} of the run: {} sent, counted in windows of {} ms",
+            spacing.load,
+            spacing.second,
+            numbers::plural(spacing.requests, "request"),
+            SPACING_MS.map(|width| width.to_string()).join(", ")
         ),
         Fact::Fault { fault, step } => format!("fault {fault} {}", step_words(step)),
         Fact::Reading(reading) => {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::spacing::{self, Dispersion, Spaced};
 use super::statistics::value_at;
 use super::words::{count, micros, percent};
 use crate::recording::History;
@@ -54,6 +55,10 @@ pub struct Certificate {
     /// each had a wake-up of its own.
     #[serde(default)]
     pub window_us: u64,
+    /// The burstiness that the generator added to the schedule of the load that it distorted most. Absent where nothing was sent on a
+    /// schedule, or nothing is known of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub added_dispersion: Option<Dispersion>,
     /// Requests that a limit of Squall's own kept back.
     pub unsent: u64,
     /// The same by the limit: `in-flight bound`, `local ports`, ...
@@ -120,6 +125,7 @@ impl Certificate {
             steal: ninetieth(samples.iter().filter_map(|sample| sample.steal)),
             starved: ninetieth(samples.iter().filter_map(|sample| sample.starved)),
             window_us: samples.iter().map(|sample| sample.window_us).max().unwrap_or_default(),
+            added_dispersion: None,
             unsent: counts.unsent,
             unsent_by: unsent_by(history, from, to),
             valid: true,
@@ -194,6 +200,17 @@ impl Certificate {
                 micros(p99),
                 micros(allowed.as_micros() as u64)
             ));
+        }
+        if let Some(Spaced { load, added, limit }) = spacing::worst(history, from, to, allowed) {
+            certificate.added_dispersion = Some(added);
+            if added.in_100ms > limit {
+                certificate.reject(format!(
+                    "load {load} was sent in bursts that its schedule does not have: in windows of 100ms the index of dispersion is {:.1} \
+                     higher than planned, {limit:.1} is the most; the generator stood still and caught up: give it more CPU, or lower the \
+                     rate",
+                    added.in_100ms
+                ));
+            }
         }
         if let Some(cpu) = certificate.cpu.filter(|cpu| *cpu > CPU_MOST) {
             certificate.reject(format!(

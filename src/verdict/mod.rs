@@ -27,6 +27,7 @@ mod recovery;
 mod resilience;
 mod scaling;
 mod slo;
+pub mod spacing;
 pub mod statistics;
 mod threshold;
 mod window;

@@ -25,4 +25,14 @@ fn a_window_is_told_and_so_is_the_lateness_that_it_makes() {
     let precise = run(Pacing::Precise);
     assert_eq!(precise.counts.ok, 4_000, "{:?}", precise.causes);
     assert_eq!(certificate(&precise).window_us, 0);
+
+    // Every request is counted once where it was due and once where it was sent.
+    for ran in [&coarse, &precise] {
+        assert_eq!(ran.history.spacing().map(|spacing| spacing.requests).sum::<u64>(), 4_000);
+        assert!(
+            ran.history.spacing().all(|spacing| spacing.planned.is_sorted() && spacing.sent.is_sorted()),
+            "wider windows hold more"
+        );
+        assert!(certificate(ran).added_dispersion.is_some());
+    }
 }

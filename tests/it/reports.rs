@@ -372,6 +372,7 @@ fn certificate() -> Certificate {
         steal: Some(0.0),
         starved: None,
         window_us: 0,
+        added_dispersion: None,
         unsent_by: BTreeMap::new(),
         unsent: 0,
         valid: true,
