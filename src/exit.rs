@@ -15,7 +15,7 @@ pub enum Exit {
     Usage,
     /// No failure, and not enough evidence for a pass.
     Inconclusive,
-    /// The target or the cluster could not be reached, or a permission is missing.
+    /// The target or the cluster could not be reached, a permission is missing, or this machine cannot send what is asked.
     Environment,
     /// Zero requests, or nothing selected.
     NothingRan,
@@ -67,7 +67,7 @@ impl Exit {
             Exit::Fail => "an assertion failed",
             Exit::Usage => "usage, or the plan is invalid",
             Exit::Inconclusive => "inconclusive: not enough evidence for a pass",
-            Exit::Environment => "environment: target or cluster unreachable, permission missing",
+            Exit::Environment => "environment: target or cluster unreachable, permission missing, machine too small for the load",
             Exit::NothingRan => "nothing ran: zero requests, nothing selected",
             Exit::CleanupNotProven => "cleanup not proven: a fault may still be active (outranks all others)",
             Exit::Bug => "a bug in Squall",

@@ -24,11 +24,15 @@ use crate::timeline::{Start, Timeline};
 
 pub mod capacity;
 mod environment;
+mod fit;
 mod folder;
 mod interrupt;
 mod judgement;
+mod machine;
+mod rehearsal;
 mod world;
 
+pub use fit::{Fit, Wanted, fit};
 pub use folder::Folder;
 pub use interrupt::{Interrupt, Interrupts};
 pub use judgement::{Judged, judge, open};

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::exit::{Exit, Failure};
 use crate::plan;
+use crate::run::Wanted;
 use crate::timeline::Timeline;
 
 /// Which plan, with which parameters.
@@ -14,17 +15,23 @@ pub struct Args {
     /// Set a parameter of the plan; may be given again.
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = super::assignment)]
     sets: Vec<(String, String)>,
-    /// Print the plan with every default filled in, its timeline, its cost and what it needs.
+    /// Print the plan with every default filled in, its timeline, its cost and what it needs of this machine; it takes a second to
+    /// measure what a request costs here.
     #[arg(long)]
     explain: bool,
 }
 
 pub fn main(args: Args) -> Result<Exit, Failure> {
     let plan = super::read_plan(&args.plan, &args.sets, None)?;
+    let timeline = Timeline::of(&plan, plan.seed.unwrap_or(0));
+    let fit = super::fit(&plan, &timeline, if args.explain { Wanted::Always } else { Wanted::Never })?;
     if args.explain {
-        let timeline = Timeline::of(&plan, plan.seed.unwrap_or(0));
         super::print(&plan::explain(&plan, &timeline))?;
-    } else {
+        super::print(&plan::section("this machine", &fit.lines))?;
+    }
+    fit.warnings.iter().for_each(|warning| super::tell(&format!("warning: {warning}")));
+    super::fitting(&fit)?;
+    if !args.explain {
         super::tell(&format!("{}: no problems", args.plan.display()));
     }
     Ok(Exit::Pass)

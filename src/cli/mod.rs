@@ -10,7 +10,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::exit::{Exit, Failure};
 use crate::plan::{ClusterChoice, Colour, Plan, Problems};
 use crate::report::{self as reports, Detail};
-use crate::run::Judged;
+use crate::run::{Fit, Judged, Wanted};
+use crate::timeline::Timeline;
 
 mod agent;
 mod capacity;
@@ -187,6 +188,19 @@ struct How {
 /// Reads a plan with the environment of this process, to be run where it says or in `cluster`; its problems are printed as they are.
 fn read_plan(path: &Path, sets: &[(String, String)], cluster: Option<ClusterChoice>) -> Result<Plan, Failure> {
     Plan::read_for(path, sets, &|name| std::env::var(name).ok(), cluster).map_err(invalid)
+}
+
+/// What the plan needs of this machine, and what there is.
+fn fit(plan: &Plan, timeline: &Timeline, wanted: Wanted) -> Result<Fit, Failure> {
+    Ok(runtime()?.block_on(crate::run::fit(plan, timeline, wanted)))
+}
+
+/// Refuses what cannot be done here.
+fn fitting(fit: &Fit) -> Result<(), Failure> {
+    match &fit.refusals[..] {
+        [] => Ok(()),
+        refusals => Err(Failure::new(Exit::Environment, format!("this machine cannot send that: {}", refusals.join("; ")))),
+    }
 }
 
 /// A plan's problems, with their snippets, in colour where stderr takes it.

@@ -6,8 +6,9 @@ use crate::exit::{Exit, Failure};
 use crate::plan::{ClusterChoice, Plan};
 use crate::recording::Event;
 use crate::report::live::{Display, Live};
-use crate::run::{self, Audience, Folder, Interrupt, Interrupts, Order};
+use crate::run::{self, Audience, Folder, Interrupt, Interrupts, Order, Wanted};
 use crate::time::Offset;
+use crate::timeline::Timeline;
 
 /// What the container image of this version is called.
 pub const AGENT_IMAGE: &str = concat!("squall:", env!("CARGO_PKG_VERSION"));
@@ -48,6 +49,7 @@ pub fn perform(
 ) -> Result<Exit, Failure> {
     let seed = how.seed.or(plan.seed).unwrap_or_else(fresh_seed);
     let outlets = how.exports.outlets()?;
+    super::fitting(&super::fit(&plan, &Timeline::of(&plan, seed), Wanted::Decisive)?)?;
     let folder = Folder::create(&plan.name, seed, how.out.as_deref())?;
     let path = folder.path.clone();
     let order = Order { plan, seed, plan_file, folder, allow_faults, agent_image, outlets };

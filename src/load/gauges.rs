@@ -14,6 +14,8 @@ pub(super) struct Gauges {
     window: AtomicU64,
     /// The bits of an `f64`; NaN where the kernel does not say.
     starved: AtomicU64,
+    /// In nanoseconds.
+    spent: AtomicU64,
 }
 
 impl Gauges {
@@ -34,6 +36,15 @@ impl Gauges {
 
     pub(super) fn set_cpu(&self, share: f64) {
         self.cpu.store(share.to_bits(), Ordering::Relaxed);
+    }
+
+    /// CPU time from the worker's first moment to its last; zero until then.
+    pub(super) fn spent(&self) -> Duration {
+        Duration::from_nanos(self.spent.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_spent(&self, time: Duration) {
+        self.spent.store(time.as_nanos() as u64, Ordering::Relaxed);
     }
 
     /// The share of about the last second in which the worker was ready to run and had no core.

@@ -84,6 +84,8 @@ pub struct Summary {
     /// What the generator itself added to each request that was sent, in microseconds.
     pub lateness: Histogram<u64>,
     pub workers: usize,
+    /// CPU time of all workers, from their first moment to their last.
+    pub cpu: Duration,
     /// A worker panicked, and this is what it said: the numbers are incomplete.
     pub broken: Option<String>,
 }
@@ -96,7 +98,7 @@ pub struct Summary {
 pub fn start(job: Job, sink: Sink) -> Result<Running> {
     ensure!(!job.destination.addresses.is_empty(), "`{}` has no address yet: resolve it first", job.destination.host);
     host::raise_descriptor_limit();
-    let workers = workers(&job);
+    let workers = workers(job.generator, job.loads.iter().map(|(_, traffic)| traffic));
     let identities = Arc::new(Identities::default());
     let lines = job.loads.iter().map(|(load, traffic)| Line::new(load, traffic)).collect();
     let (batches, tallied) = sync_channel(BATCHES);
@@ -181,13 +183,13 @@ fn requests(planned: &plan::Load, traffic: &Traffic) -> Vec<plan::Request> {
     requests.collect()
 }
 
-/// How many threads: as the planned peak needs, at most one for each core, unless told.
-fn workers(job: &Job) -> usize {
-    if let Some(told) = job.generator.workers {
+/// How many threads send: as the planned peak needs, at most one for each core, unless told.
+pub fn workers<'t>(generator: plan::Generator, traffic: impl Iterator<Item = &'t Traffic>) -> usize {
+    if let Some(told) = generator.workers {
         return told.max(1) as usize;
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let needed: f64 = job.loads.iter().map(|(_, traffic)| need(traffic)).sum();
+    let needed: f64 = traffic.map(need).sum();
     (needed.ceil() as usize).clamp(1, cores)
 }
 

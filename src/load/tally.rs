@@ -114,6 +114,7 @@ impl Tallying {
             causes: BTreeMap::new(),
             lateness: self.sink.shelf().take(),
             workers: self.threads.len(),
+            cpu: Duration::ZERO,
             broken: None,
         };
         let mut windows: BTreeMap<Window, Sums> = BTreeMap::new();
@@ -136,6 +137,7 @@ impl Tallying {
         let sink = &self.sink;
         self.lines.iter_mut().for_each(|line| line.say_bounds(sink, |_| true));
         summary.broken = self.join();
+        summary.cpu = self.gauges.iter().map(|gauge| gauge.spent()).sum();
         // Nobody may be waiting for it.
         let _ = done.send(summary);
     }

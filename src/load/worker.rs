@@ -159,7 +159,9 @@ impl Worker {
         match prepared {
             Ok((runtime, pacer)) => {
                 let _ = ready.send(Ok(()));
+                let gauges = self.gauges.clone();
                 runtime.block_on(self.work(pacer));
+                gauges.set_spent(thread_cpu());
             }
             Err(error) => {
                 let _ = ready.send(Err(error));

@@ -40,6 +40,16 @@ pub fn explain(plan: &Plan, timeline: &Timeline) -> String {
     page.0
 }
 
+/// One more section of the same page: a title, and items after their labels.
+pub fn section(title: &str, items: &[(&str, String)]) -> String {
+    let mut page = Page::default();
+    page.title(title);
+    for (label, text) in items {
+        page.item(2, &format!("{label:<12}"), text);
+    }
+    page.0
+}
+
 /// Lines of at most [`WIDTH`] columns.
 #[derive(Default)]
 struct Page(String);

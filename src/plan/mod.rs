@@ -17,6 +17,7 @@ mod adhoc;
 mod assemble;
 mod check;
 mod claims;
+mod demand;
 mod explain;
 mod level;
 mod load;
@@ -33,7 +34,8 @@ mod written;
 
 pub use adhoc::{Adhoc, USUAL, Volume};
 pub use claims::read_manifests;
-pub use explain::explain;
+pub use demand::{Demand, Reach};
+pub use explain::{explain, section};
 pub use level::{Level, Levels, PhaseRate, PhaseUsers, Quantity, peak};
 pub use load::{CONNECTION_AGE, Generator, Load, MODELS, Model, PACINGS, Pacing, REPLAYED, Request};
 pub use params::Secrets;
@@ -46,6 +48,9 @@ pub use crate::schedule::{Arrivals, Rhythm, Think};
 pub use crate::target::TargetUrl;
 
 use params::Environment;
+
+/// The latency that Little's law is tried with where no assertion names one.
+const ASSUMED_LATENCY: Span = Span::from_millis(100);
 
 /// A plan that has been read and checked.
 #[derive(Clone, Debug)]

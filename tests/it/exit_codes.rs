@@ -32,6 +32,22 @@ fn a_target_that_refuses_is_4() {
     squall.run(&["load", "http://127.9.9.9:1/", "--rate", "400/s", "--for", "1s"]).expect(4).saying("127.9.9.9:1");
 }
 
+/// Goal: what this machine cannot send is refused before anything is made or sent. How: more connections to one address than TCP has
+/// ports for, whatever the machine, once those count that are replaced when they grow old.
+#[test]
+fn a_machine_that_is_too_small_is_4() {
+    let squall = Squall::new();
+    let load = "load: [{name: l, users: 65000, request: {get: /}}]\n";
+    squall.file(
+        "plan.yaml",
+        &format!("plan: p\nclaim: c\ntarget: {{url: 'http://127.9.9.9:1/'}}\nphases: [{{name: a, for: 60s}}]\n{load}"),
+    );
+    squall.run(&["check", "plan.yaml"]).expect(4).saying("local ports").saying("have fewer users");
+    squall.run(&["check", "plan.yaml", "--explain"]).expect(4).saying("this machine").saying("a request costs a worker");
+    squall.run(&["run", "plan.yaml", "--out", "run"]).expect(4).saying("this machine cannot send that");
+    assert!(!squall.path("run").exists(), "no folder is left of what never began");
+}
+
 #[test]
 fn a_run_folder_that_cannot_be_written_is_4() {
     let squall = Squall::new();

@@ -1,14 +1,12 @@
 //! What a load sends, and what that needs.
 
 use super::super::assemble::{default_connections, default_in_flight, most_due};
-use super::super::{Arrivals, CONNECTION_AGE, Levels, Load, Model, Plan, Rhythm, Think};
+use super::super::{ASSUMED_LATENCY, Arrivals, CONNECTION_AGE, Levels, Load, Model, Plan, Rhythm, Think};
 use super::{Page, flow};
 use crate::kinds::Kind;
 use crate::timeline::Timeline;
 use crate::units::{Rate, Span, Users};
 
-/// The latency that Little's law is tried with where no assertion names one.
-const ASSUMED_LATENCY: Span = Span::from_millis(100);
 /// How many of a recording's different requests are shown.
 const SHOWN_REQUESTS: usize = 5;
 
