@@ -45,6 +45,7 @@ fn drive(address: SocketAddr, seconds: f64, users: u32) -> u64 {
             users: BTreeMap::from([(main.clone(), Level::Steady(Users::of(users)))]),
             rhythm: Rhythm::default(),
         },
+        varying: Default::default(),
         request: Request {
             method: "GET".into(),
             path: "/".into(),
@@ -98,6 +99,7 @@ fn started(main: &Name, end: Offset, users: u32) -> RunStarted {
             timeout_ns: 10_000_000_000,
             intended: BTreeMap::new(),
             users: BTreeMap::from([(main.clone(), [users; 2])]),
+            classes: Vec::new(),
         }],
         faults: Vec::new(),
         environment: BTreeMap::new(),

@@ -3,6 +3,7 @@
 
 use crate::exit::Exit;
 use crate::kinds::{Kind, Row};
+use crate::varying::Draw;
 use crate::{faults, metrics, plan, protocol, report, schedule, verdict};
 
 /// A group of things with a name, one line about each, and what it looks like in a plan.
@@ -42,6 +43,18 @@ pub fn sections() -> Vec<Section> {
             name: "arrivals",
             title: "Arrivals (load.arrivals)",
             entries: schedule::Arrivals::ALL.iter().map(arrivals).collect(),
+        },
+        Section {
+            name: "draws",
+            title: "Keys that differ from request to request (load.draw)",
+            entries: Draw::ALL
+                .iter()
+                .map(|row| Entry {
+                    name: row.key.into(),
+                    summary: row.summary,
+                    example: format!("draw: {{item: {}}}", row.as_value()),
+                })
+                .collect(),
         },
         Section { name: "protocols", title: "Protocols (load.protocol)", entries: protocol::ALL.iter().map(named).collect() },
         Section { name: "models", title: "What makes requests come (load)", entries: plan::MODELS.iter().map(described).collect() },

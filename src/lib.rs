@@ -29,6 +29,7 @@
 //! | `plan/` | YAML to [`plan::Plan`]: reading, diagnostics, checking, schema | waits or connects |
 //! | `timeline.rs` | plan and seed to who does what when | waits or connects |
 //! | `schedule/` | request n to the moment it is due, one file per arrival process | waits |
+//! | `varying/` | what differs from one request to the next: templates, and request n to the values in them | waits or reads a file |
 //! | `protocol/` | one file per protocol that a request can speak | knows schedules |
 //! | `load/` | schedule and protocol to requests: driver, connections, tally, self-check | knows faults or probes |
 //! | `faults/` | one file per fault; journal, lease, evidence, healing, agent | knows load or probes |
@@ -98,5 +99,6 @@ pub mod target;
 pub mod time;
 pub mod timeline;
 pub mod units;
+pub mod varying;
 pub mod verdict;
 pub mod workload;

@@ -291,6 +291,7 @@ fn load_line(load: &plan::Load, traffic: &Traffic, timeline: &Timeline) -> LoadL
         timeout_ns: load.request.timeout.duration().as_nanos() as u64,
         intended,
         users,
+        classes: load.varying.classes(),
     }
 }
 

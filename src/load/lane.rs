@@ -28,11 +28,14 @@ use super::seat::Seat;
 use crate::protocol::{End, Identity, Wire};
 use crate::schedule::Arrival;
 use crate::time::{Clock, Offset};
+use crate::varying::Supply;
 
 /// The part of a load that one worker carries.
 pub(super) struct Lane {
     pub(super) load: usize,
     pub(super) wire: Wire,
+    /// What differs from request to request.
+    pub(super) supply: Supply,
     pub(super) clock: Clock,
     pub(super) timeout: Duration,
     pub(super) addresses: Vec<SocketAddr>,
@@ -72,6 +75,8 @@ type Panic = Box<dyn Any + Send>;
 pub(super) struct Due {
     pub(super) at: Offset,
     pub(super) window: Window,
+    /// Its number in the whole load, whatever the worker: what its values hang on.
+    pub(super) number: u64,
     /// Which of the requests that the wire has prepared.
     pub(super) request: usize,
     /// When the worker came to it.
@@ -82,8 +87,8 @@ pub(super) struct Due {
 
 impl Lane {
     /// A request of this lane that is due, in a phase by its number.
-    pub(super) fn due(&self, at: Offset, phase: usize, taken: Offset) -> Due {
-        Due { at, window: Window::new(self.load, phase, at), request: 0, taken, waited: false }
+    pub(super) fn due(&self, at: Offset, phase: usize, number: u64, taken: Offset) -> Due {
+        Due { at, window: Window::new(self.load, phase, self.supply.part_of(number), at), number, request: 0, taken, waited: false }
     }
 
     /// Lets a request in: it is in flight until [`Lane::left`].
@@ -95,7 +100,7 @@ impl Lane {
 
     /// Takes a request that is due and gets it on its way. Never waits.
     pub(super) fn take(self: &Rc<Lane>, arrival: &Arrival, now: Offset) {
-        let due = Due { request: arrival.request as usize, ..self.due(arrival.due, arrival.phase, now) };
+        let due = Due { request: arrival.request as usize, ..self.due(arrival.due, arrival.phase, arrival.n, now) };
         if due.at + self.timeout <= now {
             return self.turn_away(due, End::GeneratorLate);
         }
@@ -115,7 +120,7 @@ impl Lane {
 
     /// Counts a request that came due when nothing was sent any more.
     pub(super) fn refuse(&self, arrival: &Arrival) {
-        self.turn_away(self.due(arrival.due, arrival.phase, self.clock.now()), End::Stopped);
+        self.turn_away(self.due(arrival.due, arrival.phase, arrival.n, self.clock.now()), End::Stopped);
     }
 
     /// Gives up what waits for a connection.

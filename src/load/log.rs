@@ -14,18 +14,19 @@ const BATCH: usize = 2_048;
 /// How many empty vectors wait to be filled again; more are not needed while the tally keeps up.
 const SPARES: usize = 8;
 
-/// A window: one second of one phase of one load, by the intended start of its requests.
+/// A window: one second of one phase of one part of one load, by the intended start of its requests.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Window {
     pub(super) load: u16,
     pub(super) phase: u16,
+    pub(super) part: u16,
     pub(super) second: i32,
 }
 
 impl Window {
-    /// Loads and phases are bounded by the size of a plan, seconds by the length of a run: all fit by far.
-    pub(super) fn new(load: usize, phase: usize, due: Offset) -> Window {
-        Window { load: load as u16, phase: phase as u16, second: due.second() as i32 }
+    /// Loads, phases and parts are bounded by the size of a plan, seconds by the length of a run: all fit by far.
+    pub(super) fn new(load: usize, phase: usize, part: usize, due: Offset) -> Window {
+        Window { load: load as u16, phase: phase as u16, part: part as u16, second: due.second() as i32 }
     }
 }
 

@@ -25,6 +25,7 @@ use crate::protocol::{Destination, Identities, Wire};
 use crate::recording::Sink;
 use crate::recording::fact::Counts;
 use crate::schedule::Traffic;
+use crate::varying::template;
 
 mod alarm;
 mod bells;
@@ -108,7 +109,8 @@ pub fn start(job: Job, sink: Sink) -> Result<Running> {
         for (load, (planned, traffic)) in job.loads.iter().enumerate() {
             if let Some(share) = Share::of(load, planned, traffic, index, workers) {
                 let (header, requests) = (&job.identity_header, requests(planned, traffic));
-                let wire = Wire::new(&job.destination, planned.protocol, &requests, header, identities.clone())
+                let names = planned.varying.names();
+                let wire = Wire::new(&job.destination, planned.protocol, &requests, &names, header, identities.clone())
                     .with_context(|| format!("load `{}`", planned.name))?;
                 lanes.push((share, wire));
             }
@@ -173,7 +175,8 @@ fn requests(planned: &plan::Load, traffic: &Traffic) -> Vec<plan::Request> {
     let takes_body = |method: &str| matches!(method, "POST" | "PUT" | "PATCH");
     let requests = schedule.requests().iter().map(|call| plan::Request {
         method: call.method.clone(),
-        path: call.path.clone(),
+        // What was recorded is what it is.
+        path: template::escaped(&call.path),
         body: if takes_body(&call.method) { own.body.clone() } else { Vec::new() },
         ..own.clone()
     });

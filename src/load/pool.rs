@@ -263,7 +263,7 @@ mod tests {
         let destination = Destination::read("http://shop/", Trust::default()).expect("a URL");
         let request =
             Request { method: "GET".into(), path: "/".into(), headers: vec![], body: vec![], timeout: Span::from_secs(1) };
-        Wire::new(&destination, plan::Protocol::Http2, &[request], "x-pod", Arc::default()).expect("a request")
+        Wire::new(&destination, plan::Protocol::Http2, &[request], &[], "x-pod", Arc::default()).expect("a request")
     }
 
     /// What two connections with two places each offer.

@@ -8,8 +8,9 @@ use super::alarm::Alarm;
 use super::lane::{Due, Lane};
 use super::log::{Ended, Times, micros};
 use super::pool::{self, Hold};
-use crate::protocol::{Afterwards, Answer, End, Identity, Link, Progress, Protocol, Wire};
+use crate::protocol::{Afterwards, Answer, End, Identity, Link, Progress, Protocol, What, Wire};
 use crate::time::{Offset, monotonic_now};
+use crate::varying::Values;
 
 /// How long replacing an old connection may take before the place is given up.
 const REPLACING: Duration = Duration::from_secs(1);
@@ -19,6 +20,8 @@ pub(super) struct Seat {
     lane: Rc<Lane>,
     held: Option<Held>,
     alarm: Alarm,
+    /// Of the request that is being sent.
+    values: Values,
 }
 
 /// An open connection, or a place on one, with its date of expiry.
@@ -46,7 +49,7 @@ impl Held {
 impl Seat {
     pub(super) fn new(lane: &Rc<Lane>) -> Seat {
         lane.more_open();
-        Seat { lane: lane.clone(), held: None, alarm: Alarm::new(monotonic_now() + lane.timeout) }
+        Seat { lane: lane.clone(), held: None, alarm: Alarm::new(monotonic_now() + lane.timeout), values: Values::new() }
     }
 
     /// Whether there is no connection on it.
@@ -57,10 +60,13 @@ impl Seat {
     /// Sees a request to its end, and returns when that was. `ready` is since when this seat could have sent it: what it waited before
     /// that was not for want of speed.
     pub(super) async fn serve(&mut self, due: Due, ready: Offset) -> Offset {
-        let Seat { lane, held, alarm } = self;
+        let Seat { lane, held, alarm, values } = self;
+        if !lane.supply.is_empty() {
+            lane.supply.fill(due.number, values);
+        }
         let mut ticket = Ticket::new(lane, due, ready);
         let deadline = lane.clock.instant(due.at + lane.timeout);
-        let done = alarm.race(deadline, exchange(lane, held, &mut ticket)).await;
+        let done = alarm.race(deadline, exchange(lane, held, values, &mut ticket)).await;
         let mut ready = ticket.settle(done);
         if let Some(held) = held {
             held.rests(&lane.wire);
@@ -99,30 +105,31 @@ impl Drop for Seat {
 /// A connection kept alive can be closed by its peer at any moment. Found closed before the send, it is replaced; found
 /// closed after it, the request has failed. Many HTTP clients would quietly send it once more (RFC 9110, section 9.2.2
 /// allows it), but then a pod that is killed with requests in its hands would seem to have cost nothing.
-async fn exchange(lane: &Rc<Lane>, held: &mut Option<Held>, ticket: &mut Ticket<'_>) -> Result<Answer, End> {
-    match exchange_once(lane, held, ticket).await {
+async fn exchange(lane: &Rc<Lane>, held: &mut Option<Held>, values: &Values, ticket: &mut Ticket<'_>) -> Result<Answer, End> {
+    match exchange_once(lane, held, values, ticket).await {
         // It waited for its turn on a connection whose peer takes no more: this, too, is found before the send.
         Err(End::GoneAway(_)) if held.is_some() && ticket.progress.bytes_out == 0 => {
             *held = None;
-            exchange_once(lane, held, ticket).await
+            exchange_once(lane, held, values, ticket).await
         }
         done => done,
     }
 }
 
-async fn exchange_once(lane: &Rc<Lane>, held: &mut Option<Held>, ticket: &mut Ticket<'_>) -> Result<Answer, End> {
+async fn exchange_once(lane: &Rc<Lane>, held: &mut Option<Held>, values: &Values, ticket: &mut Ticket<'_>) -> Result<Answer, End> {
+    let what = What { request: ticket.due.request, values };
     if let Some(kept) = held {
         if lane.wire.stands(&mut kept.link) && !kept.is_retired() {
             if let Some(hold) = &kept.shared {
                 hold.works();
             }
-            return lane.wire.exchange(&mut kept.link, ticket.due.request, &mut ticket.progress).await;
+            return lane.wire.exchange(&mut kept.link, what, &mut ticket.progress).await;
         }
         *held = None;
     }
     let fresh = held.insert(connect(lane, &mut ticket.crowded).await?);
     ticket.ready = lane.clock.now();
-    lane.wire.exchange(&mut fresh.link, ticket.due.request, &mut ticket.progress).await
+    lane.wire.exchange(&mut fresh.link, what, &mut ticket.progress).await
 }
 
 async fn connect(lane: &Rc<Lane>, crowded: &mut bool) -> Result<Held, End> {

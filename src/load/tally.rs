@@ -20,7 +20,7 @@ use crate::names::Name;
 use crate::plan;
 use crate::protocol::{End, Identities, Identity};
 use crate::recording::Sink;
-use crate::recording::fact::{Counts, Fact, Gap, GeneratorSample, Outcome, Tally};
+use crate::recording::fact::{Counts, Fact, Gap, GeneratorSample, Outcome, Part, Tally};
 use crate::recording::shelf::{LONGEST_US, Shelf};
 use crate::recording::sink::{Interval, Measure, Series};
 use crate::schedule::Traffic;
@@ -33,6 +33,8 @@ const WRITE: Duration = Duration::from_millis(500);
 pub(super) struct Line {
     name: Name,
     phases: Vec<Name>,
+    /// What is counted apart: one at least, which may be all of it.
+    parts: Vec<Part>,
     /// Requests refused since too many were in flight.
     refused: Bound,
     /// Requests that had to wait for a connection.
@@ -63,6 +65,7 @@ impl Line {
         Line {
             name: load.name.clone(),
             phases: traffic.phases().to_vec(),
+            parts: load.varying.parts(),
             refused: Bound::at(load.in_flight),
             waited: Bound::at(load.connections),
             end: traffic.end(),
@@ -139,6 +142,7 @@ impl Tallying {
         for (window, mut sums) in std::mem::take(windows) {
             let line = &mut self.lines[window.load as usize];
             let phase = &line.phases[window.phase as usize];
+            let part = &line.parts[window.part as usize];
             let mut causes: BTreeMap<String, u64> = BTreeMap::new();
             for (end, count) in &sums.ends.0 {
                 if let Some(cause) = end.cause() {
@@ -158,6 +162,7 @@ impl Tallying {
             self.sink.emit(Fact::Tally(Box::new(Tally {
                 load: line.name.clone(),
                 phase: phase.clone(),
+                part: part.clone(),
                 second: i64::from(window.second),
                 counts: sums.counts,
                 causes,
@@ -169,7 +174,7 @@ impl Tallying {
                 if measure == Measure::Lateness {
                     summary.lateness.add(&histogram).expect("it grows to what the other holds");
                 }
-                let series = Series { load: line.name.clone(), phase: phase.clone(), outcome, measure };
+                let series = Series { load: line.name.clone(), phase: phase.clone(), part: part.clone(), outcome, measure };
                 self.sink.record(Interval { series, second: i64::from(window.second), histogram });
             }
         }

@@ -25,6 +25,8 @@ struct Room {
     lane: Rc<Lane>,
     crowd: Crowd,
     thinking: RefCell<BinaryHeap<Reverse<Thinker>>>,
+    /// How many requests of each user have come due, in the order of this crowd's own users.
+    begun: RefCell<Vec<u64>>,
     /// Numbers those who think, so that two of the same moment keep their order.
     counter: Cell<u64>,
     present: Cell<usize>,
@@ -34,6 +36,7 @@ struct Room {
 
 /// A user between two requests.
 struct Thinker {
+    user: u64,
     until: Offset,
     number: u64,
     mailbox: Rc<Mailbox>,
@@ -44,6 +47,7 @@ impl Users {
         let coming = crowd.stays().collect::<Vec<_>>().into_iter().peekable();
         let room = Room {
             lane,
+            begun: RefCell::new(vec![0; crowd.peak() as usize]),
             crowd,
             thinking: RefCell::default(),
             counter: Cell::new(0),
@@ -75,7 +79,7 @@ impl Users {
         if thinking.peek().is_some_and(|Reverse(thinker)| thinker.until <= now)
             && let Some(Reverse(thinker)) = thinking.pop()
         {
-            thinker.mailbox.put(self.room.due(thinker.until, now));
+            thinker.mailbox.put(self.room.due(thinker.user, thinker.until, now));
         }
     }
 
@@ -90,21 +94,25 @@ impl Users {
         self.coming = Vec::new().into_iter().peekable();
         for Reverse(thinker) in self.room.thinking.take() {
             if thinker.until <= now {
-                self.room.lane.turn_away(self.room.due(thinker.until, now), End::Stopped);
+                self.room.lane.turn_away(self.room.due(thinker.user, thinker.until, now), End::Stopped);
             }
         }
     }
 }
 
 impl Room {
-    fn due(&self, at: Offset, taken: Offset) -> Due {
-        self.lane.due(at, self.crowd.phase_at(at), taken)
+    /// A user's next request.
+    fn due(&self, user: u64, at: Offset, taken: Offset) -> Due {
+        let begun = &mut self.begun.borrow_mut()[self.crowd.place_of(user)];
+        let number = self.crowd.number(user, *begun);
+        *begun += 1;
+        self.lane.due(at, self.crowd.phase_at(at), number, taken)
     }
 
     /// Waits until the worker comes to what is due at `at`.
-    async fn think(&self, at: Offset, mailbox: &Rc<Mailbox>) -> Due {
+    async fn think(&self, user: u64, at: Offset, mailbox: &Rc<Mailbox>) -> Due {
         let number = self.counter.replace(self.counter.get() + 1);
-        self.thinking.borrow_mut().push(Reverse(Thinker { until: at, number, mailbox: mailbox.clone() }));
+        self.thinking.borrow_mut().push(Reverse(Thinker { user, until: at, number, mailbox: mailbox.clone() }));
         self.lane.bells.look.notify_one();
         mailbox.take().await
     }
@@ -120,7 +128,7 @@ async fn there(present: Present, stay: Stay) {
     let mut now = lane.clock.now();
     let mut at = steps.first(stay.from);
     while at < stay.to && !room.closed.get() {
-        let due = if at <= now { room.due(at, now) } else { room.think(at, &mailbox).await };
+        let due = if at <= now { room.due(stay.user, at, now) } else { room.think(stay.user, at, &mailbox).await };
         if room.closed.get() {
             // It came due before that, and nobody was told yet.
             return lane.turn_away(due, End::Stopped);

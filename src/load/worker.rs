@@ -24,6 +24,7 @@ use crate::plan::{self, Pacing};
 use crate::protocol::Wire;
 use crate::schedule::{Arrival, Traffic};
 use crate::time::{Clock, Offset, monotonic_now, thread_cpu};
+use crate::varying::Supply;
 
 /// How often entries go to the tally thread.
 const HAND_OVER: Duration = Duration::from_millis(250);
@@ -55,6 +56,7 @@ pub(super) struct Share {
     connections: usize,
     streams: usize,
     in_flight: usize,
+    supply: Supply,
 }
 
 impl Share {
@@ -81,6 +83,7 @@ impl Share {
             connections: part(connections),
             streams,
             in_flight: part(in_flight),
+            supply: planned.varying.supply(traffic.seed()),
         })
     }
 }
@@ -205,6 +208,7 @@ impl Worker {
         let lane = Rc::new(Lane {
             load: share.load,
             wire,
+            supply: share.supply,
             clock: self.clock,
             timeout: share.timeout,
             addresses,

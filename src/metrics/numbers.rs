@@ -298,6 +298,7 @@ mod tests {
                 timeout_ns: 1,
                 intended: [(name("calm"), 10), (name("burst"), 0)].into(),
                 users: BTreeMap::new(),
+                classes: Vec::new(),
             }],
             faults: vec![FaultLine { name: name("kill"), kind: "pod_kill".into(), at: None, duration_ns: None }],
             environment: BTreeMap::new(),
@@ -334,6 +335,7 @@ mod tests {
         let tally = Fact::Tally(Box::new(Tally {
             load: name("shoppers"),
             phase: name("calm"),
+            part: Default::default(),
             second: 0,
             counts,
             causes: [("reset".to_owned(), 3), ("memory".to_owned(), 1)].into(),
@@ -403,7 +405,7 @@ mod tests {
         for (measure, us) in Measure::ALL.into_iter().zip([3_000, 2_000, 1_000]) {
             let mut histogram = hdrhistogram::Histogram::new_with_bounds(1, 3_600_000_000, 3).unwrap();
             histogram.record(us).unwrap();
-            let series = Series { load: name("l"), phase: name("p"), outcome: Outcome::Ok, measure };
+            let series = Series { load: name("l"), phase: name("p"), part: Default::default(), outcome: Outcome::Ok, measure };
             tap.interval(&Interval { series, second: 0, histogram });
         }
         let sums: Vec<(&str, f64)> = numbers

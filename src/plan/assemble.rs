@@ -18,6 +18,7 @@ use crate::units::Span;
 use crate::verdict::{self, Claim, Over};
 
 mod load;
+mod varying;
 
 pub(super) use load::{default_connections, default_in_flight, most_due};
 

@@ -116,6 +116,7 @@ mod tests {
                 timeout_ns: 1,
                 intended: Default::default(),
                 users: Default::default(),
+                classes: Vec::new(),
             }],
             faults: vec![FaultLine { name: name("kill-one"), kind: "pod_kill".into(), at: None, duration_ns: None }],
             environment: Default::default(),

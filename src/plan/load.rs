@@ -8,6 +8,7 @@ use super::level::Levels;
 use crate::names::Name;
 use crate::schedule::{Arrivals, Rhythm};
 use crate::units::{Rate, Span, Users};
+use crate::varying::Varying;
 
 /// How old a connection grows before it is replaced, give or take a quarter. A client that keeps its connections for ever hides every
 /// scale-out, since balancers choose once per connection.
@@ -19,6 +20,8 @@ pub struct Load {
     pub name: Name,
     pub model: Model,
     pub request: Request,
+    /// What its requests name as `{{name}}`, and where that comes from.
+    pub varying: Varying,
     pub protocol: Protocol,
     /// Connections that may be open at once; bounded even when the plan does not say.
     pub connections: u32,
@@ -89,7 +92,8 @@ pub enum Pacing {
 /// The method of a request that a recording gives method and path.
 pub const REPLAYED: &str = "REPLAY";
 
-/// One HTTP request: the same for every arrival, unless the schedule says what each sends ([`Schedule::requests`]).
+/// One HTTP request: the same for every arrival, unless the schedule says what each sends ([`Schedule::requests`]). Path, values of
+/// headers and body are [templates](crate::varying::Template).
 ///
 /// [`Schedule::requests`]: crate::schedule::Schedule::requests
 #[derive(Clone, PartialEq)]

@@ -118,6 +118,16 @@ pub(super) fn fill(
                         );
                         whole = false;
                     }
+                    Some(value) if value.contains("{{") => {
+                        problems.push(
+                            Problem::at(
+                                place,
+                                format!("the environment variable {name} holds `{{{{`, which begins a value of a request"),
+                            )
+                            .help("a secret is sent as it is: give it one without two braces in a row"),
+                        );
+                        whole = false;
+                    }
                     Some(value) => {
                         filled.push_str(&value);
                         if matches!(environment, Environment::Variables(_)) && secrets.0.iter().all(|(known, _)| known != name) {

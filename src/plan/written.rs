@@ -16,6 +16,7 @@ use crate::kinds::Kind;
 use crate::names::{Anchor, Name, ObjectRef};
 use crate::schedule::Arrivals;
 use crate::units::{Rate, Span, Users};
+use crate::varying::Draw;
 use crate::{faults, verdict};
 
 /// A claim about a service, and the evidence asked for: phases of load, faults, and assertions on one clock.
@@ -213,6 +214,10 @@ pub(super) struct WrittenLoad {
     pub every: Option<Located<Span>>,
     /// What each arrival sends. A replay that has recorded what was sent needs no method, and may do without this at all.
     pub request: Option<Located<WrittenRequest>>,
+    /// Keys that are drawn for each request, by the name under which its path, headers and body use them as {{name}}; as in
+    /// {item: {zipf: {of: 1000, skew: 1.1}}}. The same seed draws the same keys.
+    #[serde(default)]
+    pub draw: Pairs<Located<Name>, Located<Draw>>,
     /// http1: HTTP/1.1, the default. http2: HTTP/2, over http:// by prior knowledge, over https:// where the server agrees by ALPN.
     #[serde(default)]
     pub protocol: Protocol,

@@ -19,8 +19,9 @@ use anyhow::Result;
 
 use super::stream::Stream;
 use super::trust::Encryption;
-use super::{Answer, Destination, End, Identities, Progress, Protocol, Scheme};
+use super::{Answer, Destination, End, Identities, Progress, Protocol, Scheme, What};
 use crate::plan::Request;
+use crate::varying::Names;
 
 mod connection;
 mod driver;
@@ -65,6 +66,7 @@ impl Http2 {
     pub fn new(
         destination: &Destination,
         requests: &[Request],
+        names: &Names,
         identity_header: &str,
         identities: Arc<Identities>,
     ) -> Result<Http2> {
@@ -73,7 +75,7 @@ impl Http2 {
             Scheme::Https => Some(Encryption::new(&destination.host, &destination.tls, &[ALPN])?),
         };
         Ok(Http2 {
-            templates: requests.iter().map(|request| Template::new(destination, request)).collect::<Result<_>>()?,
+            templates: requests.iter().map(|request| Template::new(destination, request, names)).collect::<Result<_>>()?,
             identity_header: identity_header.to_owned(),
             identities,
             encryption,
@@ -102,8 +104,8 @@ impl Protocol for Http2 {
         Some(Link::to(&link.connection))
     }
 
-    async fn exchange(&self, link: &mut Link, request: usize, progress: &mut Progress) -> Result<Answer, End> {
-        let mut turn = Turn::begin(link, request, progress);
+    async fn exchange(&self, link: &mut Link, what: What<'_>, progress: &mut Progress) -> Result<Answer, End> {
+        let mut turn = Turn::begin(link, what, progress);
         let done = poll_fn(|cx| turn.link.connection.borrow_mut().poll_done(turn.link.slot, cx)).await;
         turn.over = true;
         done
@@ -145,8 +147,8 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    fn begin<'a>(link: &'a Link, request: usize, progress: &'a mut Progress) -> Turn<'a> {
-        link.connection.borrow_mut().begin(link.slot, request);
+    fn begin<'a>(link: &'a Link, what: What<'_>, progress: &'a mut Progress) -> Turn<'a> {
+        link.connection.borrow_mut().begin(link.slot, what);
         Turn { link, progress, over: false }
     }
 }

@@ -9,6 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::plan::{self, Request, TargetUrl};
+use crate::varying::{Names, Values};
 
 mod end;
 mod http1;
@@ -134,6 +135,15 @@ pub enum Afterwards {
     Close,
 }
 
+/// What an exchange sends.
+#[derive(Clone, Copy)]
+pub struct What<'v> {
+    /// Which of the requests that were prepared.
+    pub request: usize,
+    /// What is put in the place of the names in it; none where it has none.
+    pub values: &'v Values,
+}
+
 /// What has happened to a request so far. It is outside of the exchange so that it is still there when the exchange is given up.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Progress {
@@ -158,11 +168,11 @@ pub trait Protocol {
     /// How a request ended that needed this connection.
     fn connect(&self, address: SocketAddr) -> impl Future<Output = Result<Self::Link, End>>;
 
-    /// Sends one of the requests that were prepared, by its index, and reads the whole answer.
+    /// Sends one of the requests that were prepared and reads the whole answer.
     ///
     /// # Errors
     /// Why there was no whole answer.
-    fn exchange(&self, link: &mut Self::Link, request: usize, progress: &mut Progress)
+    fn exchange(&self, link: &mut Self::Link, what: What<'_>, progress: &mut Progress)
     -> impl Future<Output = Result<Answer, End>>;
 
     /// Whether a link that carried a request before is still good, as far as this side can tell without asking.
@@ -202,7 +212,8 @@ pub enum Link {
 }
 
 impl Wire {
-    /// Prepares `requests` for `destination` in `protocol`: whatever can be done once is done here.
+    /// Prepares `requests` for `destination` in `protocol`: whatever can be done once is done here. `names` are what may stand in them as
+    /// `{{name}}`, in the order of the values that each exchange brings.
     ///
     /// # Errors
     /// When a request cannot be written as asked, or the certificates to trust cannot be read.
@@ -210,12 +221,13 @@ impl Wire {
         destination: &Destination,
         protocol: plan::Protocol,
         requests: &[Request],
+        names: &Names,
         identity_header: &str,
         identities: Arc<Identities>,
     ) -> Result<Wire> {
         match protocol {
-            plan::Protocol::Http1 => http1::Http1::new(destination, requests, identity_header, identities).map(Wire::Http1),
-            plan::Protocol::Http2 => http2::Http2::new(destination, requests, identity_header, identities).map(Wire::Http2),
+            plan::Protocol::Http1 => http1::Http1::new(destination, requests, names, identity_header, identities).map(Wire::Http1),
+            plan::Protocol::Http2 => http2::Http2::new(destination, requests, names, identity_header, identities).map(Wire::Http2),
         }
     }
 }
@@ -230,10 +242,10 @@ impl Protocol for Wire {
         }
     }
 
-    async fn exchange(&self, link: &mut Link, request: usize, progress: &mut Progress) -> Result<Answer, End> {
+    async fn exchange(&self, link: &mut Link, what: What<'_>, progress: &mut Progress) -> Result<Answer, End> {
         match (self, link) {
-            (Wire::Http1(http1), Link::Http1(link)) => http1.exchange(link, request, progress).await,
-            (Wire::Http2(http2), Link::Http2(link)) => http2.exchange(link, request, progress).await,
+            (Wire::Http1(http1), Link::Http1(link)) => http1.exchange(link, what, progress).await,
+            (Wire::Http2(http2), Link::Http2(link)) => http2.exchange(link, what, progress).await,
             _ => unreachable!("{ANOTHERS}"),
         }
     }

@@ -139,6 +139,9 @@ pub struct LoadLine {
     /// open one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub users: BTreeMap<Name, [u32; 2]>,
+    /// The classes of its requests, where they have any: each is counted apart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<Name>,
 }
 
 impl LoadLine {
@@ -256,11 +259,22 @@ impl Counts {
     }
 }
 
+/// What is counted apart within a load, where its plan declares anything: a request is of exactly one part, and the parts of a load
+/// are all of it. Bounded by the plan.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Part {
+    /// The class of its requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<Name>,
+}
+
 /// [`Counts`] with their place and what the answers said about themselves.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tally {
     pub load: Name,
     pub phase: Name,
+    #[serde(flatten)]
+    pub part: Part,
     /// The window: whole seconds since offset zero.
     pub second: i64,
     #[serde(flatten)]

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
 use crate::names::Name;
-use crate::recording::fact::{Event, Fact, Outcome, RunEnded};
+use crate::recording::fact::{Event, Fact, Outcome, Part, RunEnded};
 use crate::recording::shelf::Shelf;
 use crate::time::{Clock, Offset};
 
@@ -50,6 +50,7 @@ impl Measure {
 pub struct Series {
     pub load: Name,
     pub phase: Name,
+    pub part: Part,
     pub outcome: Outcome,
     pub measure: Measure,
 }

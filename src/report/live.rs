@@ -337,6 +337,7 @@ mod tests {
         Fact::Tally(Box::new(Tally {
             load: name("l"),
             phase: name("baseline"),
+            part: Default::default(),
             second,
             counts,
             causes: BTreeMap::new(),

@@ -79,6 +79,7 @@ impl Drive {
         Load {
             name: name("users"),
             model,
+            varying: Default::default(),
             request: Request {
                 method: self.method.to_owned(),
                 path: "/".to_owned(),
@@ -166,6 +167,7 @@ impl Drive {
                     Traffic::Closed(_) => BTreeMap::new(),
                 },
                 users: self.users.into_iter().map(|(users, _)| (name("main"), [users; 2])).collect(),
+                classes: Vec::new(),
             }],
             faults: Vec::new(),
             environment: BTreeMap::new(),

@@ -110,6 +110,7 @@ impl Sample {
             Fact::Tally(Box::new(Tally {
                 load: name("shoppers"),
                 phase: name(phase),
+                part: Default::default(),
                 second,
                 counts,
                 causes,
@@ -141,7 +142,7 @@ impl Sample {
         let mut histogram = Histogram::<u64>::new_with_bounds(1, 3_600_000_000, 3).expect("bounds");
         micros.for_each(|value| histogram.saturating_record(value));
         if !histogram.is_empty() {
-            let series = Series { load: name("shoppers"), phase: name(phase), outcome, measure };
+            let series = Series { load: name("shoppers"), phase: name(phase), part: Default::default(), outcome, measure };
             self.intervals.push(Interval { series, second, histogram });
         }
     }
@@ -176,6 +177,7 @@ fn started() -> RunStarted {
             timeout_ns: 2_000_000_000,
             intended: BTreeMap::from([(name("baseline"), 250), (name("burst"), 2500), (name("recovery"), 250)]),
             users: BTreeMap::new(),
+            classes: Vec::new(),
         }],
         faults: vec![
             FaultLine { name: name("kill-one"), kind: "pod_kill".into(), at: Some(at(8.0)), duration_ns: None },
@@ -661,7 +663,16 @@ fn requests_that_found_the_door_closed_are_in_the_error_rate() {
     let (load, phase) = (name("shoppers"), name("baseline"));
     run.fact(
         2.1,
-        Fact::Tally(Box::new(Tally { load, phase, second: 1, counts, causes, served_by: BTreeMap::new(), retry_after: 0 })),
+        Fact::Tally(Box::new(Tally {
+            load,
+            phase,
+            part: Default::default(),
+            second: 1,
+            counts,
+            causes,
+            served_by: BTreeMap::new(),
+            retry_after: 0,
+        })),
     );
     let report = Report::of(&run.history(), &[], certificate(), ExitInfo { exit: Exit::Fail, reason: String::new() });
     let row = &rows(&report, "summary-csv")[0];

@@ -97,6 +97,7 @@ impl Story {
                     timeout_ns: 2_000_000_000,
                     intended: BTreeMap::new(),
                     users: BTreeMap::new(),
+                    classes: Vec::new(),
                 }],
                 faults: Vec::new(),
                 environment: BTreeMap::new(),
@@ -130,6 +131,7 @@ impl Story {
             let mut tally = Tally {
                 load: name(LOAD),
                 phase: name(phase),
+                part: Default::default(),
                 second,
                 counts: Counts::default(),
                 causes: BTreeMap::new(),
@@ -177,7 +179,7 @@ impl Story {
         counts.sent += 1;
         let (second, phase) = (tally.second, tally.phase.clone());
         let mut record = |outcome, measure, ms: f64| {
-            let series = Series { load: name(LOAD), phase: phase.clone(), outcome, measure };
+            let series = Series { load: name(LOAD), phase: phase.clone(), part: Default::default(), outcome, measure };
             let fresh = || Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("constant bounds");
             self.intervals.entry((series, second)).or_insert_with(fresh).saturating_record((ms * 1e3).round() as u64);
         };

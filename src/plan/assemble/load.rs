@@ -6,11 +6,12 @@ use super::super::recording;
 use super::super::tree::Id;
 use super::super::written::{WrittenGenerator, WrittenLoad, WrittenRequest};
 use super::super::{Arrivals, Generator, Load, Model, Protocol, REPLAYED, Request, Rhythm, Think};
-use super::{Desk, LoadPlace, Located, Names, Pairs};
+use super::{Desk, LoadPlace, Located, Names, Pairs, varying};
 use crate::names::Name;
 use crate::schedule::Replayed;
 use crate::target;
 use crate::units::{Rate, Span, Users};
+use crate::varying::template;
 
 /// The most connections that a load may have: there are no more ports to have them from.
 const CONNECTIONS_MOST: u32 = 65_535;
@@ -77,6 +78,7 @@ fn open(
         missing_request(desk, at);
     }
     let protocol = written.protocol;
+    let varying = varying::read(desk, at, written.draw, written.request.as_ref());
     let request = request(desk, written.request, at, arrivals.as_ref(), protocol);
     let streams = streams(desk, written.streams, protocol);
     let arrivals = arrivals.unwrap_or_default();
@@ -85,7 +87,7 @@ fn open(
     let connections = bounded(desk, written.connections, usual, CONNECTIONS_MOST, "connections");
     let in_flight = bounded(desk, written.in_flight, default_in_flight(due), IN_FLIGHT_MOST, "requests in flight");
     let model = Model::Open { arrivals, rate };
-    (Load { name: written.name.value, model, request, protocol, connections, streams, in_flight }, LoadPlace { sends })
+    (Load { name: written.name.value, model, request, varying, protocol, connections, streams, in_flight }, LoadPlace { sends })
 }
 
 /// A load from users.
@@ -116,6 +118,7 @@ fn closed(
         think: written.think.map_or_else(Think::default, |think| think.value.0),
         every: written.every.map(|every| every.value),
     };
+    let varying = varying::read(desk, at, written.draw, written.request.as_ref());
     let request = request(desk, written.request, at, Some(&Arrivals::default()), protocol);
     let streams = streams(desk, written.streams, protocol);
     let most = peak(&users);
@@ -131,7 +134,7 @@ fn closed(
         }
     };
     let (model, in_flight) = (Model::Closed { users, rhythm }, most as u32);
-    (Load { name: written.name.value, model, request, protocol, connections, streams, in_flight }, LoadPlace { sends })
+    (Load { name: written.name.value, model, request, varying, protocol, connections, streams, in_flight }, LoadPlace { sends })
 }
 
 /// Requests that one connection carries at once.
@@ -298,7 +301,7 @@ fn request(
             }
         }
         ([(only, given)], _) => {
-            if let Err(error) = target::path(&given.value) {
+            if let Err(error) = target::path(&template::sample(&given.value)) {
                 desk.wrong(given.at, error);
             }
             (method, path) = (*only, given.value.clone());

@@ -52,6 +52,9 @@ pub(super) fn traffic(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &
     if !request.body.is_empty() {
         page.item(2, "            ", &format!("with a body of {} bytes", request.body.len()));
     }
+    for (name, source) in &load.varying.values {
+        page.item(2, "            ", &format!("{{{{{name}}}}}: {}", source.describe()));
+    }
     page.item(2, "timeout     ", &format!("{} from the moment when the request is due", request.timeout));
     match &load.model {
         Model::Open { arrivals, rate } => scheduled(page, plan, timeline, load, (arrivals, rate)),

@@ -20,7 +20,7 @@ use super::notes::Listener;
 use super::outgoing::Outgoing;
 use super::request::Template;
 use super::streams::{Slot, Stream, Streams};
-use crate::protocol::{Afterwards, Answer, End, Progress};
+use crate::protocol::{Afterwards, Answer, End, Progress, What};
 
 /// What a client says first (RFC 9113, section 3.4).
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -145,12 +145,13 @@ impl Connection {
         }
     }
 
-    /// Begins the exchange of `slot`, at once or as soon as the peer's limits allow: with the request of that index.
-    pub(super) fn begin(&mut self, slot: Slot, request: usize) {
+    /// Begins the exchange of `slot`, at once or as soon as the peer's limits allow: with what it sends.
+    pub(super) fn begin(&mut self, slot: Slot, what: What<'_>) {
         let starts = self.waiting.is_empty() && self.has_room();
         let stream = self.streams.at(slot);
         // The one who waits is mostly the one of last time.
-        *stream = Stream { request, waker: stream.waker.take(), ..Stream::default() };
+        *stream = Stream { request: what.request, waker: stream.waker.take(), own: stream.own.take(), ..Stream::default() };
+        self.templates[what.request].compose(what.values, &mut stream.own);
         match (self.over, self.going) {
             (Some(end), _) => stream.done = Some(Err(end)),
             (None, Some(code)) => stream.done = Some(Err(End::GoneAway(code))),
@@ -195,7 +196,7 @@ impl Connection {
     fn close(&mut self, slot: Slot) {
         let stream = self.streams.at(slot);
         let id = stream.id;
-        if stream.body_out < self.templates[stream.request].body.len() {
+        if stream.body_out < self.templates[stream.request].frames(&stream.own).body.len() {
             self.bodies.retain(|body| *body != (slot, id));
         }
         self.streams.close(slot);
@@ -230,10 +231,10 @@ impl Connection {
         let window = self.initial_window;
         let stream = self.streams.open(slot, id);
         stream.window = window;
-        let template = &self.templates[stream.request];
-        self.out.departs(template.length(), slot, id);
-        template.write(&mut self.out.bytes, id);
-        if !template.body.is_empty() {
+        let frames = self.templates[stream.request].frames(&stream.own);
+        self.out.departs(frames.length(), slot, id);
+        frames.write(&mut self.out.bytes, id);
+        if !frames.body.is_empty() {
             self.bodies.push_back((slot, id));
         }
     }
@@ -244,7 +245,7 @@ impl Connection {
             return;
         }
         let stream = self.streams.at(slot);
-        let body = &self.templates[stream.request].body;
+        let body = &self.templates[stream.request].frames(&stream.own).body;
         let rest = body.len() - stream.body_out;
         let room = self.window.min(stream.window).max(0) as usize;
         let length = rest.min(room).min(PAYLOAD_MOST);
@@ -299,7 +300,7 @@ impl Connection {
         let template = &self.templates[stream.request];
         let bodiless = template.asks_head || matches!(notes.status, Some(204 | 304));
         let whole = bodiless || notes.content_length.is_none_or(|length| length == stream.body_in);
-        if stream.body_out < template.body.len() {
+        if stream.body_out < template.frames(&stream.own).body.len() {
             // The peer has answered without the rest of the request, and is told that none will come.
             let id = stream.id;
             frame::rst_stream(&mut self.out.bytes, id, Code::Cancel);
