@@ -3,7 +3,7 @@
 
 use crate::exit::Exit;
 use crate::kinds::{Kind, Row};
-use crate::varying::Draw;
+use crate::varying::{Draw, TRACES, feed};
 use crate::{faults, metrics, plan, protocol, report, schedule, verdict};
 
 /// A group of things with a name, one line about each, and what it looks like in a plan.
@@ -54,6 +54,19 @@ pub fn sections() -> Vec<Section> {
                     summary: row.summary,
                     example: format!("draw: {{item: {}}}", row.as_value()),
                 })
+                .collect(),
+        },
+        Section {
+            name: "feeds",
+            title: "Orders of the rows of a feed (feeds.order)",
+            entries: feed::ORDERS.iter().map(named).collect(),
+        },
+        Section {
+            name: "traces",
+            title: "What a request can be found by (load.trace)",
+            entries: TRACES
+                .iter()
+                .map(|(name, _, summary)| Entry { name: (*name).into(), summary, example: format!("{{{{{name}}}}}") })
                 .collect(),
         },
         Section { name: "protocols", title: "Protocols (load.protocol)", entries: protocol::ALL.iter().map(named).collect() },

@@ -101,6 +101,9 @@ impl Lane {
     /// Takes a request that is due and gets it on its way. Never waits.
     pub(super) fn take(self: &Rc<Lane>, arrival: &Arrival, now: Offset) {
         let due = Due { request: arrival.request as usize, ..self.due(arrival.due, arrival.phase, arrival.n, now) };
+        if self.supply.is_used_up(due.number) {
+            return self.turn_away(due, End::FeedUsedUp);
+        }
         if due.at + self.timeout <= now {
             return self.turn_away(due, End::GeneratorLate);
         }

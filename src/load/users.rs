@@ -133,6 +133,10 @@ async fn there(present: Present, stay: Stay) {
             // It came due before that, and nobody was told yet.
             return lane.turn_away(due, End::Stopped);
         }
+        if lane.supply.is_used_up(due.number) {
+            // Nor will there be any for what this user would send next.
+            return lane.turn_away(due, End::FeedUsedUp);
+        }
         if due.at + lane.timeout <= due.taken {
             lane.turn_away(due, End::GeneratorLate);
             now = due.taken;

@@ -83,7 +83,7 @@ impl Share {
             connections: part(connections),
             streams,
             in_flight: part(in_flight),
-            supply: planned.varying.supply(traffic.seed()),
+            supply: planned.varying.supply(&planned.name, traffic.seed()),
         })
     }
 }

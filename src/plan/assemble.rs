@@ -17,6 +17,7 @@ use crate::target::{self, TargetUrl};
 use crate::units::Span;
 use crate::verdict::{self, Claim, Over};
 
+mod feeds;
 mod load;
 mod varying;
 
@@ -235,13 +236,15 @@ fn assemble(desk: &mut Desk<'_>, root: Id, written: Written, params: BTreeMap<St
     }
     let names = Names { phases: desk.names("phases"), faults: desk.names("faults") };
     unique(desk, "phase", phases.iter().map(|(name, _)| name));
+    let feeds = feeds::read(desk, written.feeds);
     let mut loads: Vec<(Located<Name>, Load)> = Vec::new();
     for load in written.load.into_iter().flatten() {
-        let (name, (load, place)) = (load.value.name.clone(), load::load(desk, load, &names, &phases));
+        let (name, (load, place)) = (load.value.name.clone(), load::load(desk, load, &names, &phases, &feeds));
         places.loads_whole &= place.sends.is_some();
         places.loads.push(place);
         loads.push((name, load));
     }
+    varying::once(desk, &feeds, &loads);
     unique(desk, "load", loads.iter().map(|(name, _)| name));
     let mut faults: Vec<(Located<Name>, PlannedFault)> = Vec::new();
     for entry in &written.faults {

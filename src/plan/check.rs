@@ -97,6 +97,14 @@ fn loads(desk: &mut Desk<'_>, plan: &Plan, places: &Places, timeline: &Timeline)
             };
             desk.wrong(at, format!("`{}` sends nothing: {why}", load.name));
             counted = false;
+        } else if let (Some((feed, rows)), (fewest, _)) = (load.varying.lasts(), traffic.spread_in(Offset::ZERO, timeline.end))
+            && fewest > rows
+        {
+            let message = format!("`{}` sends {fewest} requests at least, and the feed `{}` has {rows} rows", load.name, feed.name);
+            desk.wrong(at, message).help = Some(
+                "each row is used once: give the feed more rows, send fewer requests, or say `order: sequential`, which begins again"
+                    .into(),
+            );
         }
     }
     counted

@@ -16,6 +16,7 @@ use crate::{faults, verdict};
 mod adhoc;
 mod assemble;
 mod check;
+mod class;
 mod claims;
 mod explain;
 mod level;

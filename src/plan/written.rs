@@ -11,12 +11,14 @@ use serde::{Deserialize, Deserializer};
 
 use super::located::{self, LeftOut, Located, NodeId, Pairs};
 use super::tree::{Limits, Tree};
+use super::class::WrittenClass;
 use super::{Pacing, Protocol, Think, level};
 use crate::kinds::Kind;
 use crate::names::{Anchor, Name, ObjectRef};
 use crate::schedule::Arrivals;
 use crate::units::{Rate, Span, Users};
-use crate::varying::Draw;
+use crate::varying::feed::Order;
+use crate::varying::{Draw, Trace};
 use crate::{faults, verdict};
 
 /// A claim about a service, and the evidence asked for: phases of load, faults, and assertions on one clock.
@@ -49,6 +51,8 @@ pub(super) struct Written {
     /// The stretches of the run, one after the other.
     #[schemars(required, length(min = 1))]
     pub phases: Option<Vec<WrittenPhase>>,
+    /// Rows from files, of which each request takes one: {{name.column}} in its path, headers or body.
+    pub feeds: Option<Vec<Located<WrittenFeed>>>,
     /// What is sent.
     #[schemars(required, length(min = 1))]
     pub load: Option<Vec<Located<WrittenLoad>>>,
@@ -185,6 +189,22 @@ pub(super) struct WrittenPhase {
     pub r#for: Located<Span>,
 }
 
+/// Rows from a file beside the plan.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Feed")]
+pub(super) struct WrittenFeed {
+    /// What requests call it: {{name.column}}.
+    pub name: Located<Name>,
+    /// CSV, whose first line names the columns, or JSON Lines (.jsonl, .ndjson), an object a line; relative to the plan's file, at most
+    /// 64 MiB.
+    pub file: Located<String>,
+    /// sequential: row after row, again and again, the default. random: a row drawn for each request. unique: each row once; requests
+    /// beyond the last are unsent.
+    #[serde(default)]
+    pub order: Order,
+}
+
 /// Requests, on a schedule or from users.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -218,6 +238,13 @@ pub(super) struct WrittenLoad {
     /// {item: {zipf: {of: 1000, skew: 1.1}}}. The same seed draws the same keys.
     #[serde(default)]
     pub draw: Pairs<Located<Name>, Located<Draw>>,
+    /// What its requests are to whoever serves them: critical, default, sheddable or any other name; or names with their weights, as in
+    /// {weighted: {critical: 10, default: 90}}. Sent in the header x-class, and counted apart: assertions and reports know each class.
+    pub class: Option<Located<WrittenClass>>,
+    /// What each request carries so that it can be found again: op_id (in x-op-id) and traceparent (W3C). Both can stand anywhere in a
+    /// request, as {{op_id}} and {{traceparent}}, without being listed here.
+    #[serde(default)]
+    pub trace: Vec<Located<Trace>>,
     /// http1: HTTP/1.1, the default. http2: HTTP/2, over http:// by prior knowledge, over https:// where the server agrees by ALPN.
     #[serde(default)]
     pub protocol: Protocol,

@@ -57,6 +57,8 @@ pub enum End {
     FileDescriptors,
     LocalPorts,
     Memory,
+    /// Each row of its feed is used once, and there is none left for it.
+    FeedUsedUp,
     /// The run was stopped before it could be sent.
     Stopped,
     /// A worker panicked over it.
@@ -99,6 +101,7 @@ impl End {
             | End::FileDescriptors
             | End::LocalPorts
             | End::Memory
+            | End::FeedUsedUp
             | End::Stopped
             | End::Bug => Outcome::Unsent,
         }
@@ -138,6 +141,7 @@ impl End {
             End::FileDescriptors => "file descriptors",
             End::LocalPorts => "local ports",
             End::Memory => "memory",
+            End::FeedUsedUp => "feed used up",
             End::Stopped => "stopped",
             End::Bug => "bug in squall",
         };
@@ -239,6 +243,7 @@ mod tests {
             End::FileDescriptors,
             End::LocalPorts,
             End::Memory,
+            End::FeedUsedUp,
             End::Stopped,
             End::Bug,
         ];

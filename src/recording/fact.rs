@@ -202,13 +202,14 @@ impl Outcome {
 }
 
 /// Why a request was not sent, as [`Tally::causes`] calls it, and the way out: every cause of [`Outcome::Unsent`], and no other.
-pub const LIMITS: [(&str, &str); 8] = [
+pub const LIMITS: [(&str, &str); 9] = [
     ("in-flight bound", "raise the load's `in_flight`, or shorten the request's `timeout`"),
     ("connection bound", "raise the load's `connections`"),
     ("generator late", "give the generator more CPU, lower the rate, or have fewer users"),
     ("file descriptors", "raise the limit of open files (`ulimit -n`)"),
     ("local ports", "have fewer connections or users, or widen net.ipv4.ip_local_port_range"),
     ("memory", "give the machine more memory, or have fewer connections or users"),
+    ("feed used up", "give the feed more rows, send fewer requests, or use rows again (`order: sequential`)"),
     ("stopped", "let the run end by itself"),
     ("bug in squall", "please report it"),
 ];

@@ -7,16 +7,25 @@
 //! run:   number ─Supply::fill─▶ values ─Template::render─▶ bytes of the request, in the connection's own buffer
 //! ```
 
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::names::Name;
 use crate::recording::fact::Part;
 use crate::schedule::random::seed_of_name;
 
 pub mod draw;
+pub mod feed;
 pub mod template;
+mod trace;
 mod values;
 
 pub use draw::Draw;
+pub use feed::Feed;
 pub use template::{Form, Names, Template};
+pub use trace::TRACES;
 pub use values::Values;
 
 use draw::{Chance, Picker, Sampler, Weights};
@@ -45,6 +54,28 @@ pub enum Source {
     Draw(Draw),
     /// The class of the request.
     Class(Class),
+    /// A column of a feed, by its number.
+    Column(Arc<Feed>, usize),
+    Trace(Trace),
+}
+
+/// What a request carries so that it can be found again: see [`TRACES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Trace {
+    /// A name of its own, no two the same in a run.
+    OpId,
+    /// The trace context of W3C.
+    Traceparent,
+}
+
+impl Trace {
+    pub const ALL: [Trace; 2] = [Trace::OpId, Trace::Traceparent];
+
+    /// Its name in a plan, the header that carries it, and a line about it.
+    pub fn row(self) -> (&'static str, &'static str, &'static str) {
+        TRACES[self as usize]
+    }
 }
 
 impl Source {
@@ -53,6 +84,15 @@ impl Source {
         match self {
             Source::Draw(draw) => format!("drawn, {}", draw.describe()),
             Source::Class(class) => class.describe(),
+            Source::Column(feed, column) => match &feed.table {
+                Some(table) => {
+                    let order = serde_json::to_value(feed.order).ok();
+                    let order = order.as_ref().and_then(|order| order.as_str()).unwrap_or_default();
+                    format!("column `{}` of {} ({} rows, {order})", table.columns()[*column], feed.file, table.rows())
+                }
+                None => format!("a column of {}", feed.file),
+            },
+            Source::Trace(trace) => trace.row().2.to_owned(),
         }
     }
 
@@ -61,6 +101,11 @@ impl Source {
         match self {
             Source::Draw(draw) => draw.words(),
             Source::Class(class) => Box::new(class.weights.names().map(Name::as_str)),
+            Source::Column(feed, column) => {
+                let cells = |table| (0..feed::Table::rows(table)).map(|row| table.cell(row, *column));
+                Box::new(feed.table.iter().flat_map(cells))
+            }
+            Source::Trace(_) => Box::new(std::iter::empty()),
         }
     }
 }
@@ -84,18 +129,35 @@ impl Varying {
         }
     }
 
-    /// All of it, ready to be drawn from. `seed` is the load's own: see [`seed_of`](crate::schedule::seed_of).
-    pub fn supply(&self, seed: u64) -> Supply {
+    /// How many requests it has values for, where that is bounded and known: as many as the shortest of the feeds has rows whose rows are
+    /// used once, and which feed that is.
+    pub fn lasts(&self) -> Option<(&Feed, u64)> {
+        let feeds = self.values.iter().filter_map(|(_, source)| match source {
+            Source::Column(feed, _) => feed.lasts().map(|rows| (&**feed, rows)),
+            _ => None,
+        });
+        feeds.min_by_key(|(_, rows)| *rows)
+    }
+
+    /// All of it, ready to be drawn from. `seed` is that of `load`: see [`seed_of`](crate::schedule::seed_of).
+    pub fn supply(&self, load: &Name, seed: u64) -> Supply {
         let well = |(name, source): &(String, Source)| match source {
             // Each has a seed of its own: another draw beside it changes nothing of what it draws.
             Source::Draw(draw) => Well::Draw { sampler: draw.sampler(), seed: seed_of_name(seed, name) },
             Source::Class(class) => Well::Class(class.weights.names().map(|name| name.as_str().as_bytes().to_vec()).collect()),
+            // One row for all of its columns.
+            Source::Column(feed, column) => {
+                Well::Column { feed: feed.clone(), column: *column, seed: seed_of_name(seed, &feed.name) }
+            }
+            Source::Trace(Trace::OpId) => Well::OpId(format!("{load}-{seed:016x}-").into_bytes()),
+            Source::Trace(Trace::Traceparent) => Well::Traceparent { seed: seed_of_name(seed, Trace::Traceparent.row().0) },
         };
         // One class alone is that of every request, and is not drawn.
         let several = self.class.as_ref().filter(|class| class.weights.names().count() > 1);
         Supply {
             wells: self.values.iter().map(well).collect(),
             class: several.map(|class| (class.weights.picker(), seed_of_name(seed, CLASS))),
+            lasts: self.lasts().map_or(u64::MAX, |(_, rows)| rows),
         }
     }
 }
@@ -116,6 +178,8 @@ pub struct Supply {
     wells: Vec<Well>,
     /// How its class is drawn, where there are several.
     class: Option<(Picker, u64)>,
+    /// How many requests it has values for.
+    lasts: u64,
 }
 
 enum Well {
@@ -125,12 +189,21 @@ enum Well {
     },
     /// The classes, by number.
     Class(Vec<Vec<u8>>),
+    Column { feed: Arc<Feed>, column: usize, seed: u64 },
+    /// All of it but the number.
+    OpId(Vec<u8>),
+    Traceparent { seed: u64 },
 }
 
 impl Supply {
     /// Whether there is nothing to fill in.
     pub fn is_empty(&self) -> bool {
         self.wells.is_empty()
+    }
+
+    /// Whether a feed whose rows are used once has none left for the request `number`.
+    pub fn is_used_up(&self, number: u64) -> bool {
+        number >= self.lasts
     }
 
     /// Which of [`Varying::parts`] the request `number` is of.
@@ -144,6 +217,11 @@ impl Supply {
         for well in &self.wells {
             match well {
                 Well::Draw { sampler, seed } => values.push(|out| sampler.draw(&mut Chance::of(*seed, number), out)),
+                Well::Column { feed, column, seed } => {
+                    values.push(|out| out.extend_from_slice(feed.cell(*column, *seed, number).as_bytes()));
+                }
+                Well::OpId(prefix) => values.push(|out| trace::op_id(prefix, number, out)),
+                Well::Traceparent { seed } => values.push(|out| trace::traceparent(*seed, number, out)),
                 Well::Class(names) => values.push(|out| out.extend_from_slice(&names[self.part_of(number)])),
             }
         }

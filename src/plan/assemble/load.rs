@@ -6,12 +6,13 @@ use super::super::recording;
 use super::super::tree::Id;
 use super::super::written::{WrittenGenerator, WrittenLoad, WrittenRequest};
 use super::super::{Arrivals, Generator, Load, Model, Protocol, REPLAYED, Request, Rhythm, Think};
+use super::feeds::Feeds;
 use super::{Desk, LoadPlace, Located, Names, Pairs, varying};
 use crate::names::Name;
 use crate::schedule::Replayed;
 use crate::target;
 use crate::units::{Rate, Span, Users};
-use crate::varying::template;
+use crate::varying::{Varying, template};
 
 /// The most connections that a load may have: there are no more ports to have them from.
 const CONNECTIONS_MOST: u32 = 65_535;
@@ -32,8 +33,14 @@ pub(super) fn load(
     written: Located<WrittenLoad>,
     names: &Names,
     phases: &[(Located<Name>, Span)],
+    feeds: &Feeds,
 ) -> (Load, LoadPlace) {
-    if written.value.users.is_some() { closed(desk, written, names, phases) } else { open(desk, written, names, phases) }
+    let (varying, headers) = varying::read(desk, &written, feeds);
+    let closed_model = written.value.users.is_some();
+    let read = if closed_model { closed(desk, written, names, phases) } else { open(desk, written, names, phases) };
+    let (mut load, place) = read;
+    load.request.headers.extend(headers);
+    (Load { varying, ..load }, place)
 }
 
 /// A load on a schedule.
@@ -78,7 +85,6 @@ fn open(
         missing_request(desk, at);
     }
     let protocol = written.protocol;
-    let varying = varying::read(desk, at, written.draw, written.request.as_ref());
     let request = request(desk, written.request, at, arrivals.as_ref(), protocol);
     let streams = streams(desk, written.streams, protocol);
     let arrivals = arrivals.unwrap_or_default();
@@ -87,7 +93,7 @@ fn open(
     let connections = bounded(desk, written.connections, usual, CONNECTIONS_MOST, "connections");
     let in_flight = bounded(desk, written.in_flight, default_in_flight(due), IN_FLIGHT_MOST, "requests in flight");
     let model = Model::Open { arrivals, rate };
-    (Load { name: written.name.value, model, request, varying, protocol, connections, streams, in_flight }, LoadPlace { sends })
+    (Load { name: written.name.value, model, request, varying: Varying::default(), protocol, connections, streams, in_flight }, LoadPlace { sends })
 }
 
 /// A load from users.
@@ -118,7 +124,6 @@ fn closed(
         think: written.think.map_or_else(Think::default, |think| think.value.0),
         every: written.every.map(|every| every.value),
     };
-    let varying = varying::read(desk, at, written.draw, written.request.as_ref());
     let request = request(desk, written.request, at, Some(&Arrivals::default()), protocol);
     let streams = streams(desk, written.streams, protocol);
     let most = peak(&users);
@@ -134,7 +139,7 @@ fn closed(
         }
     };
     let (model, in_flight) = (Model::Closed { users, rhythm }, most as u32);
-    (Load { name: written.name.value, model, request, varying, protocol, connections, streams, in_flight }, LoadPlace { sends })
+    (Load { name: written.name.value, model, request, varying: Varying::default(), protocol, connections, streams, in_flight }, LoadPlace { sends })
 }
 
 /// Requests that one connection carries at once.

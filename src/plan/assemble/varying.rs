@@ -1,32 +1,105 @@
 //! What differs from one request of a load to the next: which names its texts use, and where each comes from.
 
-use super::super::problem::proposal;
-use super::super::tree::Id;
-use super::super::written::WrittenRequest;
-use super::{Desk, Located, Name, Pairs};
-use crate::varying::template::{Part, parts};
-use crate::varying::{Draw, Source, Varying, template};
+use std::sync::Arc;
 
-/// What the load at `load` draws and its request uses.
-pub(super) fn read(
-    desk: &mut Desk<'_>,
-    load: Id,
-    draws: Pairs<Located<Name>, Located<Draw>>,
-    request: Option<&Located<WrittenRequest>>,
-) -> Varying {
+use super::super::problem::{nearest, proposal};
+use super::super::class::WrittenClass;
+use super::super::tree::Id;
+use super::super::written::{WrittenLoad, WrittenRequest};
+use super::feeds::Feeds;
+use super::{Desk, Load, Located, Name};
+use crate::target;
+use crate::varying::feed::{Feed, Order};
+use crate::varying::template::{Part, parts};
+use crate::varying::{CLASS, Class, Source, Trace, Varying, template};
+
+/// What the requests of a load have of their own, and the headers that tell of it.
+pub(super) fn read(desk: &mut Desk<'_>, load: &Located<WrittenLoad>, feeds: &Feeds) -> (Varying, Vec<(String, String)>) {
+    let Located { value: written, at } = load;
     let mut known: Vec<(String, Source)> = Vec::new();
-    for (name, draw) in draws.0 {
+    for (name, draw) in &written.draw.0 {
         if let Some(why) = draw.value.contradiction() {
             desk.wrong(draw.at, why);
         }
-        known.push((name.value.as_str().to_owned(), Source::Draw(draw.value)));
+        if own_names().any(|own| own == name.value.as_str()) {
+            desk.wrong(name.at, format!("`{}` is something that every request has: give the draw another name", name.value));
+        }
+        known.push((name.value.as_str().to_owned(), Source::Draw(draw.value.clone())));
     }
-    let texts = request.map(|request| texts(&request.value)).unwrap_or_default();
-    let used = used(desk, load, &texts, &known);
-    // In the order of the plan, and without what nothing uses, which would be drawn for nobody.
+    known.extend(feeds.feeds.iter().flat_map(columns));
+    let class = class(desk, written.class.as_ref());
+    known.extend(class.iter().map(|class| (CLASS.to_owned(), Source::Class(class.clone()))));
+    known.extend(Trace::ALL.map(|trace| (trace.row().0.to_owned(), Source::Trace(trace))));
+
+    let texts = written.request.as_ref().map(|request| texts(&request.value)).unwrap_or_default();
+    let mut used = used(desk, *at, &texts, &known, feeds);
+    let mut told: Vec<(String, String, Id)> = Vec::new();
+    for trace in &written.trace {
+        let (name, header, _) = trace.value.row();
+        if told.iter().any(|(known, ..)| known == header) {
+            desk.wrong(trace.at, format!("`{name}` is said twice"));
+        }
+        told.push((header.to_owned(), format!("{{{{{name}}}}}"), trace.at));
+        used.push(name.to_owned());
+    }
+    if let (Some(class), Some(written)) = (&class, &written.class) {
+        // One class alone is the same text in every request.
+        let mut names = class.weights.names();
+        let value = match (names.next(), names.next()) {
+            (Some(one), None) => one.to_string(),
+            _ => {
+                used.push(CLASS.to_owned());
+                format!("{{{{{CLASS}}}}}")
+            }
+        };
+        told.push((class.header.clone(), value, written.at));
+    }
+    for (header, _, at) in &told {
+        let given = texts.iter().find(|text| text.header.is_some_and(|given| given.eq_ignore_ascii_case(header)));
+        if given.is_some() {
+            desk.wrong(*at, format!("the request has a header `{header}` of its own")).help = Some("leave out one of the two".into());
+        }
+    }
+    // In the order of the plan, and without what nothing uses, which would be worked out for nobody.
     known.retain(|(name, _)| used.contains(name));
     headers(desk, &texts, &known);
-    Varying { values: known, class: None }
+    let varying = Varying { values: known, class };
+    (varying, told.into_iter().map(|(header, value, _)| (header, value)).collect())
+}
+
+/// What every request has a name for.
+fn own_names() -> impl Iterator<Item = &'static str> {
+    Trace::ALL.into_iter().map(|trace| trace.row().0).chain([CLASS])
+}
+
+/// The columns of a feed, by the names that texts have for them.
+fn columns(feed: &Arc<Feed>) -> Vec<(String, Source)> {
+    let columns = feed.table.iter().flat_map(|table| table.columns().iter().enumerate());
+    columns.map(|(n, column)| (format!("{}.{column}", feed.name), Source::Column(feed.clone(), n))).collect()
+}
+
+fn class(desk: &mut Desk<'_>, written: Option<&Located<WrittenClass>>) -> Option<Class> {
+    let Located { value: written, at } = written?;
+    if let Some(why) = written.contradiction() {
+        desk.wrong(*at, why);
+        return None;
+    }
+    if let Err(why) = target::header(&written.0.header, "") {
+        desk.wrong(*at, why);
+    }
+    Some(written.0.clone())
+}
+
+/// A feed whose rows are used once is that of one load.
+pub(super) fn once(desk: &mut Desk<'_>, feeds: &Feeds, loads: &[(Located<Name>, Load)]) {
+    for feed in feeds.feeds.iter().filter(|feed| feed.order == Order::Unique) {
+        let uses = |load: &Load| load.varying.values.iter().any(|(_, source)| matches!(source, Source::Column(of, _) if of.name == feed.name));
+        let mut users = loads.iter().filter(|(_, load)| uses(load));
+        if let (Some((first, _)), Some((second, _))) = (users.next(), users.next()) {
+            let message = format!("`{}` takes the rows of `{}`, each of which is used once, as `{}` does", second.value, feed.name, first.value);
+            desk.wrong(second.at, message).help = Some("give each load a feed of its own, or use rows again (`order: sequential`)".into());
+        }
+    }
 }
 
 /// A text that may have values in it.
@@ -47,7 +120,7 @@ fn texts(request: &WrittenRequest) -> Vec<Written<'_>> {
 }
 
 /// The names that are used; those that nothing has are reported.
-fn used(desk: &mut Desk<'_>, load: Id, texts: &[Written<'_>], known: &[(String, Source)]) -> Vec<String> {
+fn used(desk: &mut Desk<'_>, load: Id, texts: &[Written<'_>], known: &[(String, Source)], feeds: &Feeds) -> Vec<String> {
     let mut used: Vec<String> = Vec::new();
     for Written { text, at, .. } in texts {
         for part in parts(text) {
@@ -58,11 +131,14 @@ fn used(desk: &mut Desk<'_>, load: Id, texts: &[Written<'_>], known: &[(String, 
                         Some("write {{name}}, or {{{{ for two braces".into());
                 }
                 Part::Reference(name) if known.iter().any(|(known, _)| known == name) => used.push(name.to_owned()),
-                // A draw that could not be read has been reported.
-                Part::Reference(_) if desk.is_left_out(load, &["draw"]) || left_out_below(desk, load, "draw") => {}
+                // What could not be read has been reported; and who only judges by a plan has no feeds.
+                Part::Reference(_) if desk.is_left_out(load, &["draw", "class"]) || left_out_below(desk, load, "draw") => {}
+                Part::Reference(name) if name.contains('.') && (!feeds.whole || !desk.source.to_be_run()) => {}
                 Part::Reference(name) => {
-                    let help = proposal(name, known.iter().map(|(name, _)| name.as_str()));
-                    let help = help.unwrap_or_else(|| {
+                    let declared = known.iter().filter(|(_, source)| !matches!(source, Source::Trace(_)));
+                    let near = nearest(name, known.iter().map(|(name, _)| name.as_str()));
+                    let near = near.map(|near| format!("did you mean `{near}`?"));
+                    let help = near.or_else(|| proposal(name, declared.map(|(name, _)| name.as_str()))).unwrap_or_else(|| {
                         format!("draw it, as in `draw: {{{name}: {{uniform: {{of: 500}}}}}}`, or write {{{{{{{{ for two braces")
                     });
                     desk.wrong(*at, format!("there is no `{{{{{name}}}}}`")).help = Some(help);

@@ -24,6 +24,11 @@ impl<N> Weights<N> {
         self.0.iter().map(|(name, _)| name)
     }
 
+    /// One alone.
+    pub fn one(name: N) -> Weights<N> {
+        Weights(vec![(name, 1)])
+    }
+
     /// Each with its share of all.
     pub fn shares(&self) -> impl Iterator<Item = (&N, f64)> {
         let sum = self.sum().max(1) as f64;
