@@ -273,6 +273,18 @@ fn unmet(plan: &Plan, claim: &Claim, need: &Need, timeline: &Timeline, known: &K
             (!known.clone().any(|known| known == load.as_str()))
                 .then(|| (format!("there is no load `{load}`"), proposal(load.as_str(), known)))
         }
+        Need::Class(class) => {
+            let speaks_of = |load: &&Load| known.load.is_none_or(|name| *name == load.name);
+            let classes: Vec<Name> = plan.loads.iter().filter(speaks_of).flat_map(|load| load.varying.classes()).collect();
+            let of = known.load.map(|load| format!(" of `{load}`")).unwrap_or_default();
+            (!classes.contains(class)).then(|| {
+                let help = proposal(class.as_str(), classes.iter().map(Name::as_str));
+                let help = help.unwrap_or_else(|| {
+                    format!("give the load its classes, as in `class: {{weighted: {{{class}: 10, default: 90}}}}`")
+                });
+                (format!("no request{of} has the class `{class}`"), Some(help))
+            })
+        }
         Need::Never { why } => Some((format!("`{name}` can never hold: {why}"), None)),
     }
 }

@@ -9,9 +9,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, IntoDeserializer, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::class::WrittenClass;
 use super::located::{self, LeftOut, Located, NodeId, Pairs};
 use super::tree::{Limits, Tree};
-use super::class::WrittenClass;
 use super::{Pacing, Protocol, Think, level};
 use crate::kinds::Kind;
 use crate::names::{Anchor, Name, ObjectRef};

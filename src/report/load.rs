@@ -10,6 +10,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::names::Name;
+use crate::recording::history::Selection;
 use crate::recording::sink::Measure;
 use crate::recording::{History, Outcome};
 use crate::time::Offset;
@@ -28,6 +29,9 @@ pub struct LoadRow {
     pub name: String,
     /// The phase, or [`ALL`].
     pub phase: String,
+    /// The class, where the row is of one alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
     /// Requests that were due.
     pub intended: u64,
     pub sent: u64,
@@ -91,34 +95,44 @@ pub fn rows(history: &History) -> Vec<LoadRow> {
 
 /// The rows over all loads.
 pub fn totals(history: &History) -> Vec<LoadRow> {
-    phases(history, None)
+    phases(history, Selection::default())
 }
 
-fn phases(history: &History, load: Option<&Name>) -> Vec<LoadRow> {
+/// The rows of every class of every load that has classes, as [`rows`].
+pub fn classes(history: &History) -> Vec<LoadRow> {
+    let loads = history.started.loads.iter();
+    let classes = loads.flat_map(|load| load.classes.iter().map(|class| Selection { load: Some(&load.name), class: Some(class) }));
+    classes.flat_map(|which| phases(history, which)).collect()
+}
+
+fn phases<'a>(history: &'a History, which: impl Into<Selection<'a>>) -> Vec<LoadRow> {
+    let which = which.into();
     let spans = history.started.phases.iter().map(|phase| (phase.name.as_str(), phase.start, phase.end));
     let (from, to) = history.whole();
-    spans.chain([(ALL, from, to)]).map(|(phase, from, to)| row(history, load, phase, from, to)).collect()
+    spans.chain([(ALL, from, to)]).map(|(phase, from, to)| row(history, which, phase, from, to)).collect()
 }
 
-fn row(history: &History, load: Option<&Name>, phase: &str, from: Offset, to: Offset) -> LoadRow {
-    let counts = history.counts(load, from, to);
+fn row(history: &History, which: Selection<'_>, phase: &str, from: Offset, to: Offset) -> LoadRow {
+    let counts = history.counts(which, from, to);
     let mut causes: BTreeMap<String, u64> = BTreeMap::new();
     let mut served_by: BTreeMap<String, u64> = BTreeMap::new();
-    for (_, tally) in history.windows_in(load, from, to) {
+    for (_, tally) in history.windows_in(which, from, to) {
         tally.causes.iter().for_each(|(cause, n)| *causes.entry(cause.clone()).or_default() += n);
         tally.served_by.iter().for_each(|(who, n)| *served_by.entry(who.clone()).or_default() += n);
     }
-    let lateness = history.histogram(load, &[Outcome::Ok], Measure::Lateness, from, to);
-    let latency = history.histogram(load, TIMED, Measure::Response, from, to);
+    let lateness = history.histogram(which, &[Outcome::Ok], Measure::Lateness, from, to);
+    let latency = history.histogram(which, TIMED, Measure::Response, from, to);
     let p99 = statistics::quantile(&latency, 0.99, 1.0).and_then(|plain| {
-        let above = history.above_per_second(load, TIMED, Measure::Response, plain.value, from, to);
+        let above = history.above_per_second(which, TIMED, Measure::Response, plain.value, from, to);
         let clustering = statistics::overdispersion(above.values().copied());
         Some((statistics::quantile(&latency, 0.99, clustering)?, latency.len() as f64 / clustering))
     });
+    let load = which.load;
     let line = load.and_then(|load| history.started.loads.iter().find(|line| line.name == *load));
     LoadRow {
         name: load.map_or(ALL, Name::as_str).to_owned(),
         phase: phase.to_owned(),
+        class: which.class.map(|class| class.as_str().to_owned()),
         intended: counts.intended,
         sent: counts.sent,
         ok: counts.ok,
@@ -133,7 +147,7 @@ fn row(history: &History, load: Option<&Name>, phase: &str, from: Offset, to: Of
         p99_ci_low_ms: p99.map(|(interval, _)| interval.low as f64 / 1e3),
         p99_ci_high_ms: p99.map(|(interval, _)| interval.high as f64 / 1e3),
         n_eff: p99.map(|(_, worth)| (worth * 10.0).round() / 10.0),
-        service_ms: Quantiles::of(&history.histogram(load, TIMED, Measure::Service, from, to)),
+        service_ms: Quantiles::of(&history.histogram(which, TIMED, Measure::Service, from, to)),
         late_sends: lateness.len() - lateness.count_between(0, 10_000),
         lateness_ms: Quantiles::of(&lateness),
         causes,

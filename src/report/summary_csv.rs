@@ -1,4 +1,5 @@
-//! `summary.csv`: one row per load and phase, then `_all` of them. Columns are only ever added, at the end.
+//! `summary.csv`: one row per load and phase, then `_all` of them; last, the same for each class of the loads that have
+//! classes, whose rows hold what the rows above hold already. Columns are only ever added, at the end.
 
 use crate::report::{Format, LoadRow, PhaseRow, Report, cells, load::ALL};
 
@@ -50,11 +51,12 @@ const HEADER: &[&str] = &[
     "service_p99_ms",
     "service_max_ms",
     "lateness_p99_ms",
+    "class",
 ];
 
 fn render(report: &Report) -> anyhow::Result<Vec<u8>> {
     let mut table = cells::Table::new(HEADER)?;
-    for row in report.load.iter().chain(&report.totals) {
+    for row in report.load.iter().chain(&report.totals).chain(&report.classes) {
         table.row(&cells_of(report, row))?;
     }
     table.bytes()
@@ -107,5 +109,6 @@ fn cells_of(report: &Report, row: &LoadRow) -> Vec<String> {
         cells::number(service.p99),
         cells::number(service.max),
         cells::number(row.lateness_ms.p99),
+        row.class.as_deref().map(cells::text).unwrap_or_default(),
     ]
 }

@@ -54,9 +54,19 @@ pub enum Source {
     Draw(Draw),
     /// The class of the request.
     Class(Class),
-    /// A column of a feed, by its number.
-    Column(Arc<Feed>, usize),
+    /// A column of a feed.
+    Column(Arc<Feed>, Column),
     Trace(Trace),
+}
+
+/// Which column it is, where the feed has been read. Its name tells it apart from others of its feed.
+#[derive(Clone, Copy, Debug)]
+pub struct Column(pub usize);
+
+impl PartialEq for Column {
+    fn eq(&self, _: &Column) -> bool {
+        true
+    }
 }
 
 /// What a request carries so that it can be found again: see [`TRACES`].
@@ -88,7 +98,7 @@ impl Source {
                 Some(table) => {
                     let order = serde_json::to_value(feed.order).ok();
                     let order = order.as_ref().and_then(|order| order.as_str()).unwrap_or_default();
-                    format!("column `{}` of {} ({} rows, {order})", table.columns()[*column], feed.file, table.rows())
+                    format!("column `{}` of {} ({} rows, {order})", table.columns()[column.0], feed.file, table.rows())
                 }
                 None => format!("a column of {}", feed.file),
             },
@@ -102,7 +112,7 @@ impl Source {
             Source::Draw(draw) => draw.words(),
             Source::Class(class) => Box::new(class.weights.names().map(Name::as_str)),
             Source::Column(feed, column) => {
-                let cells = |table| (0..feed::Table::rows(table)).map(|row| table.cell(row, *column));
+                let cells = |table| (0..feed::Table::rows(table)).map(|row| table.cell(row, column.0));
                 Box::new(feed.table.iter().flat_map(cells))
             }
             Source::Trace(_) => Box::new(std::iter::empty()),
@@ -147,7 +157,7 @@ impl Varying {
             Source::Class(class) => Well::Class(class.weights.names().map(|name| name.as_str().as_bytes().to_vec()).collect()),
             // One row for all of its columns.
             Source::Column(feed, column) => {
-                Well::Column { feed: feed.clone(), column: *column, seed: seed_of_name(seed, &feed.name) }
+                Well::Column { feed: feed.clone(), column: column.0, seed: seed_of_name(seed, &feed.name) }
             }
             Source::Trace(Trace::OpId) => Well::OpId(format!("{load}-{seed:016x}-").into_bytes()),
             Source::Trace(Trace::Traceparent) => Well::Traceparent { seed: seed_of_name(seed, Trace::Traceparent.row().0) },
@@ -189,10 +199,16 @@ enum Well {
     },
     /// The classes, by number.
     Class(Vec<Vec<u8>>),
-    Column { feed: Arc<Feed>, column: usize, seed: u64 },
+    Column {
+        feed: Arc<Feed>,
+        column: usize,
+        seed: u64,
+    },
     /// All of it but the number.
     OpId(Vec<u8>),
-    Traceparent { seed: u64 },
+    Traceparent {
+        seed: u64,
+    },
 }
 
 impl Supply {

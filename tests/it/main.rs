@@ -33,3 +33,4 @@ mod signals;
 mod story;
 mod twins;
 mod users;
+mod varying;

@@ -12,7 +12,8 @@ use crate::names::Name;
 use crate::schedule::Replayed;
 use crate::target;
 use crate::units::{Rate, Span, Users};
-use crate::varying::{Varying, template};
+use crate::varying::Varying;
+use crate::varying::template::{self, Part};
 
 /// The most connections that a load may have: there are no more ports to have them from.
 const CONNECTIONS_MOST: u32 = 65_535;
@@ -93,7 +94,10 @@ fn open(
     let connections = bounded(desk, written.connections, usual, CONNECTIONS_MOST, "connections");
     let in_flight = bounded(desk, written.in_flight, default_in_flight(due), IN_FLIGHT_MOST, "requests in flight");
     let model = Model::Open { arrivals, rate };
-    (Load { name: written.name.value, model, request, varying: Varying::default(), protocol, connections, streams, in_flight }, LoadPlace { sends })
+    (
+        Load { name: written.name.value, model, request, varying: Varying::default(), protocol, connections, streams, in_flight },
+        LoadPlace { sends },
+    )
 }
 
 /// A load from users.
@@ -139,7 +143,10 @@ fn closed(
         }
     };
     let (model, in_flight) = (Model::Closed { users, rhythm }, most as u32);
-    (Load { name: written.name.value, model, request, varying: Varying::default(), protocol, connections, streams, in_flight }, LoadPlace { sends })
+    (
+        Load { name: written.name.value, model, request, varying: Varying::default(), protocol, connections, streams, in_flight },
+        LoadPlace { sends },
+    )
 }
 
 /// Requests that one connection carries at once.
@@ -306,7 +313,11 @@ fn request(
             }
         }
         ([(only, given)], _) => {
-            if let Err(error) = target::path(&template::sample(&given.value)) {
+            // Braces that name nothing have been reported.
+            let whole = !template::parts(&given.value).contains(&Part::Broken);
+            if let Err(error) = target::path(&template::sample(&given.value))
+                && whole
+            {
                 desk.wrong(given.at, error);
             }
             (method, path) = (*only, given.value.clone());

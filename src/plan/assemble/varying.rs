@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::super::problem::{nearest, proposal};
 use super::super::class::WrittenClass;
+use super::super::problem::{nearest, proposal};
 use super::super::tree::Id;
 use super::super::written::{WrittenLoad, WrittenRequest};
 use super::feeds::Feeds;
@@ -11,7 +11,7 @@ use super::{Desk, Load, Located, Name};
 use crate::target;
 use crate::varying::feed::{Feed, Order};
 use crate::varying::template::{Part, parts};
-use crate::varying::{CLASS, Class, Source, Trace, Varying, template};
+use crate::varying::{CLASS, Class, Column, Source, Trace, Varying, template};
 
 /// What the requests of a load have of their own, and the headers that tell of it.
 pub(super) fn read(desk: &mut Desk<'_>, load: &Located<WrittenLoad>, feeds: &Feeds) -> (Varying, Vec<(String, String)>) {
@@ -26,12 +26,12 @@ pub(super) fn read(desk: &mut Desk<'_>, load: &Located<WrittenLoad>, feeds: &Fee
         }
         known.push((name.value.as_str().to_owned(), Source::Draw(draw.value.clone())));
     }
-    known.extend(feeds.feeds.iter().flat_map(columns));
+    let texts = written.request.as_ref().map(|request| texts(&request.value)).unwrap_or_default();
+    known.extend(feeds.feeds.iter().flat_map(|feed| columns(feed, &texts)));
     let class = class(desk, written.class.as_ref());
     known.extend(class.iter().map(|class| (CLASS.to_owned(), Source::Class(class.clone()))));
     known.extend(Trace::ALL.map(|trace| (trace.row().0.to_owned(), Source::Trace(trace))));
 
-    let texts = written.request.as_ref().map(|request| texts(&request.value)).unwrap_or_default();
     let mut used = used(desk, *at, &texts, &known, feeds);
     let mut told: Vec<(String, String, Id)> = Vec::new();
     for trace in &written.trace {
@@ -57,11 +57,14 @@ pub(super) fn read(desk: &mut Desk<'_>, load: &Located<WrittenLoad>, feeds: &Fee
     for (header, _, at) in &told {
         let given = texts.iter().find(|text| text.header.is_some_and(|given| given.eq_ignore_ascii_case(header)));
         if given.is_some() {
-            desk.wrong(*at, format!("the request has a header `{header}` of its own")).help = Some("leave out one of the two".into());
+            desk.wrong(*at, format!("the request has a header `{header}` of its own")).help =
+                Some("leave out one of the two".into());
         }
     }
     // In the order of the plan, and without what nothing uses, which would be worked out for nobody.
     known.retain(|(name, _)| used.contains(name));
+    // Columns by name: the same plan is the same, whether or not its feeds are at hand.
+    known.sort_by_key(|(name, source)| matches!(source, Source::Column(..)).then(|| name.clone()));
     headers(desk, &texts, &known);
     let varying = Varying { values: known, class };
     (varying, told.into_iter().map(|(header, value, _)| (header, value)).collect())
@@ -72,10 +75,23 @@ fn own_names() -> impl Iterator<Item = &'static str> {
     Trace::ALL.into_iter().map(|trace| trace.row().0).chain([CLASS])
 }
 
-/// The columns of a feed, by the names that texts have for them.
-fn columns(feed: &Arc<Feed>) -> Vec<(String, Source)> {
-    let columns = feed.table.iter().flat_map(|table| table.columns().iter().enumerate());
-    columns.map(|(n, column)| (format!("{}.{column}", feed.name), Source::Column(feed.clone(), n))).collect()
+/// The columns of a feed, by the names that texts have for them; of one that is not at hand, as it is for who only judges by the plan,
+/// those that are used.
+fn columns(feed: &Arc<Feed>, texts: &[Written<'_>]) -> Vec<(String, Source)> {
+    if let Some(table) = &feed.table {
+        let columns = table.columns().iter().enumerate();
+        return columns.map(|(n, column)| (format!("{}.{column}", feed.name), Source::Column(feed.clone(), Column(n)))).collect();
+    }
+    let mut names: Vec<&str> = Vec::new();
+    for part in texts.iter().flat_map(|text| parts(text.text)) {
+        if let Part::Reference(name) = part
+            && name.split_once('.').is_some_and(|(of, _)| of == feed.name)
+            && !names.contains(&name)
+        {
+            names.push(name);
+        }
+    }
+    names.into_iter().map(|name| (name.to_owned(), Source::Column(feed.clone(), Column(0)))).collect()
 }
 
 fn class(desk: &mut Desk<'_>, written: Option<&Located<WrittenClass>>) -> Option<Class> {
@@ -93,11 +109,17 @@ fn class(desk: &mut Desk<'_>, written: Option<&Located<WrittenClass>>) -> Option
 /// A feed whose rows are used once is that of one load.
 pub(super) fn once(desk: &mut Desk<'_>, feeds: &Feeds, loads: &[(Located<Name>, Load)]) {
     for feed in feeds.feeds.iter().filter(|feed| feed.order == Order::Unique) {
-        let uses = |load: &Load| load.varying.values.iter().any(|(_, source)| matches!(source, Source::Column(of, _) if of.name == feed.name));
+        let uses = |load: &Load| {
+            load.varying.values.iter().any(|(_, source)| matches!(source, Source::Column(of, _) if of.name == feed.name))
+        };
         let mut users = loads.iter().filter(|(_, load)| uses(load));
         if let (Some((first, _)), Some((second, _))) = (users.next(), users.next()) {
-            let message = format!("`{}` takes the rows of `{}`, each of which is used once, as `{}` does", second.value, feed.name, first.value);
-            desk.wrong(second.at, message).help = Some("give each load a feed of its own, or use rows again (`order: sequential`)".into());
+            let message = format!(
+                "`{}` takes the rows of `{}`, each of which is used once, as `{}` does",
+                second.value, feed.name, first.value
+            );
+            desk.wrong(second.at, message).help =
+                Some("give each load a feed of its own, or use rows again (`order: sequential`)".into());
         }
     }
 }
@@ -131,9 +153,9 @@ fn used(desk: &mut Desk<'_>, load: Id, texts: &[Written<'_>], known: &[(String, 
                         Some("write {{name}}, or {{{{ for two braces".into());
                 }
                 Part::Reference(name) if known.iter().any(|(known, _)| known == name) => used.push(name.to_owned()),
-                // What could not be read has been reported; and who only judges by a plan has no feeds.
+                // What could not be read has been reported.
                 Part::Reference(_) if desk.is_left_out(load, &["draw", "class"]) || left_out_below(desk, load, "draw") => {}
-                Part::Reference(name) if name.contains('.') && (!feeds.whole || !desk.source.to_be_run()) => {}
+                Part::Reference(name) if name.contains('.') && !feeds.whole => {}
                 Part::Reference(name) => {
                     let declared = known.iter().filter(|(_, source)| !matches!(source, Source::Trace(_)));
                     let near = nearest(name, known.iter().map(|(name, _)| name.as_str()));
@@ -161,8 +183,10 @@ fn headers(desk: &mut Desk<'_>, texts: &[Written<'_>], known: &[(String, Source)
         for part in parts(text) {
             let Part::Reference(name) = part else { continue };
             let Some((_, source)) = known.iter().find(|(known, _)| known == name) else { continue };
-            if let Some(why) = source.texts().find_map(|text| template::header_refuses(text.as_bytes())) {
-                desk.wrong(*at, format!("`{{{{{name}}}}}` cannot stand in the header `{header}`: {why}"));
+            let refused = |(n, text): (usize, &str)| template::header_refuses(text.as_bytes()).map(|why| (n, why));
+            if let Some((n, why)) = source.texts().enumerate().find_map(refused) {
+                let row = if matches!(source, Source::Column(..)) { format!("in row {}, ", n + 1) } else { String::new() };
+                desk.wrong(*at, format!("`{{{{{name}}}}}` cannot stand in the header `{header}`: {row}{why}"));
             }
         }
     }
