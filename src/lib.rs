@@ -46,7 +46,7 @@
 //!
 //! `tests/it/architecture.rs` reads the sources and fails when one of the checkable ones is broken.
 //!
-//! 1. `plan`, `timeline`, `schedule`, `verdict`, `report` and `capacity` import no async runtime, no Kubernetes client and no HTTP client.
+//! 1. `plan`, `timeline`, `schedule`, `varying`, `verdict`, `report` and `capacity` import no async runtime, no Kubernetes client and no HTTP client.
 //! 2. `load`, `faults` and `observe` never import one another; they meet only as events.
 //! 3. `verdict` sees the recording and its own spec, never the plan or the cluster; `report` sees findings and summaries.
 //! 4. `kube` appears only in `cluster/`, YAML only in `plan/`; nothing imports `run` or `cli` but `main`.

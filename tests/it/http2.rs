@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::PrivateKeyDer;
 use squall::plan::{Protocol, Rhythm, Think};
 use squall::protocol::Trust;
+use squall::recording::History;
 use squall::recording::Outcome;
 use squall::recording::sink::Measure;
 use squall::time::Clock;
@@ -116,14 +117,45 @@ async fn reply(
 ) -> Result<Response<BoxBody<Bytes, Infallible>>, Infallible> {
     requests.fetch_add(1, Ordering::Relaxed);
     let asked = request.uri().to_string();
+    let item = request.headers().get("x-item").cloned();
     let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    // Where each request is another, its parts must belong together.
+    let meant =
+        |item: &HeaderValue| asked.ends_with(&format!("/{}", item.to_str().unwrap_or("?"))) && body.ends_with(item.as_bytes());
+    let status = if item.as_ref().is_none_or(meant) { 200 } else { 400 };
     if manners.takes > Duration::ZERO {
         tokio::time::sleep(manners.takes).await;
     }
     let trailers = HeaderMap::from_iter([(http::HeaderName::from_static("x-check"), HeaderValue::from_static("0"))]);
     let said = Full::new(Bytes::from(format!("{asked}: {} bytes", body.len())));
     let said = said.with_trailers(std::future::ready(Some(Ok(trailers)))).boxed();
-    Ok(Response::builder().header("x-pod", "good-1").body(said).expect("a response"))
+    Ok(Response::builder().status(status).header("x-pod", "good-1").body(said).expect("a response"))
+}
+
+/// Goal: requests that differ are whole on every stream, also where their bodies wait for the peer's window while others are composed.
+/// How: path, header and body of each name one key, and a server that compares them; bodies of 40 KB in windows of 10.
+#[test]
+fn requests_that_differ_are_whole_on_streams_that_they_share() {
+    for volume in ["rate: 200/s", "users: 20"] {
+        let squall = Squall::new();
+        let good = Good::start(Manners { streams: 8, window: 10_000, ..QUICK }, None);
+        let padding = "x".repeat(40_000);
+        squall.file(
+            "plan.yaml",
+            &format!(
+                "plan: p\nclaim: c\ntarget: {{url: \"{}\"}}\nphases: [{{name: a, for: 1s}}]\nload:\n- name: l\n  {volume}\n  protocol: http2\n  \
+                 draw: {{item: {{uniform: {{of: 1000000}}}}}}\n  \
+                 request: {{post: \"/{{{{item}}}}\", headers: {{x-item: \"{{{{item}}}}\"}}, body: \"{padding}{{{{item}}}}\", timeout: 20s}}\n\
+                 assert: [{{name: answered, slo: {{available: 90%}}}}]\n",
+                good.url()
+            ),
+        );
+        squall.run(&["run", "plan.yaml", "--seed", "7", "--out", "run"]).expect(0);
+        let history = History::load(&squall.path("run")).expect("a recording");
+        let (from, to) = history.whole();
+        let counts = history.counts(None, from, to);
+        assert!(counts.ok >= 20 && counts.ok == counts.intended, "{volume}: {counts:?}");
+    }
 }
 
 fn certificate() -> (tempfile::TempDir, Trust, TlsAcceptor) {

@@ -92,7 +92,8 @@ impl Template {
 impl Varying {
     fn compose(&self, values: &Values, into: &mut Frames) {
         let Frames { head, starts, body, block } = into;
-        (head.clear(), starts.clear(), body.clear(), block.clear());
+        starts.clear();
+        [&mut *head, body, block].into_iter().for_each(Vec::clear);
         self.body.render(values, body);
         for field in &self.block {
             match field {
