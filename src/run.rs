@@ -232,7 +232,6 @@ fn job(plan: &Plan, timeline: &Timeline, destination: Destination) -> Job {
         identity_header: plan.target.identity_header.clone(),
         loads: plan.loads.iter().cloned().zip(traffic).collect(),
         generator: plan.generator,
-        connection_age: Some(plan::CONNECTION_AGE.duration()),
     }
 }
 

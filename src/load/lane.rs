@@ -13,7 +13,6 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -25,7 +24,8 @@ use super::log::{Ended, Log, Window, micros};
 use super::mailbox::Mailbox;
 use super::pool::Pool;
 use super::seat::Seat;
-use crate::protocol::{End, Identity, Wire};
+use crate::plan::Rotation;
+use crate::protocol::{Addresses, End, Identity, Peer, Wire};
 use crate::schedule::Arrival;
 use crate::time::{Clock, Offset};
 use crate::varying::Supply;
@@ -38,12 +38,14 @@ pub(super) struct Lane {
     pub(super) supply: Supply,
     pub(super) clock: Clock,
     pub(super) timeout: Duration,
-    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) addresses: Addresses,
+    /// Which of them comes first: workers begin at different ones, so that few connections are spread too.
+    pub(super) first_address: usize,
     pub(super) connection_limit: usize,
     /// Requests that one connection carries at once.
     pub(super) streams: usize,
     pub(super) in_flight_limit: usize,
-    pub(super) connection_age: Option<Duration>,
+    pub(super) rotation: Rotation,
     pub(super) log: Rc<Log>,
     pub(super) gauges: std::sync::Arc<Gauges>,
     pub(super) bells: Rc<Bells>,
@@ -184,6 +186,9 @@ impl Lane {
         let mut ready = first.taken;
         loop {
             ready = seat.serve(due, ready).await;
+            if self.nobody_waits() {
+                ready = seat.renew(ready).await;
+            }
             due = loop {
                 match self.next_queued() {
                     // It was never sent, and by nobody's fault but that of our own bound.
@@ -221,11 +226,11 @@ impl Lane {
         (self.streams > 1).then_some(&self.state.pool)
     }
 
-    /// Where the next connection goes, and which one it is.
-    pub(super) fn next_address(&self) -> (usize, SocketAddr) {
+    /// Which connection the next one is, and where it goes.
+    pub(super) fn next_address(&self) -> (usize, Option<Peer>) {
         let number = self.state.opened.get();
         self.state.opened.set(number + 1);
-        (number, self.addresses[number % self.addresses.len()])
+        (number, self.addresses.turn(number + self.first_address))
     }
 
     /// Whether no request waits for a connection.
@@ -265,6 +270,7 @@ impl Lane {
             sent: None,
             response_us: micros(due.at, due.taken),
             identity: Identity::UNKNOWN,
+            to: Identity::UNKNOWN,
             retry_after: false,
             waited: due.waited,
             bytes_in: 0,

@@ -29,6 +29,7 @@ use crate::varying::template;
 
 mod alarm;
 mod bells;
+mod dial;
 mod gauges;
 mod host;
 mod lane;
@@ -65,8 +66,6 @@ pub struct Job {
     /// Each load with what makes its requests come, in the order of the plan.
     pub loads: Vec<(plan::Load, Traffic)>,
     pub generator: plan::Generator,
-    /// How old a connection grows before it is replaced, give or take a quarter; `None` is for ever.
-    pub connection_age: Option<Duration>,
 }
 
 /// Load that is being sent. Dropping it stops the load, as [`Running::stop`] does.
@@ -121,7 +120,6 @@ pub fn start(job: Job, sink: Sink) -> Result<Running> {
             index,
             clock: sink.clock(),
             addresses: job.destination.addresses.clone(),
-            connection_age: job.connection_age,
             pacing: job.generator.pacing,
             lanes,
             batches: batches.clone(),
@@ -143,7 +141,8 @@ pub fn start(job: Job, sink: Sink) -> Result<Running> {
     drop(batches);
 
     let (done, summary) = oneshot::channel();
-    let tallying = Tallying { sink, lines, identities, gauges, threads };
+    let addresses = job.destination.addresses;
+    let tallying = Tallying { sink, lines, identities, addresses, gauges, threads };
     std::thread::Builder::new()
         .name("load-tally".to_owned())
         .spawn(move || tallying.run(&tallied, done))

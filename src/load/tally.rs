@@ -15,10 +15,10 @@ use tokio::sync::oneshot;
 use super::Summary;
 use super::gauges::Gauges;
 use super::host::Steal;
-use super::log::{Batch, Ended, Window};
+use super::log::{Batch, Ended, Opened, Window, whole_micros};
 use crate::names::Name;
 use crate::plan;
-use crate::protocol::{End, Identities, Identity};
+use crate::protocol::{Addresses, End, Identities, Identity};
 use crate::recording::Sink;
 use crate::recording::fact::{Counts, Fact, Gap, GeneratorSample, Outcome, Part, Tally};
 use crate::recording::shelf::{LONGEST_US, Shelf};
@@ -88,6 +88,7 @@ pub(super) struct Tallying {
     pub(super) sink: Sink,
     pub(super) lines: Vec<Line>,
     pub(super) identities: Arc<Identities>,
+    pub(super) addresses: Addresses,
     pub(super) gauges: Vec<Arc<Gauges>>,
     pub(super) threads: Vec<JoinHandle<()>>,
 }
@@ -100,6 +101,9 @@ struct Sums {
     /// Requests that had to wait for a connection.
     waited: u64,
     served_by: BTreeMap<Identity, u64>,
+    sent_to: Few<Identity, u64>,
+    opened: u64,
+    unopened: u64,
     retry_after: u64,
     histograms: Few<(Outcome, Measure), Option<Histogram<u64>>>,
 }
@@ -157,6 +161,12 @@ impl Tallying {
                     *served_by.entry(name).or_default() += count;
                 }
             }
+            let mut sent_to: BTreeMap<String, u64> = BTreeMap::new();
+            for (address, count) in &sums.sent_to.0 {
+                if let Some(name) = self.addresses.name(*address) {
+                    *sent_to.entry(name).or_default() += count;
+                }
+            }
             summary.loads[window.load as usize].1.add(&sums.counts);
             causes.iter().for_each(|(cause, count)| *summary.causes.entry(cause.clone()).or_default() += count);
             self.sink.emit(Fact::Tally(Box::new(Tally {
@@ -167,6 +177,9 @@ impl Tallying {
                 counts: sums.counts,
                 causes,
                 served_by,
+                sent_to,
+                opened: sums.opened,
+                unopened: sums.unopened,
                 retry_after: sums.retry_after,
             })));
             for ((outcome, measure), histogram) in sums.histograms.0 {
@@ -203,7 +216,7 @@ fn until(moment: Instant) -> Duration {
 }
 
 fn fold(windows: &mut BTreeMap<Window, Sums>, batch: Batch, shelf: &Shelf) {
-    let Batch { intended, mut ended, back } = batch;
+    let Batch { intended, mut ended, opened, back } = batch;
     for (window, count) in intended {
         windows.entry(window).or_default().counts.intended += count;
     }
@@ -212,6 +225,7 @@ fn fold(windows: &mut BTreeMap<Window, Sums>, batch: Batch, shelf: &Shelf) {
         let sums = windows.entry(neighbours[0].window).or_default();
         neighbours.iter().for_each(|ended| sums.add(ended, shelf));
     }
+    opened.iter().for_each(|opened| windows.entry(opened.window).or_default().open(opened, shelf));
     ended.clear();
     // Where there are spares enough, or nobody to fill them, this one goes.
     let _ = back.try_send(ended);
@@ -243,6 +257,22 @@ impl Sums {
             self.counts.sent += 1;
             self.record(outcome, Measure::Service, times.service_us, shelf);
             self.record(Outcome::Ok, Measure::Lateness, times.lateness_us, shelf);
+            if let Some(first_byte) = times.first_byte_us {
+                self.record(outcome, Measure::FirstByte, first_byte.get(), shelf);
+            }
+            if ended.to != Identity::UNKNOWN {
+                *self.sent_to.of(ended.to) += 1;
+            }
+        }
+    }
+
+    /// Counts a connection. What its steps took is known of those that went well.
+    fn open(&mut self, opened: &Opened, shelf: &Shelf) {
+        *if opened.open { &mut self.opened } else { &mut self.unopened } += 1;
+        for (measure, took) in [(Measure::Connect, opened.steps.connect), (Measure::Tls, opened.steps.tls)] {
+            if let Some(took) = took {
+                self.record(Outcome::Ok, measure, whole_micros(took.as_nanos() as u64), shelf);
+            }
         }
     }
 

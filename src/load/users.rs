@@ -143,12 +143,19 @@ async fn there(present: Present, stay: Stay) {
         } else {
             lane.let_in(&due);
             now = seat.serve(due, due.taken).await;
-            if seat.is_bare() {
-                // A door that is closed answers at once: others must get their turn all the same.
-                tokio::task::yield_now().await;
-            }
         }
         at = steps.next(due.at, now);
+        // Whoever leaves needs no new connection in place of one that has had its day; whoever stays begins to be ready with it.
+        if at < stay.to && !room.closed.get() {
+            let ready = seat.renew(now).await;
+            if ready > now {
+                (now, at) = (ready, at.max(ready));
+            }
+        }
+        if seat.is_bare() {
+            // A door that is closed answers at once: others must get their turn all the same.
+            tokio::task::yield_now().await;
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::time::{Offset, wall_now};
 
 /// Causes that are told apart, for each load and phase.
 const CAUSES: usize = 32;
-/// Those who answer that are told apart, for each load.
+/// Those who answer, and addresses, that are told apart, for each load.
 const SERVERS: usize = 64;
 
 /// The states of a fault, in the order in which it goes through them.
@@ -146,6 +146,10 @@ impl Counted {
             Measure::Response => self.registry.observe(&family::LATENCY, &[load, phase, outcome], histogram),
             Measure::Service => self.registry.observe(&family::SERVICE, &[load, phase, outcome], histogram),
             Measure::Lateness => self.registry.observe(&family::LATENESS, &[load, phase], histogram),
+            Measure::FirstByte => self.registry.observe(&family::FIRST_BYTE, &[load, phase, outcome], histogram),
+            Measure::Connect | Measure::Tls => {
+                self.registry.observe(&family::STEP, &[load, phase, series.measure.as_str()], histogram);
+            }
         }
     }
 
@@ -217,6 +221,7 @@ fn begin(registry: &mut Registry, place: &[&str; 2]) {
     let ok = [place[0], place[1], Outcome::Ok.as_str()];
     registry.observe(&family::LATENCY, &ok, None);
     registry.observe(&family::SERVICE, &ok, None);
+    registry.observe(&family::FIRST_BYTE, &ok, None);
     registry.observe(&family::LATENESS, place, None);
 }
 
@@ -237,6 +242,11 @@ fn count(registry: &mut Registry, tally: &Tally) {
     for (server, count) in &tally.served_by {
         registry.add_open(&family::SERVED, &[load], server, SERVERS, *count);
     }
+    for (address, count) in &tally.sent_to {
+        registry.add_open(&family::SENT_TO, &[load], address, SERVERS, *count);
+    }
+    registry.add(&family::OPENED, &[load, phase, "yes"], tally.opened);
+    registry.add(&family::OPENED, &[load, phase, "no"], tally.unopened);
 }
 
 fn watch(registry: &mut Registry, sample: &GeneratorSample) {
@@ -341,6 +351,9 @@ mod tests {
             causes: [("reset".to_owned(), 3), ("memory".to_owned(), 1)].into(),
             served_by: [("a \"pod\"".to_owned(), 5)].into(),
             retry_after: 0,
+            sent_to: [("127.0.0.2:80".to_owned(), 8)].into(),
+            opened: 2,
+            unopened: 1,
         }));
         let series = after(vec![tally.clone(), tally]);
         for (key, count) in [
@@ -350,6 +363,9 @@ mod tests {
             ("squall_requests_total shoppers,calm,failed", 6),
             ("squall_requests_total shoppers,calm,unsent", 2),
             ("squall_request_causes_total shoppers,calm,reset", 6),
+            ("squall_address_requests_total shoppers,127.0.0.2:80", 16),
+            ("squall_connections_opened_total shoppers,calm,yes", 4),
+            ("squall_connections_opened_total shoppers,calm,no", 2),
             ("squall_answers_total shoppers,a \"pod\"", 10),
             ("squall_received_bytes_total shoppers,calm", 200),
             ("squall_sent_bytes_total shoppers,calm", 140),
@@ -402,7 +418,7 @@ mod tests {
     fn each_measure_has_a_histogram_of_its_own() {
         let numbers = Numbers::new();
         let mut tap = numbers.tap();
-        for (measure, us) in Measure::ALL.into_iter().zip([3_000, 2_000, 1_000]) {
+        for (measure, us) in Measure::ALL.into_iter().zip([3_000, 2_000, 1_000, 1_500, 500, 700]) {
             let mut histogram = hdrhistogram::Histogram::new_with_bounds(1, 3_600_000_000, 3).unwrap();
             histogram.record(us).unwrap();
             let series = Series { load: name("l"), phase: name("p"), part: Default::default(), outcome: Outcome::Ok, measure };
@@ -413,10 +429,24 @@ mod tests {
             .families
             .iter()
             .map(|(family, series)| match &series[..] {
-                [(_, Value::Spread(spread))] => (family.name, (spread.sum() * 1e3).round()),
+                [(_, Value::Spread(spread))] => (family.name, (spread.sum() * 1e4).round()),
+                [(connect, Value::Spread(one)), (tls, Value::Spread(other))] => {
+                    assert_eq!(
+                        (connect.last().map(String::as_str), tls.last().map(String::as_str)),
+                        (Some("connect"), Some("tls"))
+                    );
+                    (family.name, ((one.sum() + other.sum()) * 1e4).round())
+                }
                 other => panic!("{other:?}"),
             })
             .collect();
-        assert_eq!(sums, [("squall_latency_seconds", 3.0), ("squall_service_time_seconds", 2.0), ("squall_lateness_seconds", 1.0)]);
+        let expected = [
+            ("squall_latency_seconds", 30.0),
+            ("squall_service_time_seconds", 20.0),
+            ("squall_first_byte_seconds", 15.0),
+            ("squall_lateness_seconds", 10.0),
+            ("squall_connection_step_seconds", 12.0),
+        ];
+        assert_eq!(sums, expected);
     }
 }

@@ -3,16 +3,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Protocol;
 use super::level::Levels;
+use super::{Protocol, Rotation};
 use crate::names::Name;
 use crate::schedule::{Arrivals, Rhythm};
 use crate::units::{Rate, Span, Users};
 use crate::varying::Varying;
-
-/// How old a connection grows before it is replaced, give or take a quarter. A client that keeps its connections for ever hides every
-/// scale-out, since balancers choose once per connection.
-pub const CONNECTION_AGE: Span = Span::from_secs(5);
 
 /// Requests, and what makes them come.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +25,8 @@ pub struct Load {
     pub streams: u32,
     /// Requests that may be due and not ended at once; what comes on top is `unsent`.
     pub in_flight: u32,
+    /// When its connections are replaced.
+    pub rotation: Rotation,
 }
 
 impl Load {

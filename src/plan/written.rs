@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::class::WrittenClass;
 use super::located::{self, LeftOut, Located, NodeId, Pairs};
+use super::rotation::WrittenRotation;
 use super::tree::{Limits, Tree};
 use super::{Pacing, Protocol, Think, level};
 use crate::kinds::Kind;
@@ -259,6 +260,9 @@ pub(super) struct WrittenLoad {
     /// against the service. Unless said otherwise: enough for the highest rate if every request ran into its timeout.
     #[schemars(range(min = 1, max = 1000000))]
     pub in_flight: Option<Located<u32>>,
+    /// When a connection is replaced, give or take a quarter: {age: 5s}, {requests: 1000}, both (what comes first), or never. Unless said
+    /// otherwise: {age: 5s}, since balancers choose once per connection, and one that is kept hides every scale-out.
+    pub rotate: Option<Located<WrittenRotation>>,
 }
 
 impl std::str::FromStr for Arrivals {

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::stream::Stream;
 use super::trust::Encryption;
-use super::{Afterwards, Answer, Destination, End, Identities, Identity, Progress, Protocol, Scheme, What};
+use super::{Afterwards, Answer, Destination, End, Identities, Identity, Progress, Protocol, Scheme, Steps, What};
 use crate::plan::Request;
 use crate::time::monotonic_now;
 use crate::varying::Names;
@@ -112,8 +112,8 @@ impl Http1 {
 impl Protocol for Http1 {
     type Link = Link;
 
-    async fn connect(&self, address: SocketAddr) -> Result<Link, End> {
-        let stream = Stream::open(address, self.encryption.as_ref()).await?;
+    async fn connect(&self, address: SocketAddr, steps: &mut Steps) -> Result<Link, End> {
+        let stream = Stream::open(address, self.encryption.as_ref(), steps).await?;
         Ok(Link { stream, buffer: vec![0; BUFFER], filled: 0, cut: false, out: Vec::new(), last: (Vec::new(), Identity::UNKNOWN) })
     }
 
@@ -256,7 +256,7 @@ impl Link {
                 Poll::Ready(Err(error)) => Poll::Ready(Err(End::of_error(&error))),
                 Poll::Ready(Ok(())) => {
                     self.filled = into.filled().len();
-                    progress.bytes_in += self.filled as u64;
+                    progress.came(self.filled);
                     Poll::Ready(Ok(Sent::Answered(at)))
                 }
             }
@@ -271,11 +271,12 @@ impl Link {
             Ok(()) => {
                 let n = into.filled().len();
                 self.filled = at + n;
-                progress.bytes_in += n as u64;
+                progress.came(n);
                 Ok(n)
             }
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
                 self.cut = true;
+                progress.came(0);
                 Ok(0)
             }
             Err(error) => Err(End::of_error(&error)),

@@ -19,7 +19,7 @@ use anyhow::Result;
 
 use super::stream::Stream;
 use super::trust::Encryption;
-use super::{Answer, Destination, End, Identities, Progress, Protocol, Scheme, What};
+use super::{Answer, Destination, End, Identities, Progress, Protocol, Scheme, Steps, What};
 use crate::plan::Request;
 use crate::varying::Names;
 
@@ -87,8 +87,8 @@ impl Protocol for Http2 {
     type Link = Link;
 
     /// Opens a connection, driven by a task of its own on the runtime of this thread, and waits for the server's settings.
-    async fn connect(&self, address: SocketAddr) -> Result<Link, End> {
-        let stream = Stream::open(address, self.encryption.as_ref()).await?;
+    async fn connect(&self, address: SocketAddr, steps: &mut Steps) -> Result<Link, End> {
+        let stream = Stream::open(address, self.encryption.as_ref(), steps).await?;
         if self.encryption.is_some() && stream.agreed() != Some(ALPN) {
             return Err(End::Http2NotAgreed);
         }

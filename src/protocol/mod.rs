@@ -4,13 +4,15 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::plan::{self, Request, TargetUrl};
+use crate::time::monotonic_now;
 use crate::varying::{Names, Values};
 
+mod addresses;
 mod end;
 mod http1;
 mod http2;
@@ -18,6 +20,7 @@ mod identity;
 mod stream;
 mod trust;
 
+pub use addresses::{Addresses, Peer};
 pub use end::End;
 pub use http2::Code;
 pub use identity::{Identities, Identity};
@@ -34,7 +37,7 @@ pub struct Destination {
     pub host: String,
     pub port: u16,
     /// What the name stands for; connections are spread over all of them. Never empty once requests are to be sent.
-    pub addresses: Vec<SocketAddr>,
+    pub addresses: Addresses,
     /// What every request's path is appended to: empty, or `/` and something that does not end in `/`.
     pub base_path: String,
     pub tls: Trust,
@@ -58,7 +61,7 @@ impl Destination {
             scheme: if url.https { Scheme::Https } else { Scheme::Http },
             host: url.host,
             port: url.port,
-            addresses: Vec::new(),
+            addresses: Addresses::default(),
             base_path: url.base,
             tls,
         })
@@ -66,7 +69,7 @@ impl Destination {
 
     /// The same at known addresses.
     pub fn at(self, addresses: Vec<SocketAddr>) -> Destination {
-        Destination { addresses, ..self }
+        Destination { addresses: Addresses::of(addresses), ..self }
     }
 
     /// The same at the addresses that the system's resolver knows.
@@ -77,8 +80,7 @@ impl Destination {
         let found = tokio::net::lookup_host((self.host.as_str(), self.port))
             .await
             .with_context(|| format!("cannot resolve `{}`: check the target's URL", self.host))?;
-        let mut addresses: Vec<SocketAddr> = found.collect();
-        addresses.dedup();
+        let addresses: Vec<SocketAddr> = found.collect();
         ensure!(!addresses.is_empty(), "`{}` resolves to no address: check the target's URL", self.host);
         Ok(self.at(addresses))
     }
@@ -92,7 +94,7 @@ impl Destination {
             Scheme::Http => None,
             Scheme::Https => Some(Encryption::new(&self.host, &self.tls, &[]).map_err(|error| format!("{error:#}"))?),
         };
-        let end = match Stream::open(address, encryption.as_ref()).await {
+        let end = match Stream::open(address, encryption.as_ref(), &mut Steps::default()).await {
             Ok(_) => return Ok(()),
             Err(end) => end,
         };
@@ -152,8 +154,31 @@ pub struct Progress {
     /// Until when the peer's own limits (of streams, of what it takes in) kept it from being sent, where they did: such waiting is not
     /// the generator's lateness.
     pub held: Option<Instant>,
+    /// When the first byte of an answer came.
+    pub first: Option<Instant>,
+    /// When the last one came, where that is known without asking what time it is: most answers come in one piece.
+    pub last: Option<Instant>,
     pub bytes_out: u64,
     pub bytes_in: u64,
+}
+
+impl Progress {
+    /// So many bytes of an answer have come by themselves, or, where there are none, its end has. Asks what time it is when the first
+    /// come, and never again.
+    fn came(&mut self, bytes: usize) {
+        self.bytes_in += bytes as u64;
+        self.last = (self.first.is_none() && bytes > 0).then(monotonic_now);
+        self.first = self.first.or(self.last);
+    }
+}
+
+/// How long each step took of opening a connection, as far as it came; `None` where there was no such step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Steps {
+    /// Until TCP was open.
+    pub connect: Option<Duration>,
+    /// Until TLS was agreed on, from then on.
+    pub tls: Option<Duration>,
 }
 
 /// What every protocol knows how to do. Futures may be dropped at any point; whether the link that they used is then good for anything
@@ -162,11 +187,11 @@ pub trait Protocol {
     /// An open connection, or a part of one that carries several exchanges at once.
     type Link;
 
-    /// Opens a connection, ready to carry requests.
+    /// Opens a connection, ready to carry requests. What its steps took is told also where it fails or is given up.
     ///
     /// # Errors
     /// How a request ended that needed this connection.
-    fn connect(&self, address: SocketAddr) -> impl Future<Output = Result<Self::Link, End>>;
+    fn connect(&self, address: SocketAddr, steps: &mut Steps) -> impl Future<Output = Result<Self::Link, End>>;
 
     /// Sends one of the requests that were prepared and reads the whole answer.
     ///
@@ -235,10 +260,10 @@ impl Wire {
 impl Protocol for Wire {
     type Link = Link;
 
-    async fn connect(&self, address: SocketAddr) -> Result<Link, End> {
+    async fn connect(&self, address: SocketAddr, steps: &mut Steps) -> Result<Link, End> {
         match self {
-            Wire::Http1(http1) => http1.connect(address).await.map(Link::Http1),
-            Wire::Http2(http2) => http2.connect(address).await.map(Link::Http2),
+            Wire::Http1(http1) => http1.connect(address, steps).await.map(Link::Http1),
+            Wire::Http2(http2) => http2.connect(address, steps).await.map(Link::Http2),
         }
     }
 

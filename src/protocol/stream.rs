@@ -9,8 +9,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use super::End;
 use super::trust::Encryption;
+use super::{End, Steps};
+use crate::time::monotonic_now;
 
 /// An open connection.
 pub(super) enum Stream {
@@ -19,13 +20,19 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    pub(super) async fn open(address: SocketAddr, encryption: Option<&Encryption>) -> Result<Stream, End> {
+    pub(super) async fn open(address: SocketAddr, encryption: Option<&Encryption>, steps: &mut Steps) -> Result<Stream, End> {
+        let begun = monotonic_now();
         let plain = TcpStream::connect(address).await.map_err(|error| End::of_error(&error))?;
+        let connected = monotonic_now();
+        steps.connect = Some(connected - begun);
         // A request is one write: waiting to fill a segment could only delay it.
         plain.set_nodelay(true).map_err(|error| End::of_error(&error))?;
         let Some(encryption) = encryption else { return Ok(Stream::Plain(plain)) };
         match encryption.connector.connect(encryption.name.clone(), plain).await {
-            Ok(stream) => Ok(Stream::Encrypted(Box::new(stream))),
+            Ok(stream) => {
+                steps.tls = Some(monotonic_now() - connected);
+                Ok(Stream::Encrypted(Box::new(stream)))
+            }
             Err(error) => Err(match End::of_error(&error) {
                 // The peer hung up in the middle of the handshake, or what it said was no handshake.
                 End::Broken => End::TlsFailed,

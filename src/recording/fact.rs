@@ -289,6 +289,19 @@ pub struct Tally {
     /// Of the rejected, how many carried Retry-After.
     #[serde(default)]
     pub retry_after: u64,
+    /// Requests that were sent, by the address that they went to, bounded; the rest under `_other`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sent_to: BTreeMap<String, u64>,
+    /// Connections that were opened, ready for requests.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub opened: u64,
+    /// Connections that could not be opened, or were given up before that.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unopened: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// The generator's own state over one second.

@@ -604,7 +604,12 @@ fn add(sum: &mut Tally, more: &Tally) {
     for (who, count) in &more.served_by {
         *sum.served_by.entry(who.clone()).or_default() += count;
     }
+    for (address, count) in &more.sent_to {
+        *sum.sent_to.entry(address.clone()).or_default() += count;
+    }
     sum.retry_after += more.retry_after;
+    sum.opened += more.opened;
+    sum.unopened += more.unopened;
 }
 
 fn merge(into: &mut Bars, new: Bars) {

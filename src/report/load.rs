@@ -1,7 +1,7 @@
 //! What became of the requests: one row per load and phase, one per load over all phases, and the same over all loads.
 //!
-//! Latencies are in milliseconds. `latency` counts from the *intended* start, `service` from the actual send. Both are taken over
-//! the requests whose duration says something about the service: those that ended `ok` and those that `timed_out` (which took at
+//! Latencies are in milliseconds. `latency` counts from the *intended* start, `service` from the actual send, `first_byte` from there to
+//! the first byte of the answer. All are taken over the requests whose duration says something about the service: those that ended `ok` and those that `timed_out` (which took at
 //! least their timeout). What was rejected or failed is counted beside them and never makes a percentile look better.
 
 use std::collections::BTreeMap;
@@ -51,6 +51,8 @@ pub struct LoadRow {
     /// How many independent requests the sample behind the p99 is worth: slow ones cluster.
     pub n_eff: Option<f64>,
     pub service_ms: Quantiles,
+    /// From the actual send to the first byte of the answer.
+    pub first_byte_ms: Quantiles,
     /// Actual send minus intended start: what the generator added.
     pub lateness_ms: Quantiles,
     /// Sends that came more than ten milliseconds after they were due.
@@ -59,6 +61,10 @@ pub struct LoadRow {
     pub causes: BTreeMap<String, u64>,
     /// Answers by who gave them, where answers say so.
     pub served_by: BTreeMap<String, u64>,
+    /// Requests that were sent, by the address that they went to.
+    pub sent_to: BTreeMap<String, u64>,
+    /// Fresh connections, and what opening them took.
+    pub connections: Connections,
     /// The most users at once, of a closed load: they wait for answers, and percentiles do not show what others would have met
     /// meanwhile. Absent for load on a schedule, and in sums over loads.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,6 +74,18 @@ pub struct LoadRow {
     pub method: Option<String>,
     #[serde(skip)]
     pub path: Option<String>,
+}
+
+/// The connections that were opened for the requests of a row, or after them in place of those that had had their day.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Connections {
+    pub opened: u64,
+    /// Those that could not be opened, or were given up before that.
+    pub unopened: u64,
+    /// Until TCP was open.
+    pub connect_ms: Quantiles,
+    /// From there until TLS was agreed on.
+    pub tls_ms: Quantiles,
 }
 
 /// A distribution in milliseconds; all but `n` absent where nothing was measured.
@@ -116,10 +134,16 @@ fn row(history: &History, which: Selection<'_>, phase: &str, from: Offset, to: O
     let counts = history.counts(which, from, to);
     let mut causes: BTreeMap<String, u64> = BTreeMap::new();
     let mut served_by: BTreeMap<String, u64> = BTreeMap::new();
+    let mut sent_to: BTreeMap<String, u64> = BTreeMap::new();
+    let (mut opened, mut unopened) = (0, 0);
     for (_, tally) in history.windows_in(which, from, to) {
         tally.causes.iter().for_each(|(cause, n)| *causes.entry(cause.clone()).or_default() += n);
         tally.served_by.iter().for_each(|(who, n)| *served_by.entry(who.clone()).or_default() += n);
+        tally.sent_to.iter().for_each(|(address, n)| *sent_to.entry(address.clone()).or_default() += n);
+        opened += tally.opened;
+        unopened += tally.unopened;
     }
+    let step = |measure| Quantiles::of(&history.histogram(which, &[Outcome::Ok], measure, from, to));
     let lateness = history.histogram(which, &[Outcome::Ok], Measure::Lateness, from, to);
     let latency = history.histogram(which, TIMED, Measure::Response, from, to);
     let p99 = statistics::quantile(&latency, 0.99, 1.0).and_then(|plain| {
@@ -148,16 +172,26 @@ fn row(history: &History, which: Selection<'_>, phase: &str, from: Offset, to: O
         p99_ci_high_ms: p99.map(|(interval, _)| interval.high as f64 / 1e3),
         n_eff: p99.map(|(_, worth)| (worth * 10.0).round() / 10.0),
         service_ms: Quantiles::of(&history.histogram(which, TIMED, Measure::Service, from, to)),
+        first_byte_ms: Quantiles::of(&history.histogram(which, TIMED, Measure::FirstByte, from, to)),
         late_sends: lateness.len() - lateness.count_between(0, 10_000),
         lateness_ms: Quantiles::of(&lateness),
         causes,
         served_by,
+        sent_to,
+        connections: Connections { opened, unopened, connect_ms: step(Measure::Connect), tls_ms: step(Measure::Tls) },
         users: line.and_then(|line| match phase {
             ALL => line.users.keys().filter_map(|phase| line.most_users_in(phase)).max(),
             phase => line.users.keys().find(|name| name.as_str() == phase).and_then(|phase| line.most_users_in(phase)),
         }),
         method: line.map(|line| line.method.clone()),
         path: line.map(|line| line.path.clone()),
+    }
+}
+
+impl Connections {
+    /// Whether any was to be opened, as far as the recording tells.
+    pub fn any(&self) -> bool {
+        self.opened + self.unopened > 0
     }
 }
 

@@ -52,6 +52,18 @@ const HEADER: &[&str] = &[
     "service_max_ms",
     "lateness_p99_ms",
     "class",
+    "first_byte_p50_ms",
+    "first_byte_p95_ms",
+    "first_byte_p99_ms",
+    "first_byte_max_ms",
+    "connections_opened",
+    "connections_unopened",
+    "connect_p50_ms",
+    "connect_p99_ms",
+    "connect_max_ms",
+    "tls_p50_ms",
+    "tls_p99_ms",
+    "tls_max_ms",
 ];
 
 fn render(report: &Report) -> anyhow::Result<Vec<u8>> {
@@ -66,7 +78,8 @@ fn cells_of(report: &Report, row: &LoadRow) -> Vec<String> {
     let phase: Option<&PhaseRow> = report.phases.iter().find(|phase| phase.name == row.phase);
     let start_s = phase.or(report.phases.first()).map_or(0.0, |phase| phase.start_s);
     let rate = |n: u64| cells::number((row.duration_s > 0.0).then(|| n as f64 / row.duration_s));
-    let (latency, service) = (&row.latency_ms, &row.service_ms);
+    let (latency, service, first_byte) = (&row.latency_ms, &row.service_ms, &row.first_byte_ms);
+    let (connect, tls) = (&row.connections.connect_ms, &row.connections.tls_ms);
     vec![
         cells::text(&report.run_id),
         cells::text(&report.plan),
@@ -110,5 +123,17 @@ fn cells_of(report: &Report, row: &LoadRow) -> Vec<String> {
         cells::number(service.max),
         cells::number(row.lateness_ms.p99),
         row.class.as_deref().map(cells::text).unwrap_or_default(),
+        cells::number(first_byte.p50),
+        cells::number(first_byte.p95),
+        cells::number(first_byte.p99),
+        cells::number(first_byte.max),
+        cells::plain(row.connections.opened),
+        cells::plain(row.connections.unopened),
+        cells::number(connect.p50),
+        cells::number(connect.p99),
+        cells::number(connect.max),
+        cells::number(tls.p50),
+        cells::number(tls.p99),
+        cells::number(tls.max),
     ]
 }

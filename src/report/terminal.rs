@@ -12,6 +12,7 @@ use crate::report::{EvidenceRow, FaultRow, Format, LoadRow, Report, ScaleStep, n
 use crate::verdict::{Finding, Verdict};
 
 pub(super) mod capacity;
+mod connections;
 mod page;
 
 use page::{Ink, Page};
@@ -80,6 +81,7 @@ fn full(report: &Report, ink: Ink) -> String {
         block(&mut page, report, finding);
     }
     load(&mut page, report);
+    connections::table(&mut page, report);
     faults(&mut page, report);
     scaling(&mut page, report);
     measurement(&mut page, report);

@@ -274,9 +274,9 @@ fn words(left: Vec<(String, String)>) -> String {
 
 /// The addresses that take connections, and why the others do not. When none does, a run would only say so expensively.
 async fn knock(url: &str, destination: &Destination) -> Result<(Vec<SocketAddr>, Vec<String>), Failure> {
-    let knocks = destination.addresses.iter().map(|address| async move {
-        match tokio::time::timeout(KNOCK, destination.knock(*address)).await {
-            Ok(Ok(())) => Ok(*address),
+    let knocks = destination.addresses.now().into_iter().map(|address| async move {
+        match tokio::time::timeout(KNOCK, destination.knock(address)).await {
+            Ok(Ok(())) => Ok(address),
             Ok(Err(why)) => Err(format!("{address}: {why}")),
             Err(_) => Err(format!("{address}: no answer within {}s", KNOCK.as_secs())),
         }

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::PrivateKeyDer;
-use squall::plan::{Protocol, Rhythm, Think};
+use squall::plan::{Protocol, Rhythm, Rotation, Think};
 use squall::protocol::Trust;
 use squall::recording::History;
 use squall::recording::Outcome;
@@ -32,6 +32,11 @@ use crate::fake_target::{Dial, FakeTarget, Then, Timing};
 use crate::load::{Drive, LEAD, Ran};
 
 /// 25 requests in half a second over a few connections.
+/// Connections that live for so many milliseconds.
+fn aged(millis: u64) -> Rotation {
+    Rotation { age: Some(Span::from_millis(millis)), requests: None }
+}
+
 fn drive(url: impl Into<String>) -> Drive {
     Drive { protocol: Protocol::Http2, connections: 2, streams: 16, ..Drive::at(url) }
 }
@@ -544,7 +549,7 @@ fn users_share_connections() {
 #[test]
 fn old_connections_are_replaced_without_a_failure() {
     let target = Good::start(Manners { takes: Duration::from_millis(60), ..QUICK }, None);
-    let drive = Drive { rate: 100.0, seconds: 2.0, connection_age: Some(Duration::from_millis(100)), ..drive(target.url()) };
+    let drive = Drive { rate: 100.0, seconds: 2.0, rotation: aged(100), ..drive(target.url()) };
     let ran = drive.run();
     assert_eq!((ran.counts.ok, target.seen().1), (200, 200), "{:?}", ran.causes);
     // Two at a time live 75 to 125 ms and as long as their last request: at least 2 x 2 s / 0.2 s = 20, less what a busy machine swallows.
@@ -563,7 +568,7 @@ fn old_connections_on_which_users_rest_keep_nobody_waiting() {
         seconds: 3.0,
         streams: 32,
         timeout: Duration::from_secs(1),
-        connection_age: Some(Duration::from_millis(60)),
+        rotation: aged(60),
         ..drive(target.url())
     };
     let ran = drive.run();
@@ -573,7 +578,7 @@ fn old_connections_on_which_users_rest_keep_nobody_waiting() {
 #[test]
 fn whoever_leaves_says_goodbye() {
     let target = FakeHttp2::start(Script::says(|id| answer(id, OK, b""), After::Keep));
-    let ran = Drive { connection_age: Some(Duration::from_millis(50)), ..drive(target.url()) }.run();
+    let ran = Drive { rotation: aged(50), ..drive(target.url()) }.run();
     assert_eq!(ran.counts.ok, 25, "{:?}", ran.causes);
     let seen = target.seen();
     assert!(seen.connections >= 3 && seen.goodbyes.len() >= 2 && seen.goodbyes.iter().all(|code| *code == 0), "{seen:?}");

@@ -2,13 +2,14 @@
 //! recording read back, and the numbers compared with theory, or the outcomes and causes with what the server is known to do.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use squall::load::{self, Job, Summary};
 use squall::names::Name;
-use squall::plan::{Arrivals, Generator, Level, Load, Model, Pacing, PhaseRate, Protocol, Request, Rhythm};
-use squall::protocol::{Destination, Trust};
+use squall::plan::{Arrivals, Generator, Level, Load, Model, Pacing, PhaseRate, Protocol, Request, Rhythm, Rotation};
+use squall::protocol::{Addresses, Destination, Trust};
 use squall::recording::fact::{Counts, Ending, Fact, LoadLine, PhaseSpan, RunEnded, RunStarted};
 use squall::recording::sink::Measure;
 use squall::recording::writer::Recording;
@@ -41,7 +42,9 @@ pub struct Drive {
     pub in_flight: u32,
     pub workers: u32,
     pub pacing: Pacing,
-    pub connection_age: Option<Duration>,
+    pub rotation: Rotation,
+    /// Where it goes; to the URL's port on 127.0.0.1 unless said otherwise.
+    pub addresses: Option<Addresses>,
     pub seed: u64,
 }
 
@@ -63,7 +66,8 @@ impl Drive {
             in_flight: 10_000,
             workers: 1,
             pacing: Pacing::default(),
-            connection_age: None,
+            rotation: Rotation::NEVER,
+            addresses: None,
             seed: 1,
         }
     }
@@ -91,6 +95,7 @@ impl Drive {
             connections: self.connections,
             streams: self.streams,
             in_flight: self.in_flight,
+            rotation: self.rotation,
         }
     }
 
@@ -112,13 +117,13 @@ impl Drive {
 
     fn job(&self) -> Job {
         let destination = Destination::read(&self.url, self.trust.clone()).expect("a URL");
-        let address = format!("127.0.0.1:{}", destination.port).parse().expect("an address");
+        let usual = || Addresses::of([SocketAddr::from(([127, 0, 0, 1], destination.port))]);
+        let addresses = self.addresses.clone().unwrap_or_else(usual);
         Job {
-            destination: destination.at(vec![address]),
+            destination: Destination { addresses, ..destination },
             identity_header: "x-pod".to_owned(),
             loads: vec![(self.load(), self.traffic())],
             generator: Generator { workers: Some(self.workers), pacing: self.pacing },
-            connection_age: self.connection_age,
         }
     }
 
@@ -205,6 +210,11 @@ impl Ran {
         assert_eq!(ran.histogram(Measure::Lateness).len(), counts.sent, "lateness is known of all that was sent");
         assert_eq!(ran.histogram(Measure::Service).len(), counts.sent);
         assert_eq!(ran.histogram(Measure::Response).len(), counts.intended - counts.unsent);
+        let first = ran.histogram(Measure::FirstByte);
+        assert!((counts.ok..=counts.sent).contains(&first.len()), "{} first bytes of {counts:?}", first.len());
+        assert!(first.max() <= ran.histogram(Measure::Service).max(), "the first byte does not come after the last");
+        let sent_to: u64 = ran.history.windows.values().flat_map(|tally| tally.sent_to.values()).sum();
+        assert_eq!(sent_to, counts.sent, "what was sent was sent somewhere");
         ran
     }
 
@@ -594,7 +604,7 @@ fn old_connections_are_replaced_without_a_failure() {
         rate: 100.0,
         seconds: 2.0,
         connections: 2,
-        connection_age: Some(Duration::from_millis(100)),
+        rotation: Rotation { age: Some(Span::from_millis(100)), requests: None },
         ..Drive::at(target.url())
     };
     let ran = drive.run();

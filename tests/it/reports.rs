@@ -115,6 +115,9 @@ impl Sample {
                 counts,
                 causes,
                 served_by,
+                sent_to: BTreeMap::from([("127.16.1.1:8080".to_owned(), due)]),
+                opened: if second % 5 == 0 { 16 } else { 0 },
+                unopened: failed,
                 retry_after: 0,
             })),
         );
@@ -124,6 +127,9 @@ impl Sample {
         self.interval(phase, second, Outcome::Ok, Measure::Service, &mut (0..ok).map(micros));
         self.interval(phase, second, Outcome::Failed, Measure::Response, &mut (0..failed).map(|_| 900));
         self.interval(phase, second, Outcome::Ok, Measure::Lateness, &mut (0..due).map(|n| 60 + n % 120));
+        self.interval(phase, second, Outcome::Ok, Measure::FirstByte, &mut (0..ok).map(|n| micros(n) * 9 / 10));
+        let fresh = if second % 5 == 0 { 16 } else { 0 };
+        self.interval(phase, second, Outcome::Ok, Measure::Connect, &mut (0..fresh).map(|n| 150 + 10 * n));
         self.fact(
             second as f64 + 1.1,
             Fact::Generator(GeneratorSample {
@@ -671,6 +677,9 @@ fn requests_that_found_the_door_closed_are_in_the_error_rate() {
             counts,
             causes,
             served_by: BTreeMap::new(),
+            sent_to: BTreeMap::new(),
+            opened: 0,
+            unopened: 0,
             retry_after: 0,
         })),
     );

@@ -146,6 +146,9 @@ impl Story {
                 causes: BTreeMap::new(),
                 served_by: BTreeMap::new(),
                 retry_after: 0,
+                sent_to: BTreeMap::new(),
+                opened: 0,
+                unopened: 0,
             };
             let rate = rate(second - span.start.second());
             for k in 0..rate {

@@ -3,9 +3,10 @@
 use super::super::level::{self, Level, Levels, Quantity, peak};
 use super::super::problem::proposal;
 use super::super::recording;
+use super::super::rotation::WrittenRotation;
 use super::super::tree::Id;
 use super::super::written::{WrittenGenerator, WrittenLoad, WrittenRequest};
-use super::super::{Arrivals, Generator, Load, Model, Protocol, REPLAYED, Request, Rhythm, Think};
+use super::super::{Arrivals, Generator, Load, Model, Protocol, REPLAYED, Request, Rhythm, Rotation, Think};
 use super::feeds::Feeds;
 use super::{Desk, LoadPlace, Located, Names, Pairs, varying};
 use crate::names::Name;
@@ -31,17 +32,31 @@ const DEFAULT_TIMEOUT: Span = Span::from_secs(5);
 /// The load that is written, and what says how much it sends.
 pub(super) fn load(
     desk: &mut Desk<'_>,
-    written: Located<WrittenLoad>,
+    mut written: Located<WrittenLoad>,
     names: &Names,
     phases: &[(Located<Name>, Span)],
     feeds: &Feeds,
 ) -> (Load, LoadPlace) {
     let (varying, headers) = varying::read(desk, &written, feeds);
+    let rotation = rotation(desk, written.value.rotate.take());
     let closed_model = written.value.users.is_some();
     let read = if closed_model { closed(desk, written, names, phases) } else { open(desk, written, names, phases) };
     let (mut load, place) = read;
     load.request.headers.extend(headers);
-    (Load { varying, ..load }, place)
+    (Load { varying, rotation, ..load }, place)
+}
+
+/// When connections are replaced.
+fn rotation(desk: &mut Desk<'_>, written: Option<Located<WrittenRotation>>) -> Rotation {
+    let Some(Located { value: written, at }) = written else { return Rotation::default() };
+    // Of what was left out of it nothing more is to be said.
+    if !desk.left_out.nothing_below(&desk.tree, at) {
+        return Rotation::default();
+    }
+    written.rotation().unwrap_or_else(|why| {
+        desk.wrong(at, why);
+        Rotation::default()
+    })
 }
 
 /// A load on a schedule.
@@ -95,7 +110,17 @@ fn open(
     let in_flight = bounded(desk, written.in_flight, default_in_flight(due), IN_FLIGHT_MOST, "requests in flight");
     let model = Model::Open { arrivals, rate };
     (
-        Load { name: written.name.value, model, request, varying: Varying::default(), protocol, connections, streams, in_flight },
+        Load {
+            name: written.name.value,
+            model,
+            request,
+            varying: Varying::default(),
+            protocol,
+            connections,
+            streams,
+            in_flight,
+            rotation: Rotation::default(),
+        },
         LoadPlace { sends },
     )
 }
@@ -144,7 +169,17 @@ fn closed(
     };
     let (model, in_flight) = (Model::Closed { users, rhythm }, most as u32);
     (
-        Load { name: written.name.value, model, request, varying: Varying::default(), protocol, connections, streams, in_flight },
+        Load {
+            name: written.name.value,
+            model,
+            request,
+            varying: Varying::default(),
+            protocol,
+            connections,
+            streams,
+            in_flight,
+            rotation: Rotation::default(),
+        },
         LoadPlace { sends },
     )
 }

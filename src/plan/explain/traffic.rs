@@ -1,7 +1,7 @@
 //! What a load sends, and what that needs.
 
 use super::super::assemble::{default_connections, default_in_flight, most_due};
-use super::super::{Arrivals, CONNECTION_AGE, Levels, Load, Model, Plan, Rhythm, Think};
+use super::super::{Arrivals, Levels, Load, Model, Plan, Rhythm, Think};
 use super::{Page, flow};
 use crate::kinds::Kind;
 use crate::timeline::Timeline;
@@ -78,7 +78,7 @@ fn from_users(page: &mut Page, timeline: &Timeline, load: &Load, (users, rhythm)
         false => "one for each user".to_owned(),
         true => format!("{}, shared by the users", load.connections),
     };
-    page.item(2, "connections ", &format!("{connections}, each replaced after about {CONNECTION_AGE}"));
+    page.item(2, "connections ", &format!("{connections}, each replaced {}", load.rotation));
     page.line(2, &format!("{:<16} {:>22}", "phase", "users"));
     for phase in &timeline.phases {
         if let Some(level) = users.get(&phase.name) {
@@ -100,7 +100,7 @@ fn scheduled(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &Load, (ar
     let usual = default_connections(due, load.protocol, load.streams);
     let how = format!(" (default: highest rate x timeout{over}, from {} to 4096)", load.protocol.fewest_connections());
     let connections = format!("at most {}{}", load.connections, if load.connections == usual { &how } else { "" });
-    page.item(2, "connections ", &format!("{connections}, each replaced after about {CONNECTION_AGE}"));
+    page.item(2, "connections ", &format!("{connections}, each replaced {}", load.rotation));
     let bound = default_in_flight(due);
     page.item(
         2,

@@ -72,7 +72,7 @@ async fn exchanged(pieces: &[&[u8]]) -> Ended {
     };
     let http1 = Http1::new(&destination, &[request], &[], "x-pod", Arc::new(Identities::default())).expect("a request");
     let client = async {
-        let mut link = http1.connect(address).await.expect("somebody listens");
+        let mut link = http1.connect(address, &mut Steps::default()).await.expect("somebody listens");
         http1.exchange(&mut link, What { request: 0, values: &Values::default() }, &mut Progress::default()).await
     };
     let server = async {

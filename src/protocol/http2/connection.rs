@@ -21,6 +21,7 @@ use super::outgoing::Outgoing;
 use super::request::Template;
 use super::streams::{Slot, Stream, Streams};
 use crate::protocol::{Afterwards, Answer, End, Progress, What};
+use crate::time::monotonic_now;
 
 /// What a client says first (RFC 9113, section 3.4).
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -58,6 +59,8 @@ pub(super) struct Connection {
     pub(super) deaf: bool,
     /// The kernel took less than it was given, last time.
     pub(super) blocked: bool,
+    /// When the bytes that are being taken in were read, once somebody has asked.
+    pub(super) read_at: Option<Instant>,
     links: usize,
     /// It is to end although there are links.
     leaving: bool,
@@ -94,6 +97,7 @@ impl Connection {
             over: None,
             deaf: false,
             blocked: false,
+            read_at: None,
             links: 0,
             leaving: false,
             driver: None,
@@ -293,9 +297,16 @@ impl Connection {
         }
     }
 
+    /// When the bytes that are being taken in were read: one look at the clock for all the answers that they bring.
+    pub(super) fn read_at(&mut self) -> Instant {
+        *self.read_at.get_or_insert_with(monotonic_now)
+    }
+
     /// The whole answer has come.
     pub(super) fn finish(&mut self, slot: Slot) {
+        let now = self.read_at();
         let stream = self.streams.at(slot);
+        stream.progress.last = Some(now);
         let notes = stream.head.unwrap_or_default();
         let template = &self.templates[stream.request];
         let bodiless = template.asks_head || matches!(notes.status, Some(204 | 304));

@@ -1,0 +1,50 @@
+//! Connections for a person: how many were opened for each load, what that took, and where requests went when there was a choice.
+
+use super::page::Page;
+use crate::report::load::ALL;
+use crate::report::{LoadRow, Report, numbers};
+
+/// How many addresses are shown; `run.json` has the rest.
+const ADDRESSES: usize = 4;
+
+pub(super) fn table(page: &mut Page, report: &Report) {
+    let rows: Vec<&LoadRow> = report.load.iter().filter(|row| row.phase == ALL && row.connections.any()).collect();
+    if rows.is_empty() {
+        return;
+    }
+    let encrypted = rows.iter().any(|row| row.connections.tls_ms.n > 0);
+    page.heading("Connections, what opening them took in ms");
+    let mut header = vec!["load", "opened", "not opened", "connect p50", "p99", "max"];
+    if encrypted {
+        header.extend(["tls p50", "p99", "max"]);
+    }
+    let cells = rows.iter().map(|row| {
+        let connections = &row.connections;
+        let mut cells = vec![row.name.clone()];
+        cells.extend([connections.opened, connections.unopened].map(numbers::count));
+        let steps = [&connections.connect_ms, &connections.tls_ms];
+        for step in steps.into_iter().take(if encrypted { 2 } else { 1 }) {
+            cells.extend([step.p50, step.p99, step.max].map(|value| numbers::or_dash(value, "ms")));
+        }
+        cells
+    });
+    let right: Vec<usize> = (1..header.len()).collect();
+    page.table(&header, cells.collect(), &right);
+    for row in rows.iter().filter(|row| row.sent_to.len() > 1) {
+        page.labelled(&format!("{} to: ", row.name), &shares(row));
+    }
+}
+
+/// Each address with its share of the requests, the busiest first.
+fn shares(row: &LoadRow) -> String {
+    let mut addresses: Vec<(&String, &u64)> = row.sent_to.iter().collect();
+    addresses.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
+    let all: u64 = row.sent_to.values().sum();
+    let share = |n: u64| numbers::value((n as f64 * 1e3 / all.max(1) as f64).round() / 10.0, "%");
+    let mut shown: Vec<String> = addresses.iter().take(ADDRESSES).map(|(address, n)| format!("{address} {}", share(**n))).collect();
+    if addresses.len() > ADDRESSES {
+        let rest: u64 = addresses.iter().skip(ADDRESSES).map(|(_, n)| **n).sum();
+        shown.push(format!("{} {}", numbers::plural((addresses.len() - ADDRESSES) as u64, "other"), share(rest)));
+    }
+    shown.join(", ")
+}
