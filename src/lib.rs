@@ -25,6 +25,7 @@
 //! | `time.rs` | the one clock and [`time::Offset`] | |
 //! | `units.rs`, `names.rs` | quantities and names as a plan writes them | |
 //! | `target.rs` | what a target's URL, a path and a header may be | |
+//! | `tls.rs` | what a target's TLS rests on: authorities, credentials, a name | connects |
 //! | `kinds.rs` | the table by which faults, assertions and arrivals are registered | |
 //! | `plan/` | YAML to [`plan::Plan`]: reading, diagnostics, checking, schema | waits or connects |
 //! | `timeline.rs` | plan and seed to who does what when | waits or connects |
@@ -98,6 +99,7 @@ pub mod schedule;
 pub mod target;
 pub mod time;
 pub mod timeline;
+pub mod tls;
 pub mod units;
 pub mod varying;
 pub mod verdict;

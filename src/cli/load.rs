@@ -1,7 +1,7 @@
 //! `squall load`: one URL under load, in one line. It builds a plan in memory and runs it.
 
 use crate::exit::{Exit, Failure};
-use crate::plan::{Adhoc, Arrivals, Generator, Pacing, PhaseRate, PhaseUsers, Plan, Protocol, USUAL, Volume};
+use crate::plan::{Adhoc, AdhocTls, Arrivals, Generator, Pacing, PhaseRate, PhaseUsers, Plan, Protocol, USUAL, Volume};
 use crate::units::{Ratio, Span};
 
 /// The request, the rate and the promises.
@@ -51,6 +51,18 @@ pub struct Args {
     /// Requests that one connection carries at once; 100 unless said otherwise.
     #[arg(long, requires = "http2")]
     streams: Option<u32>,
+    /// A PEM file of authorities that are trusted beside the public ones.
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    ca: Option<String>,
+    /// A PEM file with the certificate that is shown to a server that asks for one.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<String>,
+    /// A PEM file with its private key.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<String>,
+    /// The name that is asked for, and that the server's certificate must have, in place of the URL's host.
+    #[arg(long, value_name = "NAME")]
+    server_name: Option<String>,
     /// Accept any certificate.
     #[arg(long)]
     insecure: bool,
@@ -83,7 +95,7 @@ pub fn main(args: Args) -> Result<Exit, Failure> {
         streams: args.streams,
         p99: args.p99,
         available: args.available,
-        insecure: args.insecure,
+        tls: AdhocTls { ca: args.ca, cert: args.cert, key: args.key, server_name: args.server_name, insecure: args.insecure },
         ..Adhoc::new(&args.url, volume, args.length)
     };
     let plan = Plan::adhoc(&adhoc, &|name| std::env::var(name).ok()).map_err(super::invalid)?;

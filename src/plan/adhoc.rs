@@ -35,8 +35,19 @@ pub struct Adhoc {
     pub p99: Option<Span>,
     /// What nobody says is [`USUAL`], where enough requests are sent to prove it.
     pub available: Option<Ratio>,
-    pub insecure: bool,
+    /// Files are relative to where the command runs.
+    pub tls: AdhocTls,
     pub seed: Option<u64>,
+}
+
+/// How connections are encrypted, as flags say it.
+#[derive(Clone, Debug, Default)]
+pub struct AdhocTls {
+    pub ca: Option<String>,
+    pub cert: Option<String>,
+    pub key: Option<String>,
+    pub server_name: Option<String>,
+    pub insecure: bool,
 }
 
 /// How much is sent.
@@ -65,7 +76,7 @@ impl Adhoc {
             streams: None,
             p99: None,
             available: None,
-            insecure: false,
+            tls: AdhocTls::default(),
             seed: None,
         }
     }
@@ -175,6 +186,15 @@ fn split(url: &str) -> Result<(String, String), String> {
     Ok((target.to_owned(), if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }))
 }
 
+/// As more of a target's keys.
+fn encryption(tls: &AdhocTls) -> String {
+    let AdhocTls { ca, cert, key, server_name, insecure } = tls;
+    let quoted = |(name, value): (&str, &Option<String>)| Some(format!("{name}: {}", serde_json::Value::from(value.as_deref()?)));
+    let said = [("ca", ca), ("cert", cert), ("key", key), ("server_name", server_name)].into_iter().filter_map(quoted);
+    let said: Vec<String> = said.chain(insecure.then(|| "insecure: true".to_owned())).collect();
+    if said.is_empty() { String::new() } else { format!(", tls: {{{}}}", said.join(", ")) }
+}
+
 fn written(adhoc: &Adhoc, target: &str, method: &str, path: &str, headers: &[(String, String)], promises: &[Promise]) -> String {
     // JSON's strings are YAML's double-quoted ones.
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
@@ -193,8 +213,7 @@ fn written(adhoc: &Adhoc, target: &str, method: &str, path: &str, headers: &[(St
         line(format!("seed: {seed}"));
     }
     line("cluster: none".into());
-    let insecure = if adhoc.insecure { ", insecure: true" } else { "" };
-    line(format!("target: {{url: {}{insecure}}}", quoted(target)));
+    line(format!("target: {{url: {}{}}}", quoted(target), encryption(&adhoc.tls)));
     let workers = adhoc.generator.workers.map(|workers| format!("workers: {workers}"));
     let pacing = (adhoc.generator.pacing != Pacing::default()).then(|| format!("pacing: {}", word(&adhoc.generator.pacing)));
     let generator: Vec<String> = workers.into_iter().chain(pacing).collect();

@@ -14,11 +14,13 @@ use crate::faults::{self, Lasting};
 use crate::kinds::Kind;
 use crate::names::Name;
 use crate::target::{self, TargetUrl};
+use crate::tls::Tls;
 use crate::units::Span;
 use crate::verdict::{self, Claim, Over};
 
 mod feeds;
 mod load;
+mod transport;
 mod varying;
 
 pub(super) use load::{default_connections, default_in_flight, most_due};
@@ -368,7 +370,7 @@ fn cluster(desk: &mut Desk<'_>, written: Option<Located<WrittenCluster>>) -> Clu
 
 fn target(desk: &mut Desk<'_>, written: Option<Located<WrittenTarget>>, places: &mut Places) -> Target {
     let mut target =
-        Target { url: String::new(), workload: None, autoscaler: None, identity_header: "x-pod".to_owned(), insecure: false };
+        Target { url: String::new(), workload: None, autoscaler: None, identity_header: "x-pod".to_owned(), tls: Tls::default() };
     let Some(Located { value: written, .. }) = written else { return target };
     if let Err(error) = written.url.value.parse::<TargetUrl>() {
         desk.wrong(written.url.at, error);
@@ -377,7 +379,7 @@ fn target(desk: &mut Desk<'_>, written: Option<Located<WrittenTarget>>, places: 
     target.url = written.url.value;
     target.workload = written.workload.map(|workload| workload.value);
     target.autoscaler = written.autoscaler.map(|autoscaler| autoscaler.value);
-    target.insecure = written.insecure;
+    target.tls = transport::tls(desk, &target.url, written.tls, written.insecure);
     if let Some(identity) = written.identity {
         if let Err(error) = target::header(&identity.header.value, "") {
             desk.wrong(identity.header.at, error);

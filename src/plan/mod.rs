@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::names::{Anchor, Name, ObjectRef};
+use crate::tls::Tls;
 use crate::units::Span;
 use crate::{faults, verdict};
 
@@ -33,7 +34,7 @@ mod steady;
 mod tree;
 mod written;
 
-pub use adhoc::{Adhoc, USUAL, Volume};
+pub use adhoc::{Adhoc, AdhocTls, USUAL, Volume};
 pub use claims::read_manifests;
 pub use explain::explain;
 pub use level::{Level, Levels, PhaseRate, PhaseUsers, Quantity, peak};
@@ -220,8 +221,8 @@ pub struct Target {
     pub autoscaler: Option<ObjectRef>,
     /// The response header that tells who answered.
     pub identity_header: String,
-    /// Accept any certificate.
-    pub insecure: bool,
+    /// How connections to an https:// one are encrypted.
+    pub tls: Tls,
 }
 
 /// A stretch of the run.

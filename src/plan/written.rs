@@ -166,9 +166,33 @@ pub(super) struct WrittenTarget {
     pub autoscaler: Option<Located<ObjectRef>>,
     /// How the service tells which pod answered.
     pub identity: Option<WrittenIdentity>,
-    /// Accept any TLS certificate.
+    /// Accept any TLS certificate: `insecure` of `tls`, in short.
     #[serde(default)]
     pub insecure: bool,
+    /// How connections to an https:// target are encrypted: whom to trust, what to show, by which name to ask.
+    pub tls: Option<Located<WrittenTls>>,
+}
+
+/// Files are PEM, and relative to the plan's file.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Tls", extend(
+    "minProperties" = 1,
+    "dependencies" = {"cert": ["key"], "key": ["cert"]},
+    "not" = {"properties": {"insecure": {"const": true}}, "required": ["insecure", "ca"]}
+))]
+pub(super) struct WrittenTls {
+    /// Certificates of authorities that are trusted beside the public ones.
+    pub ca: Option<Located<String>>,
+    /// The certificate that is shown to a server that asks who is there, and those between it and its authority.
+    pub cert: Option<Located<String>>,
+    /// Its private key, not encrypted.
+    pub key: Option<Located<String>>,
+    /// The name that is asked for (SNI) and that the server's certificate must have, in place of the URL's host.
+    pub server_name: Option<Located<String>>,
+    /// Accept any certificate, under any name.
+    #[serde(default)]
+    pub insecure: Option<Located<bool>>,
 }
 
 #[derive(Deserialize, JsonSchema)]

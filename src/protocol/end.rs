@@ -38,6 +38,10 @@ pub enum End {
     CertificateNotTrusted,
     CertificateForAnotherName,
     CertificateExpired,
+    /// The server wants to see a certificate, and was shown none.
+    CertificateRequired,
+    /// The server does not like the certificate that it was shown.
+    CertificateRefused,
     /// Anything else that the operating system said.
     Broken,
 
@@ -93,6 +97,8 @@ impl End {
             | End::CertificateNotTrusted
             | End::CertificateForAnotherName
             | End::CertificateExpired
+            | End::CertificateRequired
+            | End::CertificateRefused
             | End::Broken => Outcome::Failed,
             End::NoConnectionInTime | End::NoAnswerInTime | End::AnswerUnfinishedInTime | End::StoppedInFlight => Outcome::TimedOut,
             End::InFlightBound
@@ -130,6 +136,8 @@ impl End {
             End::CertificateNotTrusted => "certificate not trusted",
             End::CertificateForAnotherName => "certificate for another name",
             End::CertificateExpired => "certificate expired",
+            End::CertificateRequired => "certificate required by the server",
+            End::CertificateRefused => "our certificate refused by the server",
             End::Broken => "connection broken",
             End::NoConnectionInTime => "no connection in time",
             End::NoAnswerInTime => "no answer in time",
@@ -165,7 +173,7 @@ impl End {
     }
 
     fn of_tls(error: &io::Error) -> End {
-        use rustls::CertificateError as Bad;
+        use rustls::{AlertDescription as Alert, CertificateError as Bad};
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         match inner {
             None => End::Broken,
@@ -176,7 +184,17 @@ impl End {
                 }
                 _ => End::CertificateNotTrusted,
             },
-            Some(rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)) => End::Http2NotAgreed,
+            Some(rustls::Error::AlertReceived(alert)) => match alert {
+                Alert::NoApplicationProtocol => End::Http2NotAgreed,
+                Alert::CertificateRequired => End::CertificateRequired,
+                Alert::BadCertificate
+                | Alert::UnsupportedCertificate
+                | Alert::CertificateRevoked
+                | Alert::CertificateExpired
+                | Alert::CertificateUnknown
+                | Alert::UnknownCA => End::CertificateRefused,
+                _ => End::TlsFailed,
+            },
             Some(_) => End::TlsFailed,
         }
     }

@@ -10,8 +10,8 @@ use std::task::{Context, Poll, Waker};
 use anyhow::Result;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::encryption::Encryption;
 use super::stream::Stream;
-use super::trust::Encryption;
 use super::{Afterwards, Answer, Destination, End, Identities, Identity, Progress, Protocol, Scheme, Steps, What};
 use crate::plan::Request;
 use crate::time::monotonic_now;

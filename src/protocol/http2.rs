@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
+use super::encryption::Encryption;
 use super::stream::Stream;
-use super::trust::Encryption;
 use super::{Answer, Destination, End, Identities, Progress, Protocol, Scheme, Steps, What};
 use crate::plan::Request;
 use crate::varying::Names;

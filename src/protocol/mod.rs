@@ -13,21 +13,21 @@ use crate::time::monotonic_now;
 use crate::varying::{Names, Values};
 
 mod addresses;
+mod encryption;
 mod end;
 mod http1;
 mod http2;
 mod identity;
 mod stream;
-mod trust;
 
+pub use crate::tls::{Tls, Trust};
 pub use addresses::{Addresses, Peer};
 pub use end::End;
 pub use http2::Code;
 pub use identity::{Identities, Identity};
-pub use trust::Trust;
 
+use encryption::Encryption;
 use stream::Stream;
-use trust::Encryption;
 
 /// Where requests go.
 #[derive(Clone, Debug)]
@@ -40,8 +40,13 @@ pub struct Destination {
     pub addresses: Addresses,
     /// What every request's path is appended to: empty, or `/` and something that does not end in `/`.
     pub base_path: String,
-    pub tls: Trust,
+    pub tls: Tls,
 }
+
+/// How long a server is listened to that has agreed on TLS and may still want a certificate of us: in TLS 1.3 it says so after it has
+/// agreed, one way later. Twice as long as agreeing took, within these.
+const REFUSAL_LEAST: Duration = Duration::from_millis(20);
+const REFUSAL_MOST: Duration = Duration::from_millis(500);
 
 /// Plain or encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +60,7 @@ impl Destination {
     ///
     /// # Errors
     /// When `url` is not such a URL, naming what is wrong with it.
-    pub fn read(url: &str, tls: Trust) -> Result<Destination> {
+    pub fn read(url: &str, tls: impl Into<Tls>) -> Result<Destination> {
         let url: TargetUrl = url.parse().map_err(|why: String| anyhow!(why))?;
         Ok(Destination {
             scheme: if url.https { Scheme::Https } else { Scheme::Http },
@@ -63,7 +68,7 @@ impl Destination {
             port: url.port,
             addresses: Addresses::default(),
             base_path: url.base,
-            tls,
+            tls: tls.into(),
         })
     }
 
@@ -94,15 +99,27 @@ impl Destination {
             Scheme::Http => None,
             Scheme::Https => Some(Encryption::new(&self.host, &self.tls, &[]).map_err(|error| format!("{error:#}"))?),
         };
-        let end = match Stream::open(address, encryption.as_ref(), &mut Steps::default()).await {
-            Ok(_) => return Ok(()),
+        let mut steps = Steps::default();
+        let end = match Stream::open(address, encryption.as_ref(), &mut steps).await {
+            Ok(stream) => match steps.tls {
+                None => return Ok(()),
+                Some(took) => match stream.refusal((2 * took).clamp(REFUSAL_LEAST, REFUSAL_MOST)).await {
+                    None => return Ok(()),
+                    Some(end) => end,
+                },
+            },
             Err(end) => end,
         };
         let way_out = match end {
-            End::CertificateNotTrusted => "; name its authority in SSL_CERT_FILE, or accept any certificate (`insecure`)",
-            End::CertificateForAnotherName | End::CertificateExpired => {
-                "; give it one for this name and day, or accept any certificate (`insecure`)"
+            End::CertificateNotTrusted => {
+                "; name its authority (`tls: {ca: FILE}`, or SSL_CERT_FILE), or accept any certificate (`tls: {insecure: true}`)"
             }
+            End::CertificateForAnotherName | End::CertificateExpired => {
+                "; give it one for this name and day, ask for the name that it has (`tls: {server_name: NAME}`), or accept any \
+                 certificate (`tls: {insecure: true}`)"
+            }
+            End::CertificateRequired => "; name one and its key, as in `tls: {cert: client.pem, key: client.key}`",
+            End::CertificateRefused => "; show one that the server's authority has signed, and that is still good",
             End::TlsFailed => "; does it speak https on this port?",
             _ => "",
         };

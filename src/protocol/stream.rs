@@ -1,15 +1,17 @@
 //! A byte stream, plain or encrypted, behind one type: what differs between `http` and `https` ends here.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use super::trust::Encryption;
+use super::encryption::Encryption;
 use super::{End, Steps};
 use crate::time::monotonic_now;
 
@@ -43,6 +45,17 @@ impl Stream {
 }
 
 impl Stream {
+    /// Why the peer does not want this connection after all, if it says so within `patience` of its own accord.
+    pub(super) async fn refusal(mut self, patience: Duration) -> Option<End> {
+        let mut byte = [0];
+        let mut into = ReadBuf::new(&mut byte);
+        let heard = poll_fn(|cx| Pin::new(&mut self).poll_read(cx, &mut into));
+        match tokio::time::timeout(patience, heard).await {
+            Ok(Err(error)) => Some(End::of_error(&error)).filter(|end| *end != End::Broken),
+            Ok(Ok(())) | Err(_) => None,
+        }
+    }
+
     /// The protocol that both sides agreed to by ALPN, where they did.
     pub(super) fn agreed(&self) -> Option<&[u8]> {
         match self {

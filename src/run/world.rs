@@ -17,7 +17,7 @@ use crate::faults::{Act, Curtain, Stage, conduct};
 use crate::names::ObjectRef;
 use crate::observe::{self, Observers, Scrape, Watchlist};
 use crate::plan::{self, ClusterChoice, Plan};
-use crate::protocol::{Destination, Trust};
+use crate::protocol::Destination;
 use crate::recording::Sink;
 use crate::recording::fact::Fact;
 use crate::sandbox::{Sandbox, SandboxConfig};
@@ -110,9 +110,8 @@ impl World {
 
     /// Where the load goes: the target's name resolved, and somebody there who opens the door.
     pub async fn destination(&self, plan: &Plan, audience: &mut dyn Audience) -> Result<Destination, Failure> {
-        let trust = if plan.target.insecure { Trust::Insecure } else { Trust::default() };
-        let destination =
-            Destination::read(&plan.target.url, trust).map_err(|error| Failure::new(Exit::Usage, format!("{error:#}")))?;
+        let destination = Destination::read(&plan.target.url, plan.target.tls.clone())
+            .map_err(|error| Failure::new(Exit::Usage, format!("{error:#}")))?;
         let destination = match &self.cluster {
             Some(cluster) => {
                 let addresses = cluster.resolve(&destination.host, destination.port).await.map_err(environment)?;
@@ -307,6 +306,7 @@ fn environment(error: impl Into<anyhow::Error>) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::Trust;
 
     #[tokio::test]
     async fn a_door_that_is_shut_is_told_from_one_that_is_open() {

@@ -145,6 +145,11 @@ impl FakeTarget {
         FakeTarget::run(ANY, dial, Some(TlsAcceptor::from(Arc::new(config))), Accepting::All)
     }
 
+    /// Speaks TLS as `acceptor` does.
+    pub fn start_encrypted(dial: Dial, acceptor: TlsAcceptor) -> FakeTarget {
+        FakeTarget::run(ANY, dial, Some(acceptor), Accepting::All)
+    }
+
     /// Listens, but never takes a connection, with room for one that waits.
     pub fn start_deaf() -> FakeTarget {
         FakeTarget::run(ANY, Dial::good(Timing::Never), None, Accepting::None)

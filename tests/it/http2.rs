@@ -29,7 +29,7 @@ use crate::fake_http2::{
     WINDOW_UPDATE, answer, frame, goaway, rst_stream, settings,
 };
 use crate::fake_target::{Dial, FakeTarget, Then, Timing};
-use crate::load::{Drive, LEAD, Ran};
+use crate::load::{Drive, LEAD, Ran, trusting};
 
 /// 25 requests in half a second over a few connections.
 /// Connections that live for so many milliseconds.
@@ -176,7 +176,7 @@ fn certificate() -> (tempfile::TempDir, Trust, TlsAcceptor) {
         .with_single_cert(vec![made.cert.der().clone()], key)
         .expect("the test's certificate is sound");
     config.alpn_protocols = vec![b"h2".to_vec()];
-    (folder, Trust::Verified { extra_authorities: Some(pem) }, TlsAcceptor::from(Arc::new(config)))
+    (folder, trusting(&pem), TlsAcceptor::from(Arc::new(config)))
 }
 
 #[test]
@@ -243,16 +243,18 @@ fn bodies_go_through_small_windows() {
 fn over_tls_the_server_has_to_agree() {
     let (folder, trust, tls) = certificate();
     let target = Good::start(QUICK, Some(tls));
-    let at = |address: SocketAddr| Drive { trust: trust.clone(), ..drive(format!("https://localhost:{}/", address.port())) };
-    let ran = at(target.address).run();
+    let at =
+        |address: SocketAddr, trust: Trust| Drive { tls: trust.into(), ..drive(format!("https://localhost:{}/", address.port())) };
+    let ran = at(target.address, trust).run();
     assert_eq!((ran.counts.ok, target.seen().1), (25, 25), "{:?}", ran.causes);
 
     // One that knows no ALPN at all.
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
-    std::fs::write(folder.path().join("ca.pem"), made.cert.pem()).expect("a file");
+    let pem = folder.path().join("ca.pem");
+    std::fs::write(&pem, made.cert.pem()).expect("a file");
     let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
     let old = FakeTarget::start_tls(Dial::good(Timing::AtOnce), made.cert.der().clone(), key);
-    let ran = at(old.address).run();
+    let ran = at(old.address, trusting(&pem)).run();
     assert_eq!((ran.counts.failed, ran.cause("http/2 not agreed")), (25, 25), "{:?}", ran.causes);
     assert_eq!(old.seen().requests, 0);
 }

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use squall::load::{self, Job, Summary};
 use squall::names::Name;
 use squall::plan::{Arrivals, Generator, Level, Load, Model, Pacing, PhaseRate, Protocol, Request, Rhythm, Rotation};
-use squall::protocol::{Addresses, Destination, Trust};
+use squall::protocol::{Addresses, Destination, Tls, Trust};
 use squall::recording::fact::{Counts, Ending, Fact, LoadLine, PhaseSpan, RunEnded, RunStarted};
 use squall::recording::sink::Measure;
 use squall::recording::writer::Recording;
 use squall::recording::{History, Outcome, Sink};
 use squall::schedule::{Crowd, RatePiece, Schedule, Traffic};
 use squall::time::{Clock, Offset};
+use squall::tls::Authorities;
 use squall::units::{Rate, Span, Users};
 
 use crate::fake_target::{Dial, FakeTarget, Then, Timing};
@@ -27,7 +28,7 @@ pub const LEAD: Duration = Duration::from_millis(300);
 #[derive(Clone)]
 pub struct Drive {
     pub url: String,
-    pub trust: Trust,
+    pub tls: Tls,
     pub arrivals: Arrivals,
     pub rate: f64,
     /// In place of a rate: so many users, and when each sends again.
@@ -52,7 +53,7 @@ impl Drive {
     pub fn at(url: impl Into<String>) -> Drive {
         Drive {
             url: url.into(),
-            trust: Trust::default(),
+            tls: Tls::default(),
             arrivals: Arrivals::default(),
             rate: 50.0,
             users: None,
@@ -116,7 +117,7 @@ impl Drive {
     }
 
     fn job(&self) -> Job {
-        let destination = Destination::read(&self.url, self.trust.clone()).expect("a URL");
+        let destination = Destination::read(&self.url, self.tls.clone()).expect("a URL");
         let usual = || Addresses::of([SocketAddr::from(([127, 0, 0, 1], destination.port))]);
         let addresses = self.addresses.clone().unwrap_or_else(usual);
         Job {
@@ -239,6 +240,12 @@ impl Ran {
     pub fn cause(&self, cause: &str) -> u64 {
         self.causes.get(cause).copied().unwrap_or(0)
     }
+}
+
+/// Trusts the authorities in a file as well.
+pub fn trusting(pem: &Path) -> Trust {
+    let bytes = std::fs::read(pem).expect("a file");
+    Trust::Verified { extra: Some(Authorities::of_pem("ca.pem", &bytes).expect("an authority")) }
 }
 
 /// Arrivals that know nothing of one another.
@@ -510,15 +517,19 @@ fn certificates_are_checked_unless_the_plan_says_not_to() {
     let key = || rustls::pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
     let target = FakeTarget::start_tls(Dial::good(Timing::AtOnce), made.cert.der().clone(), key());
     let at = |host: &str, trust: Trust| {
-        Drive { trust, timeout: Duration::from_secs(5), ..Drive::at(format!("https://{host}:{}/", target.address.port())) }.run()
+        Drive {
+            tls: trust.into(),
+            timeout: Duration::from_secs(5),
+            ..Drive::at(format!("https://{host}:{}/", target.address.port()))
+        }
+        .run()
     };
-    let trusting = || Trust::Verified { extra_authorities: Some(pem.clone()) };
 
-    let good = at("localhost", trusting());
+    let good = at("localhost", trusting(&pem));
     assert_eq!(good.counts.ok, 25, "{:?}", good.causes);
     let stranger = at("localhost", Trust::default());
     assert_eq!(stranger.cause("certificate not trusted"), 25, "{:?}", stranger.causes);
-    let misnamed = at("shop.example", trusting());
+    let misnamed = at("shop.example", trusting(&pem));
     assert_eq!(misnamed.cause("certificate for another name"), 25, "{:?}", misnamed.causes);
     let insecure = at("shop.example", Trust::Insecure);
     assert_eq!(insecure.counts.ok, 25, "{:?}", insecure.causes);

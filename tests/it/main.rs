@@ -31,6 +31,7 @@ mod scripted;
 mod shop;
 mod signals;
 mod story;
+mod tls;
 mod transport;
 mod twins;
 mod users;

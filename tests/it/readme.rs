@@ -44,7 +44,7 @@ fn the_plans_in_the_readme_mean_what_the_shipped_ones_mean() {
 #[test]
 fn the_loads_in_the_readme_are_loads() {
     let readme = readme();
-    for name in ["users", "protocols"] {
+    for name in ["users", "protocols", "transport"] {
         let load = unfenced(&readme, "load", name);
         let text = format!(
             "plan: p\nclaim: c\ntarget: {{url: http://127.0.0.1/}}\nphases: [{{name: baseline, for: 9s}}, {{name: burst, for: 9s}}]\n{load}"
@@ -52,6 +52,24 @@ fn the_loads_in_the_readme_are_loads() {
         let plan = Plan::read_text("README.md", &text, Path::new(""), &[], &|_| None);
         plan.unwrap_or_else(|problems| panic!("{name}: {problems}"));
     }
+}
+
+/// Goal: what it shows of a target can be copied into a plan. How: it is read as that of one, with files made for it.
+#[test]
+fn the_target_in_the_readme_is_a_target() {
+    let readme = readme();
+    let target = unfenced(&readme, "target", "transport");
+    let folder = tempfile::tempdir().expect("a folder");
+    let made = rcgen::generate_simple_self_signed(vec!["client".to_owned()]).expect("a certificate");
+    let files = [("ca.pem", made.cert.pem()), ("client.pem", made.cert.pem()), ("client.key", made.signing_key.serialize_pem())];
+    for (file, text) in files {
+        fs::write(folder.path().join(file), text).expect("a file");
+    }
+    let text =
+        format!("plan: p\nclaim: c\n{target}phases: [{{name: a, for: 9s}}]\nload: [{{name: l, rate: 1/s, request: {{get: /}}}}]\n");
+    let plan =
+        Plan::read_text("README.md", &text, folder.path(), &[], &|name| (name == "PROXY_PASSWORD").then(|| "hunter2".into()));
+    plan.unwrap_or_else(|problems| panic!("{problems}"));
 }
 
 /// Goal: whoever reads it sees what a run prints. How: it has every one of the plan's assertions, as passed.
