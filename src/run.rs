@@ -27,6 +27,7 @@ mod environment;
 mod folder;
 mod interrupt;
 mod judgement;
+mod lookup;
 mod world;
 
 pub use folder::Folder;
@@ -160,19 +161,26 @@ async fn perform(
     interrupts: &mut Interrupts,
     audience: &mut dyn Audience,
 ) -> Result<(), Failure> {
-    let destination = world.destination(&order.plan, audience).await?;
+    let (destination, lookups) = world.destination(&order.plan, audience).await?;
     let clock = Clock::starting_in(if order.plan.cluster == ClusterChoice::None { LEAD } else { LEAD_WATCHED });
     let (sink, mut recording) = Recording::tapped(&order.folder.path, clock, started(order, timeline, clock), exporting.tap())
         .map_err(|error| Failure::new(Exit::Environment, format!("{error:#}")))?;
     let mut live = recording.live();
 
     let observers = world.observe(&order.plan, &sink).await?;
-    let mut load = load::start(job(&order.plan, timeline, destination), sink.clone())
+    let mut load = load::start(job(&order.plan, timeline, destination.clone()), sink.clone())
         .map_err(|error| Failure::new(Exit::Environment, format!("failed to start the load: {error:#}")))?;
     let (stop_faults, stopping) = watch::channel(false);
     let faults = world.faults(order, timeline, &sink, stopping)?.map(tokio::spawn);
 
+    let (host, port) = (destination.host.clone(), destination.port);
     let mut ending = {
+        let mut looking = std::pin::pin!(async {
+            match lookups {
+                Some(lookups) => lookups.keep(sink.clone(), || world.look_up(&host, port)).await,
+                None => std::future::pending().await,
+            }
+        });
         let mut play = std::pin::pin!(async {
             mark_phases(timeline, &sink).await;
             load.finished().await;
@@ -182,6 +190,7 @@ async fn perform(
             tokio::select! {
                 () = &mut play => break Ending::Completed,
                 signal = interrupts.next() => break Ending::Interrupted { signal: signal.name().to_owned() },
+                never = &mut looking => match never {},
                 event = live.recv() => hear(event, audience),
                 warning = exporting.warning() => audience.warn(&warning),
                 _ = ticks.tick() => {

@@ -133,6 +133,7 @@ impl Counted {
             | Fact::Autoscaler(_)
             | Fact::Condition { .. }
             | Fact::ClusterEvent { .. }
+            | Fact::Lookup(_)
             | Fact::LeftBehind { .. } => {}
         }
     }

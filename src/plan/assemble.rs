@@ -9,7 +9,7 @@ use super::params::{self, Environment, Secrets};
 use super::problem::{Problem, Problems, nearest, proposal};
 use super::tree::{Id, Limits, Meaning, Tree, Value};
 use super::written::{During, Entry, Text, Written, WrittenClaim, WrittenCluster, WrittenFault, WrittenTarget, keys_of};
-use super::{ClusterChoice, Load, Phase, Plan, PlannedFault, SandboxOptions, Target};
+use super::{ClusterChoice, Dns, Load, Phase, Plan, PlannedFault, SandboxOptions, Target};
 use crate::faults::{self, Lasting};
 use crate::kinds::Kind;
 use crate::names::Name;
@@ -369,8 +369,15 @@ fn cluster(desk: &mut Desk<'_>, written: Option<Located<WrittenCluster>>) -> Clu
 }
 
 fn target(desk: &mut Desk<'_>, written: Option<Located<WrittenTarget>>, places: &mut Places) -> Target {
-    let mut target =
-        Target { url: String::new(), workload: None, autoscaler: None, identity_header: "x-pod".to_owned(), tls: Tls::default() };
+    let mut target = Target {
+        url: String::new(),
+        workload: None,
+        autoscaler: None,
+        identity_header: "x-pod".to_owned(),
+        tls: Tls::default(),
+        dns: Dns::default(),
+        resolve: Vec::new(),
+    };
     let Some(Located { value: written, .. }) = written else { return target };
     if let Err(error) = written.url.value.parse::<TargetUrl>() {
         desk.wrong(written.url.at, error);
@@ -379,6 +386,8 @@ fn target(desk: &mut Desk<'_>, written: Option<Located<WrittenTarget>>, places: 
     target.url = written.url.value;
     target.workload = written.workload.map(|workload| workload.value);
     target.autoscaler = written.autoscaler.map(|autoscaler| autoscaler.value);
+    target.resolve = transport::resolve(desk, &target.url, written.resolve);
+    target.dns = transport::dns(desk, written.dns, &target.resolve);
     target.tls = transport::tls(desk, &target.url, written.tls, written.insecure);
     if let Some(identity) = written.identity {
         if let Err(error) = target::header(&identity.header.value, "") {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::check::load_of;
 use super::manifest::Manifest;
-use super::{ClusterChoice, Plan, Target};
+use super::{ClusterChoice, Dns, Override, Plan, Target, TargetUrl};
 use crate::kinds::Kind;
 use crate::names::ObjectRef;
 use crate::time::Offset;
@@ -110,6 +110,7 @@ fn head(page: &mut Page, plan: &Plan, manifests: &[Manifest]) {
         "            ",
         &format!("who answered is told by the header `{}`{}", plan.target.identity_header, encrypted(&plan.target)),
     );
+    page.item(0, "addresses   ", &found(&plan.target));
     let named = |object: &Option<ObjectRef>| object.as_ref().map_or("none is named".to_owned(), ToString::to_string);
     page.item(0, "workload    ", &named(&plan.target.workload));
     page.item(0, "autoscaler  ", &named(&plan.target.autoscaler));
@@ -127,6 +128,21 @@ fn head(page: &mut Page, plan: &Plan, manifests: &[Manifest]) {
     let secrets: Vec<&str> = plan.secrets.names().collect();
     if !secrets.is_empty() {
         page.item(0, "secrets     ", &format!("{} from the environment, shown nowhere", secrets.join(", ")));
+    }
+}
+
+/// Where connections go.
+fn found(target: &Target) -> String {
+    if let Some(Override { addresses, .. }) = target.resolve.first() {
+        let all: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        return format!("{}, as the plan says; connections are spread over them", all.join(", "));
+    }
+    match target.url.parse::<TargetUrl>() {
+        Ok(url) if url.host.parse::<std::net::IpAddr>().is_err() => {
+            let default = if target.dns == Dns::default() { " (default)" } else { "" };
+            format!("{} is looked up {}{default}; new connections are spread over all that it stands for", url.host, target.dns)
+        }
+        _ => "the one in the URL".to_owned(),
     }
 }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -16,9 +17,11 @@ use crate::{faults, verdict};
 
 mod adhoc;
 mod assemble;
+mod body;
 mod check;
 mod claims;
 mod class;
+mod dns;
 mod explain;
 mod level;
 mod load;
@@ -36,6 +39,7 @@ mod written;
 
 pub use adhoc::{Adhoc, AdhocTls, USUAL, Volume};
 pub use claims::read_manifests;
+pub use dns::{Dns, Override};
 pub use explain::explain;
 pub use level::{Level, Levels, PhaseRate, PhaseUsers, Quantity, peak};
 pub use load::{Generator, Load, MODELS, Model, PACINGS, Pacing, REPLAYED, Request};
@@ -223,6 +227,17 @@ pub struct Target {
     pub identity_header: String,
     /// How connections to an https:// one are encrypted.
     pub tls: Tls,
+    /// How often its name is looked up.
+    pub dns: Dns,
+    /// What names stand for, whatever DNS says.
+    pub resolve: Vec<Override>,
+}
+
+impl Target {
+    /// What a host at a port stands for, where the plan says it.
+    pub fn resolved(&self, host: &str, port: u16) -> Option<&[SocketAddr]> {
+        self.resolve.iter().find(|known| known.is_of(host, port)).map(|known| &known.addresses[..])
+    }
 }
 
 /// A stretch of the run.

@@ -9,7 +9,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, IntoDeserializer, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::body::WrittenBody;
 use super::class::WrittenClass;
+use super::dns::WrittenDns;
 use super::located::{self, LeftOut, Located, NodeId, Pairs};
 use super::rotation::WrittenRotation;
 use super::tree::{Limits, Tree};
@@ -171,6 +173,12 @@ pub(super) struct WrittenTarget {
     pub insecure: bool,
     /// How connections to an https:// target are encrypted: whom to trust, what to show, by which name to ask.
     pub tls: Option<Located<WrittenTls>>,
+    /// When the name in the URL is looked up: {every: 5s} unless said otherwise, or once, before the run. New connections are spread over
+    /// all addresses that it stands for by then, and none goes to one that it no longer stands for.
+    pub dns: Option<Located<WrittenDns>>,
+    /// What a name stands for, whatever DNS says: {"shop.example:443": [10.0.0.1, 10.0.0.2]}.
+    #[serde(default)]
+    pub resolve: Pairs<Located<String>, Located<Vec<Located<String>>>>,
 }
 
 /// Files are PEM, and relative to the plan's file.
@@ -407,8 +415,8 @@ pub(super) struct WrittenRequest {
     /// Request headers; a value may be a secret from the environment, as ${NAME}.
     #[serde(default)]
     pub headers: Pairs<Located<String>, Located<Text>>,
-    /// The body, as text.
-    pub body: Option<Located<Text>>,
+    /// The body, as text; or {file: payload.bin}, relative to the plan's file, whose bytes are sent as they are.
+    pub body: Option<Located<WrittenBody>>,
     /// How long an answer may take, from the moment when the request was due; 5s unless said otherwise.
     pub timeout: Option<Located<Span>>,
 }

@@ -43,6 +43,14 @@ pub struct Destination {
     pub tls: Tls,
 }
 
+/// The addresses that the system's resolver knows for `host` at `port`.
+///
+/// # Errors
+/// What the resolver says.
+pub async fn look_up(host: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
+    tokio::net::lookup_host((host, port)).await.map(Iterator::collect)
+}
+
 /// How long a server is listened to that has agreed on TLS and may still want a certificate of us: in TLS 1.3 it says so after it has
 /// agreed, one way later. Twice as long as agreeing took, within these.
 const REFUSAL_LEAST: Duration = Duration::from_millis(20);
@@ -82,10 +90,8 @@ impl Destination {
     /// # Errors
     /// When the name does not resolve.
     pub async fn resolved(self) -> Result<Destination> {
-        let found = tokio::net::lookup_host((self.host.as_str(), self.port))
-            .await
-            .with_context(|| format!("cannot resolve `{}`: check the target's URL", self.host))?;
-        let addresses: Vec<SocketAddr> = found.collect();
+        let found = look_up(&self.host, self.port).await;
+        let addresses = found.with_context(|| format!("cannot resolve `{}`: check the target's URL", self.host))?;
         ensure!(!addresses.is_empty(), "`{}` resolves to no address: check the target's URL", self.host);
         Ok(self.at(addresses))
     }

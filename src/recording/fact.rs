@@ -77,6 +77,8 @@ pub enum Fact {
     },
     /// Something that should have been observed was not: assertions that need it are inconclusive over this stretch.
     Gap(Gap),
+    /// The target's name was looked up.
+    Lookup(Lookup),
     /// A bound of Squall's own was hit, and this is what it cost.
     Bound {
         what: String,
@@ -418,6 +420,21 @@ pub struct ScalingPolicy {
     pub kind: String,
     pub value: u32,
     pub period_s: u32,
+}
+
+/// A look at what the target's name stands for; the first is the one before the run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Lookup {
+    pub host: String,
+    pub took_us: u64,
+    /// How many addresses were found.
+    pub found: u64,
+    /// Which, where they are others than at the look before; bounded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<String>,
+    /// Why there was no answer: the addresses of before are used on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
 }
 
 /// A stretch in which something was not observed.

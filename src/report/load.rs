@@ -10,6 +10,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::names::Name;
+use crate::recording::fact::{Fact, Lookup};
 use crate::recording::history::Selection;
 use crate::recording::sink::Measure;
 use crate::recording::{History, Outcome};
@@ -82,6 +83,11 @@ pub struct Connections {
     pub opened: u64,
     /// Those that could not be opened, or were given up before that.
     pub unopened: u64,
+    /// How often the target's name was looked up meanwhile, for all loads together, and how often without an answer.
+    pub lookups: u64,
+    pub lookups_failed: u64,
+    /// How long that took.
+    pub dns_ms: Quantiles,
     /// Until TCP was open.
     pub connect_ms: Quantiles,
     /// From there until TLS was agreed on.
@@ -143,6 +149,10 @@ fn row(history: &History, which: Selection<'_>, phase: &str, from: Offset, to: O
         opened += tally.opened;
         unopened += tally.unopened;
     }
+    let lookups: Vec<&Lookup> = lookups(history, from, to).collect();
+    let lookups_failed = lookups.iter().filter(|lookup| lookup.failed.is_some()).count() as u64;
+    let mut dns = Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("constant bounds that the crate allows");
+    lookups.iter().filter(|lookup| lookup.failed.is_none()).for_each(|lookup| dns.saturating_record(lookup.took_us.max(1)));
     let step = |measure| Quantiles::of(&history.histogram(which, &[Outcome::Ok], measure, from, to));
     let lateness = history.histogram(which, &[Outcome::Ok], Measure::Lateness, from, to);
     let latency = history.histogram(which, TIMED, Measure::Response, from, to);
@@ -178,7 +188,15 @@ fn row(history: &History, which: Selection<'_>, phase: &str, from: Offset, to: O
         causes,
         served_by,
         sent_to,
-        connections: Connections { opened, unopened, connect_ms: step(Measure::Connect), tls_ms: step(Measure::Tls) },
+        connections: Connections {
+            opened,
+            unopened,
+            lookups: lookups.len() as u64,
+            lookups_failed,
+            dns_ms: Quantiles::of(&dns),
+            connect_ms: step(Measure::Connect),
+            tls_ms: step(Measure::Tls),
+        },
         users: line.and_then(|line| match phase {
             ALL => line.users.keys().filter_map(|phase| line.most_users_in(phase)).max(),
             phase => line.users.keys().find(|name| name.as_str() == phase).and_then(|phase| line.most_users_in(phase)),
@@ -186,6 +204,15 @@ fn row(history: &History, which: Selection<'_>, phase: &str, from: Offset, to: O
         method: line.map(|line| line.method.clone()),
         path: line.map(|line| line.path.clone()),
     }
+}
+
+/// The looks at what the target's name stands for from `from` to `to`. What is before or after the run belongs to its first or last phase.
+fn lookups(history: &History, from: Offset, to: Offset) -> impl Iterator<Item = &Lookup> {
+    let (begin, end) = history.whole();
+    history.events.iter().filter_map(move |event| match &event.fact {
+        Fact::Lookup(lookup) if (event.t_ns >= from || from == begin) && (event.t_ns < to || to == end) => Some(lookup),
+        _ => None,
+    })
 }
 
 impl Connections {

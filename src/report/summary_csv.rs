@@ -64,6 +64,11 @@ const HEADER: &[&str] = &[
     "tls_p50_ms",
     "tls_p99_ms",
     "tls_max_ms",
+    "dns_lookups",
+    "dns_failed",
+    "dns_p50_ms",
+    "dns_p99_ms",
+    "dns_max_ms",
 ];
 
 fn render(report: &Report) -> anyhow::Result<Vec<u8>> {
@@ -79,7 +84,7 @@ fn cells_of(report: &Report, row: &LoadRow) -> Vec<String> {
     let start_s = phase.or(report.phases.first()).map_or(0.0, |phase| phase.start_s);
     let rate = |n: u64| cells::number((row.duration_s > 0.0).then(|| n as f64 / row.duration_s));
     let (latency, service, first_byte) = (&row.latency_ms, &row.service_ms, &row.first_byte_ms);
-    let (connect, tls) = (&row.connections.connect_ms, &row.connections.tls_ms);
+    let (dns, connect, tls) = (&row.connections.dns_ms, &row.connections.connect_ms, &row.connections.tls_ms);
     vec![
         cells::text(&report.run_id),
         cells::text(&report.plan),
@@ -135,5 +140,10 @@ fn cells_of(report: &Report, row: &LoadRow) -> Vec<String> {
         cells::number(tls.p50),
         cells::number(tls.p99),
         cells::number(tls.max),
+        cells::plain(row.connections.lookups),
+        cells::plain(row.connections.lookups_failed),
+        cells::number(dns.p50),
+        cells::number(dns.p99),
+        cells::number(dns.max),
     ]
 }

@@ -34,7 +34,12 @@ const QUICKSTART: &str = "plans/quickstart.yaml";
 #[test]
 fn the_plans_in_the_readme_mean_what_the_shipped_ones_mean() {
     let value = |text: &str| serde_yaml::from_str::<serde_json::Value>(text).unwrap_or_else(|error| panic!("{error}"));
-    for plan in [QUICKSTART, "plans/however-requests-arrive.yaml", "plans/requests-that-differ.yaml"] {
+    for plan in [
+        QUICKSTART,
+        "plans/however-requests-arrive.yaml",
+        "plans/requests-that-differ.yaml",
+        "plans/every-address-gets-its-share.yaml",
+    ] {
         let shipped = fs::read_to_string(root().join(plan)).expect("the shipped plan");
         assert_eq!(value(unfenced(&readme(), "plan", plan)), value(&shipped), "{plan}");
     }
@@ -49,7 +54,7 @@ fn the_loads_in_the_readme_are_loads() {
         let text = format!(
             "plan: p\nclaim: c\ntarget: {{url: http://127.0.0.1/}}\nphases: [{{name: baseline, for: 9s}}, {{name: burst, for: 9s}}]\n{load}"
         );
-        let plan = Plan::read_text("README.md", &text, Path::new(""), &[], &|_| None);
+        let plan = Plan::read_text("README.md", &text, &root().join("plans"), &[], &|_| None);
         plan.unwrap_or_else(|problems| panic!("{name}: {problems}"));
     }
 }

@@ -10,7 +10,7 @@ use squall::protocol::Addresses;
 use squall::recording::sink::Measure;
 use squall::time::Clock;
 
-use crate::command::wait_until;
+use crate::command::{Squall, wait_until};
 use crate::fake_target::{Dial, FakeTarget, Timing};
 use crate::load::{Drive, LEAD, Ran};
 
@@ -146,4 +146,156 @@ fn new_connections_go_to_the_addresses_that_there_are() {
     assert!(seen[2] >= 300, "what is new gets its share: {seen:?}");
     // Half of the time two had all of it, half of the time the other two: the second always had half.
     assert!((600..=1000).contains(&seen[1]), "{seen:?}");
+}
+
+/// Servers on one port of so many addresses, from 127.0.0.2 on.
+fn neighbours(count: u8) -> Vec<FakeTarget> {
+    let first = FakeTarget::start_at(([127, 0, 0, 2], 0).into(), Dial::good(Timing::AtOnce));
+    let port = first.address.port();
+    let more: Vec<FakeTarget> =
+        (1..count).map(|n| FakeTarget::start_at(([127, 0, 0, 2 + n], port).into(), Dial::good(Timing::AtOnce))).collect();
+    [first].into_iter().chain(more).collect()
+}
+
+fn report(squall: &Squall, run: &str) -> serde_json::Value {
+    let text = std::fs::read_to_string(squall.path(run).join("run.json")).expect("a report");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+/// Goal: the shipped plan does what it says: requests for a name go to the addresses that the plan has for it, and each report tells
+/// how many to which.
+#[test]
+fn every_address_gets_its_share() {
+    let servers = neighbours(2);
+    let squall = Squall::new();
+    let plan = concat!(env!("CARGO_MANIFEST_DIR"), "/plans/every-address-gets-its-share.yaml");
+    let port = format!("port={}", servers[0].address.port());
+    let said = squall.run(&["run", plan, "--set", &port, "--seed", "7", "--out", "run"]);
+    said.expect(0).saying("Connections, what opening them took in ms").saying("apps to: 127.0.0.");
+    let report = report(&squall, "run");
+    let total = &report["totals"][1];
+    for server in &servers {
+        let seen = server.seen();
+        assert_eq!(total["sent_to"][server.address.to_string()].as_u64(), Some(seen.requests));
+        assert!(seen.request.contains("\r\nHost: shop.example\r\n"), "{}", seen.request);
+    }
+    let shares: Vec<f64> = servers.iter().map(|server| server.seen().requests as f64).collect();
+    assert!(shares.iter().all(|share| (0.3..=0.7).contains(&(share / shares.iter().sum::<f64>()))), "{shares:?}");
+    // Every connection carries about 50 and lives for about a second.
+    let opened = total["connections"]["opened"].as_u64().expect("a count");
+    // Before the run, somebody knocked at each door.
+    assert_eq!(opened + 2, servers.iter().map(|server| server.seen().connections).sum::<u64>());
+    assert!(opened >= 8, "{opened}");
+    assert_eq!(total["connections"]["connect_ms"]["n"].as_u64(), Some(opened));
+    assert_eq!(total["connections"]["lookups"], 0, "what the plan says is not looked up");
+    assert!(total["first_byte_ms"]["p50"].as_f64() <= total["service_ms"]["p50"].as_f64());
+}
+
+/// Goal: a name is looked up while the run goes on, and that is told. How: one that stands for this machine, every tenth of a second.
+#[test]
+fn a_name_is_looked_up_again_and_again() {
+    let target = FakeTarget::start(Dial::good(Timing::AtOnce));
+    let squall = Squall::new();
+    let plan = |dns: &str| {
+        format!(
+            "plan: p\nclaim: c\ntarget: {{url: \"http://localhost:{}/\", dns: {dns}}}\nphases: [{{name: a, for: 1s}}, {{name: b, for: 1s}}]\n\
+             load: [{{name: l, rate: 50/s, request: {{get: /}}}}]\nassert: [{{name: answered, slo: {{available: 10%}}}}]\n",
+            target.address.port()
+        )
+    };
+    let row = |run: &str, n: usize| report(&squall, run)["totals"][n]["connections"].clone();
+    squall.file("often.yaml", &plan("{every: 100ms}"));
+    squall.run(&["run", "often.yaml", "--out", "often"]).expect(0).saying("dns: ");
+    let all = row("often", 2)["lookups"].as_u64().expect("a count");
+    assert!((3..=30).contains(&all), "{all}");
+    assert_eq!(all, row("often", 0)["lookups"].as_u64().unwrap_or(0) + row("often", 1)["lookups"].as_u64().unwrap_or(0));
+    assert_eq!((row("often", 2)["dns_ms"]["n"].as_u64(), row("often", 2)["lookups_failed"].as_u64()), (Some(all), Some(0)));
+    squall.file("once.yaml", &plan("once"));
+    squall.run(&["run", "once.yaml", "--out", "once"]).expect(0).saying("dns: 1 lookup; p50 ");
+    let summary = std::fs::read_to_string(squall.path("once/summary.csv")).expect("a summary");
+    assert!(
+        summary.starts_with("run_id,") && summary.lines().next().is_some_and(|header| header.ends_with("dns_max_ms")),
+        "{summary}"
+    );
+}
+
+/// Goal: a body from a file is sent byte by byte, whatever is in it, beside a request whose path differs. How: text with what would be
+/// references elsewhere, and bytes that are no text.
+#[test]
+fn a_body_from_a_file_is_sent_as_it_is() {
+    let squall = Squall::new();
+    let bytes: Vec<u8> = (0..=255).chain(*b"{{item}} {{{{").collect();
+    std::fs::create_dir(squall.path("plans")).expect("a folder");
+    for (file, body) in [("order.json", b"{\"a\": \"{{item}} {{{{ {{\"}".as_slice()), ("order.bin", &bytes)] {
+        std::fs::write(squall.path("plans").join(file), body).expect("a file");
+        for protocol in ["http1", "http2"] {
+            let (heard, hears) = std::sync::mpsc::sync_channel(64);
+            let url = echo::start(protocol == "http2", heard);
+            squall.file(
+                "plans/plan.yaml",
+                &format!(
+                    "plan: p\nclaim: c\ntarget: {{url: \"{url}\"}}\nphases: [{{name: a, for: 1s}}]\nload:\n- name: l\n  rate: 20/s\n  \
+                     protocol: {protocol}\n  draw: {{item: {{uniform: {{of: 9}}}}}}\n  \
+                     request: {{post: \"/{{{{item}}}}\", body: {{file: {file}}}}}\n"
+                ),
+            );
+            squall
+                .run(&["check", "--explain", "plans/plan.yaml"])
+                .expect(0)
+                .saying(&format!("with a body of {} bytes", body.len()));
+            squall.run(&["run", "plans/plan.yaml", "--out", &format!("{file}-{protocol}")]);
+            let all: Vec<Vec<u8>> = hears.try_iter().collect();
+            assert_eq!(all.len(), 20, "{file} over {protocol}");
+            assert!(all.iter().all(|heard| heard == body), "{file} over {protocol}");
+        }
+    }
+}
+
+/// A server that tells what bodies it was sent.
+mod echo {
+    use std::convert::Infallible;
+    use std::sync::mpsc::SyncSender;
+
+    use http_body_util::{BodyExt, Empty};
+    use hyper::body::{Bytes, Incoming};
+    use hyper::service::service_fn;
+    use hyper::{Request, Response};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+
+    /// Starts it, for as long as the process lives, and returns its URL.
+    pub fn start(http2: bool, heard: SyncSender<Vec<u8>>) -> String {
+        let (ready, address) = std::sync::mpsc::sync_channel(1);
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async move {
+                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+                ready.send(listener.local_addr().expect("a bound socket has an address")).expect("the test waits");
+                loop {
+                    let (stream, _) = listener.accept().await.expect("a connection");
+                    let heard = heard.clone();
+                    let service = service_fn(move |request: Request<Incoming>| {
+                        let heard = heard.clone();
+                        async move {
+                            let body = request.into_body().collect().await.expect("a whole body").to_bytes().to_vec();
+                            // Whoever only knocked sends nothing; and the test may be over.
+                            let _ = heard.try_send(body);
+                            Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+                        }
+                    });
+                    let stream = TokioIo::new(stream);
+                    tokio::spawn(async move {
+                        // What a client does to its connection is the client's business.
+                        if http2 {
+                            let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                                .serve_connection(stream, service)
+                                .await;
+                        } else {
+                            let _ = hyper::server::conn::http1::Builder::new().serve_connection(stream, service).await;
+                        }
+                    });
+                }
+            });
+        });
+        format!("http://{}/", address.recv().expect("the server starts"))
+    }
 }

@@ -1,5 +1,6 @@
 //! One load of a plan: which model it is of, how much it sends and what, and the bounds that follow from it.
 
+use super::super::body::{FILE_MOST, WrittenBody};
 use super::super::level::{self, Level, Levels, Quantity, peak};
 use super::super::problem::proposal;
 use super::super::recording;
@@ -8,7 +9,7 @@ use super::super::tree::Id;
 use super::super::written::{WrittenGenerator, WrittenLoad, WrittenRequest};
 use super::super::{Arrivals, Generator, Load, Model, Protocol, REPLAYED, Request, Rhythm, Rotation, Think};
 use super::feeds::Feeds;
-use super::{Desk, LoadPlace, Located, Names, Pairs, varying};
+use super::{Desk, LoadPlace, Located, Names, Pairs, transport, varying};
 use crate::names::Name;
 use crate::schedule::Replayed;
 use crate::target;
@@ -191,6 +192,17 @@ fn streams(desk: &mut Desk<'_>, written: Option<Located<u32>>, protocol: Protoco
             Some("say `protocol: http2`, or leave out `streams`".into());
     }
     bounded(desk, written, protocol.usual_streams(), STREAMS_MOST, "streams")
+}
+
+/// What is sent as a body, as a template: in a file, nothing is a reference.
+fn body(desk: &mut Desk<'_>, written: WrittenBody) -> Vec<u8> {
+    match written {
+        WrittenBody::Text(text) => text.0.into_bytes(),
+        WrittenBody::File(file) => {
+            let bytes = transport::bytes(desk, file.at, &file.value, "body", FILE_MOST).unwrap_or_default();
+            String::from_utf8(bytes).map_or_else(|error| error.into_bytes(), |text| template::escaped(&text).into_bytes())
+        }
+    }
 }
 
 fn missing_request(desk: &mut Desk<'_>, load: Id) {
@@ -380,7 +392,7 @@ fn request(
     {
         desk.wrong(given.at, format!("no request can be given {}: from 1ms to 1h", given.value));
     }
-    let (body_at, body) = written.body.map(|body| (body.at, body.value.0.into_bytes())).unwrap_or((at, Vec::new()));
+    let (body_at, body) = written.body.map_or((at, Vec::new()), |body| (body.at, self::body(desk, body.value)));
     let different = recorded.len();
     if different * body.len() > BODIES_MOST {
         desk.wrong(body_at, format!("{different} different requests with a body of {} bytes each", body.len())).help =

@@ -1,4 +1,4 @@
-//! How requests get to the target, as far as the plan says it: what encrypts them.
+//! How requests get to the target, as far as the plan says it: what encrypts them, and what its name stands for.
 
 use std::fs;
 use std::io::Read;
@@ -6,9 +6,11 @@ use std::path::Path;
 
 use super::super::beside;
 use super::super::check::reason;
+use super::super::dns::WrittenDns;
 use super::super::tree::Id;
 use super::super::written::WrittenTls;
-use super::{Desk, Located};
+use super::super::{Dns, Override};
+use super::{Desk, Located, Pairs};
 use crate::target::TargetUrl;
 use crate::tls::{Authorities, Credentials, FILE_MOST, Tls, Trust, Which, Wrong, server_name};
 
@@ -48,6 +50,59 @@ pub(super) fn tls(desk: &mut Desk<'_>, url: &str, written: Option<Located<Writte
     });
     let trust = if insecure { Trust::Insecure } else { Trust::Verified { extra } };
     Tls { trust, credentials, server_name: name.map(|name| name.value) }
+}
+
+/// When the target's name is looked up.
+pub(super) fn dns(desk: &mut Desk<'_>, written: Option<Located<WrittenDns>>, resolve: &[Override]) -> Dns {
+    let Some(Located { value: written, at }) = written else { return Dns::default() };
+    if !resolve.is_empty() {
+        desk.wrong(at, "what `resolve` says is not looked up").help = Some("leave out `dns`, or `resolve`".into());
+    }
+    written.dns().unwrap_or_else(|why| {
+        desk.wrong(at, why);
+        Dns::default()
+    })
+}
+
+/// What names stand for, whatever DNS says.
+pub(super) fn resolve(
+    desk: &mut Desk<'_>,
+    url: &str,
+    Pairs(written): Pairs<Located<String>, Located<Vec<Located<String>>>>,
+) -> Vec<Override> {
+    // One that cannot be read has been reported.
+    let asked: Vec<(String, u16)> = url.parse::<TargetUrl>().into_iter().map(|url| (url.host, url.port)).collect();
+    let mut known: Vec<Override> = Vec::new();
+    for (place, addresses) in written {
+        let (host, port) = match Override::place(&place.value) {
+            Ok(place) => place,
+            Err(why) => {
+                desk.wrong(place.at, why);
+                continue;
+            }
+        };
+        if addresses.value.is_empty() {
+            desk.wrong(addresses.at, format!("`{}` stands for no address", place.value)).help = Some("name one at least".into());
+        }
+        let mut found = Vec::new();
+        for address in &addresses.value {
+            match Override::address(&address.value, port) {
+                Ok(address) => found.push(address),
+                Err(why) => _ = desk.wrong(address.at, why),
+            }
+        }
+        let read = Override { host, port, addresses: found };
+        if !asked.is_empty() && !asked.iter().any(|(host, port)| read.is_of(host, *port)) {
+            let asked: Vec<String> = asked.iter().map(|(host, port)| format!("\"{host}:{port}\"")).collect();
+            desk.wrong(place.at, format!("no request goes to `{}`", place.value)).help =
+                Some(format!("what is asked for is {}", asked.join(" and ")));
+        }
+        if known.iter().any(|known| known.is_of(&read.host, read.port)) {
+            desk.wrong(place.at, format!("what `{}` stands for is said twice", place.value));
+        }
+        known.push(read);
+    }
+    known
 }
 
 /// The bytes of a PEM file; none where the plan is only to be judged by.

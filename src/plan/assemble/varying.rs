@@ -137,7 +137,7 @@ fn texts(request: &WrittenRequest) -> Vec<Written<'_>> {
     let paths = request.methods().into_iter().map(|(_, path)| Written { text: &path.value, at: path.at, header: None });
     let headers =
         request.headers.0.iter().map(|(name, value)| Written { text: &value.value.0, at: value.at, header: Some(&name.value) });
-    let body = request.body.iter().map(|body| Written { text: &body.value.0, at: body.at, header: None });
+    let body = request.body.iter().filter_map(|body| Some(Written { text: body.value.text()?, at: body.at, header: None }));
     paths.chain(headers).chain(body).collect()
 }
 

@@ -6,6 +6,7 @@ use super::{Page, flow};
 use crate::kinds::Kind;
 use crate::timeline::Timeline;
 use crate::units::{Rate, Span, Users};
+use crate::varying::Template;
 
 /// The latency that Little's law is tried with where no assertion names one.
 const ASSUMED_LATENCY: Span = Span::from_millis(100);
@@ -50,7 +51,9 @@ pub(super) fn traffic(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &
         page.item(2, "            ", &plan.secrets.redact(&format!("{name}: {value}")));
     }
     if !request.body.is_empty() {
-        page.item(2, "            ", &format!("with a body of {} bytes", request.body.len()));
+        let body = Template::of_body(&request.body, &[]);
+        let length = body.fixed().map_or(request.body.len(), <[u8]>::len);
+        page.item(2, "            ", &format!("with a body of {length} bytes"));
     }
     for (name, source) in &load.varying.values {
         page.item(2, "            ", &format!("{{{{{name}}}}}: {}", source.describe()));

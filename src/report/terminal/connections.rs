@@ -30,6 +30,16 @@ pub(super) fn table(page: &mut Page, report: &Report) {
     });
     let right: Vec<usize> = (1..header.len()).collect();
     page.table(&header, cells.collect(), &right);
+    if let Some(whole) = report.totals.iter().find(|row| row.phase == ALL).map(|row| &row.connections).filter(|all| all.lookups > 0)
+    {
+        let failed = match whole.lookups_failed {
+            0 => String::new(),
+            n => format!(", {} without an answer", numbers::count(n)),
+        };
+        let took = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| numbers::value(value, "ms"));
+        let (p50, most) = (took(whole.dns_ms.p50), took(whole.dns_ms.max));
+        page.labelled("dns: ", &format!("{}{failed}; p50 {p50}, at most {most}", numbers::plural(whole.lookups, "lookup")));
+    }
     for row in rows.iter().filter(|row| row.sent_to.len() > 1) {
         page.labelled(&format!("{} to: ", row.name), &shares(row));
     }
