@@ -25,6 +25,7 @@
 //! | `time.rs` | the one clock and [`time::Offset`] | |
 //! | `units.rs`, `names.rs` | quantities and names as a plan writes them | |
 //! | `target.rs` | what a target's URL, a path and a header may be | |
+//! | `proxy.rs` | what a proxy's URL may be, and what is shown of it | connects |
 //! | `tls.rs` | what a target's TLS rests on: authorities, credentials, a name | connects |
 //! | `kinds.rs` | the table by which faults, assertions and arrivals are registered | |
 //! | `plan/` | YAML to [`plan::Plan`]: reading, diagnostics, checking, schema | waits or connects |
@@ -91,6 +92,7 @@ pub mod names;
 pub mod observe;
 pub mod plan;
 pub mod protocol;
+pub mod proxy;
 pub mod recording;
 pub mod report;
 pub mod run;

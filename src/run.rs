@@ -173,11 +173,11 @@ async fn perform(
     let (stop_faults, stopping) = watch::channel(false);
     let faults = world.faults(order, timeline, &sink, stopping)?.map(tokio::spawn);
 
-    let (host, port) = (destination.host.clone(), destination.port);
+    let (host, port) = destination.door();
     let mut ending = {
         let mut looking = std::pin::pin!(async {
             match lookups {
-                Some(lookups) => lookups.keep(sink.clone(), || world.look_up(&host, port)).await,
+                Some(lookups) => lookups.keep(sink.clone(), || world.look_up(host, port)).await,
                 None => std::future::pending().await,
             }
         });

@@ -66,6 +66,9 @@ pub struct Args {
     /// Accept any certificate.
     #[arg(long)]
     insecure: bool,
+    /// A proxy on the way, `http://[user:password@]host:port`; the environment's HTTP_PROXY is not looked at.
+    #[arg(long, value_name = "URL")]
+    proxy: Option<String>,
     /// Threads that send; as many as the load needs and the machine has cores unless said otherwise.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     workers: Option<u32>,
@@ -93,6 +96,7 @@ pub fn main(args: Args) -> Result<Exit, Failure> {
         protocol: if args.http2 { Protocol::Http2 } else { Protocol::Http1 },
         connections: args.connections,
         streams: args.streams,
+        proxy: args.proxy,
         p99: args.p99,
         available: args.available,
         tls: AdhocTls { ca: args.ca, cert: args.cert, key: args.key, server_name: args.server_name, insecure: args.insecure },

@@ -18,7 +18,7 @@ use super::host::Steal;
 use super::log::{Batch, Ended, Opened, Window, whole_micros};
 use crate::names::Name;
 use crate::plan;
-use crate::protocol::{Addresses, End, Identities, Identity};
+use crate::protocol::{Addresses, End, Identities, Identity, Steps};
 use crate::recording::Sink;
 use crate::recording::fact::{Counts, Fact, Gap, GeneratorSample, Outcome, Part, Tally};
 use crate::recording::shelf::{LONGEST_US, Shelf};
@@ -269,7 +269,8 @@ impl Sums {
     /// Counts a connection. What its steps took is known of those that went well.
     fn open(&mut self, opened: &Opened, shelf: &Shelf) {
         *if opened.open { &mut self.opened } else { &mut self.unopened } += 1;
-        for (measure, took) in [(Measure::Connect, opened.steps.connect), (Measure::Tls, opened.steps.tls)] {
+        let Steps { connect, tunnel, tls } = opened.steps;
+        for (measure, took) in [(Measure::Connect, connect), (Measure::Tunnel, tunnel), (Measure::Tls, tls)] {
             if let Some(took) = took {
                 self.record(Outcome::Ok, measure, whole_micros(took.as_nanos() as u64), shelf);
             }

@@ -157,7 +157,7 @@ pub static STEP: Family = Family {
     kind: Kind::Histogram,
     unit: Unit::Seconds,
     labels: &["load", "phase", "step"],
-    help: "What a step of opening a connection took: connect, tls",
+    help: "What a step of opening a connection took: connect, tunnel (through a proxy), tls",
 };
 pub static SENT_TO: Family = Family {
     name: "squall_address_requests_total",

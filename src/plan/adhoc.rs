@@ -37,6 +37,8 @@ pub struct Adhoc {
     pub available: Option<Ratio>,
     /// Files are relative to where the command runs.
     pub tls: AdhocTls,
+    /// Its credentials are kept out of the plan's text.
+    pub proxy: Option<String>,
     pub seed: Option<u64>,
 }
 
@@ -77,6 +79,7 @@ impl Adhoc {
             p99: None,
             available: None,
             tls: AdhocTls::default(),
+            proxy: None,
             seed: None,
         }
     }
@@ -123,9 +126,10 @@ impl Plan {
                 headers.push((name.to_owned(), value.to_owned()));
             }
         }
+        let proxy = adhoc.proxy.as_deref().map(|proxy| hide_credentials(proxy, &mut hidden));
         let env = |name: &str| hidden.get(name).cloned().or_else(|| env(name));
         let read = |promises: &[Promise]| {
-            let text = written(adhoc, &target, &method, &path, &headers, promises);
+            let text = written(adhoc, (&target, proxy.as_deref()), &method, &path, &headers, promises);
             Plan::read_text("the command line", &text, Path::new(""), &[], &env)
         };
         // Too few requests are a matter of the command line: a plan that nobody has seen has no line to point at.
@@ -195,7 +199,29 @@ fn encryption(tls: &AdhocTls) -> String {
     if said.is_empty() { String::new() } else { format!(", tls: {{{}}}", said.join(", ")) }
 }
 
-fn written(adhoc: &Adhoc, target: &str, method: &str, path: &str, headers: &[(String, String)], promises: &[Promise]) -> String {
+/// `http://user:password@host` with a variable in place of who that is.
+fn hide_credentials(proxy: &str, hidden: &mut BTreeMap<String, String>) -> String {
+    let apart = proxy.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?)));
+    match apart {
+        Some((scheme, (credentials, place))) if !credentials.contains("${") && !credentials.is_empty() => {
+            hidden.insert(PROXY_CREDENTIALS.to_owned(), credentials.to_owned());
+            format!("{scheme}://${{{PROXY_CREDENTIALS}}}@{place}")
+        }
+        _ => proxy.to_owned(),
+    }
+}
+
+/// The variable that stands for a proxy's user and password.
+const PROXY_CREDENTIALS: &str = "PROXY_CREDENTIALS";
+
+fn written(
+    adhoc: &Adhoc,
+    (target, proxy): (&str, Option<&str>),
+    method: &str,
+    path: &str,
+    headers: &[(String, String)],
+    promises: &[Promise],
+) -> String {
     // JSON's strings are YAML's double-quoted ones.
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let mut out = String::new();
@@ -213,7 +239,8 @@ fn written(adhoc: &Adhoc, target: &str, method: &str, path: &str, headers: &[(St
         line(format!("seed: {seed}"));
     }
     line("cluster: none".into());
-    line(format!("target: {{url: {}{}}}", quoted(target), encryption(&adhoc.tls)));
+    let proxy = proxy.map(|proxy| format!(", proxy: {}", quoted(proxy))).unwrap_or_default();
+    line(format!("target: {{url: {}{}{proxy}}}", quoted(target), encryption(&adhoc.tls)));
     let workers = adhoc.generator.workers.map(|workers| format!("workers: {workers}"));
     let pacing = (adhoc.generator.pacing != Pacing::default()).then(|| format!("pacing: {}", word(&adhoc.generator.pacing)));
     let generator: Vec<String> = workers.into_iter().chain(pacing).collect();

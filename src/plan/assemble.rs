@@ -278,13 +278,14 @@ fn assemble(desk: &mut Desk<'_>, root: Id, written: Written, params: BTreeMap<St
         (Some(ClusterChoice::Sandbox(_)), ClusterChoice::Sandbox(options)) => ClusterChoice::Sandbox(options),
         (Some(asked), _) => asked,
     };
+    let target = target(desk, written.target, &params, &mut places);
     let plan = Plan {
         name: written.plan.map_or_else(fallback, |name| name.value),
         claim: written.claim.map_or_else(String::new, |claim| claim.value.trim().to_owned()),
         params,
         cluster,
         manifests,
-        target: target(desk, written.target, &mut places),
+        target,
         generator: load::generator(desk, written.generator),
         phases: phases.into_iter().map(|(name, length)| Phase { name: name.value, length }).collect(),
         loads: loads.into_iter().map(|(_, load)| load).collect(),
@@ -368,7 +369,12 @@ fn cluster(desk: &mut Desk<'_>, written: Option<Located<WrittenCluster>>) -> Clu
     }
 }
 
-fn target(desk: &mut Desk<'_>, written: Option<Located<WrittenTarget>>, places: &mut Places) -> Target {
+fn target(
+    desk: &mut Desk<'_>,
+    written: Option<Located<WrittenTarget>>,
+    params: &BTreeMap<String, String>,
+    places: &mut Places,
+) -> Target {
     let mut target = Target {
         url: String::new(),
         workload: None,
@@ -376,6 +382,7 @@ fn target(desk: &mut Desk<'_>, written: Option<Located<WrittenTarget>>, places: 
         identity_header: "x-pod".to_owned(),
         tls: Tls::default(),
         dns: Dns::default(),
+        proxy: None,
         resolve: Vec::new(),
     };
     let Some(Located { value: written, .. }) = written else { return target };
@@ -386,7 +393,8 @@ fn target(desk: &mut Desk<'_>, written: Option<Located<WrittenTarget>>, places: 
     target.url = written.url.value;
     target.workload = written.workload.map(|workload| workload.value);
     target.autoscaler = written.autoscaler.map(|autoscaler| autoscaler.value);
-    target.resolve = transport::resolve(desk, &target.url, written.resolve);
+    target.proxy = transport::proxy(desk, written.proxy, params);
+    target.resolve = transport::resolve(desk, &target, written.resolve);
     target.dns = transport::dns(desk, written.dns, &target.resolve);
     target.tls = transport::tls(desk, &target.url, written.tls, written.insecure);
     if let Some(identity) = written.identity {

@@ -110,6 +110,9 @@ fn head(page: &mut Page, plan: &Plan, manifests: &[Manifest]) {
         "            ",
         &format!("who answered is told by the header `{}`{}", plan.target.identity_header, encrypted(&plan.target)),
     );
+    if let Some(proxy) = &plan.target.proxy {
+        page.item(0, "proxy       ", &proxy.to_string());
+    }
     page.item(0, "addresses   ", &found(&plan.target));
     let named = |object: &Option<ObjectRef>| object.as_ref().map_or("none is named".to_owned(), ToString::to_string);
     page.item(0, "workload    ", &named(&plan.target.workload));
@@ -137,10 +140,14 @@ fn found(target: &Target) -> String {
         let all: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         return format!("{}, as the plan says; connections are spread over them", all.join(", "));
     }
-    match target.url.parse::<TargetUrl>() {
-        Ok(url) if url.host.parse::<std::net::IpAddr>().is_err() => {
+    let host = match &target.proxy {
+        Some(proxy) => Some((proxy.host.clone(), proxy.name().to_owned())),
+        None => target.url.parse::<TargetUrl>().ok().map(|url| (url.host.clone(), url.host)),
+    };
+    match host {
+        Some((host, name)) if host.parse::<std::net::IpAddr>().is_err() => {
             let default = if target.dns == Dns::default() { " (default)" } else { "" };
-            format!("{} is looked up {}{default}; new connections are spread over all that it stands for", url.host, target.dns)
+            format!("{name} is looked up {}{default}; new connections are spread over all that it stands for", target.dns)
         }
         _ => "the one in the URL".to_owned(),
     }

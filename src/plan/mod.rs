@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::names::{Anchor, Name, ObjectRef};
+use crate::proxy::Proxy;
 use crate::tls::Tls;
 use crate::units::Span;
 use crate::{faults, verdict};
@@ -227,6 +228,8 @@ pub struct Target {
     pub identity_header: String,
     /// How connections to an https:// one are encrypted.
     pub tls: Tls,
+    /// On the way there.
+    pub proxy: Option<Proxy>,
     /// How often its name is looked up.
     pub dns: Dns,
     /// What names stand for, whatever DNS says.

@@ -38,7 +38,7 @@ pub(super) struct Written {
     /// Fixes every random choice of the run: arrivals, victims. Without it each run draws a new one and prints it.
     pub seed: Option<u64>,
     /// Parameters with their defaults: used as ${name}, changed by --set name=value. Values from the environment need no entry
-    /// here: ${NAME} in a header or a body reads the variable NAME and shows it nowhere.
+    /// here: ${NAME} in a header, a body or target.proxy reads the variable NAME and shows it nowhere.
     #[serde(default)]
     #[expect(dead_code, reason = "read ahead of the rest, since the rest may use them; here for the schema")]
     pub params: Pairs<Located<Name>, Located<Text>>,
@@ -173,6 +173,10 @@ pub(super) struct WrittenTarget {
     pub insecure: bool,
     /// How connections to an https:// target are encrypted: whom to trust, what to show, by which name to ask.
     pub tls: Option<Located<WrittenTls>>,
+    /// A proxy on the way, as in http://proxy.example:3128: CONNECT for https:// and HTTP/2, requests with the whole URL for http://. With
+    /// credentials, http://USER:${PROXY_PASSWORD}@HOST:PORT; they come from the environment and are shown nowhere. The variables HTTP_PROXY and
+    /// the like are not looked at, unless one is named here.
+    pub proxy: Option<Located<String>>,
     /// When the name in the URL is looked up: {every: 5s} unless said otherwise, or once, before the run. New connections are spread over
     /// all addresses that it stands for by then, and none goes to one that it no longer stands for.
     pub dns: Option<Located<WrittenDns>>,

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::io;
 
-use super::Code;
+use super::{Code, Refusal};
 use crate::recording::Outcome;
 
 /// The end of a request.
@@ -34,6 +34,8 @@ pub enum End {
     GoneAway(Code),
     /// The peer broke a rule of its protocol, and this is what it was told.
     RuleBroken(Code),
+    /// The proxy did not open the way to the target.
+    Proxy(Refusal),
     TlsFailed,
     CertificateNotTrusted,
     CertificateForAnotherName,
@@ -93,6 +95,7 @@ impl End {
             | End::StreamReset(_)
             | End::GoneAway(_)
             | End::RuleBroken(_)
+            | End::Proxy(_)
             | End::TlsFailed
             | End::CertificateNotTrusted
             | End::CertificateForAnotherName
@@ -132,6 +135,11 @@ impl End {
             End::StreamReset(code) => return Some(Cow::Owned(format!("stream reset: {}", code.words()))),
             End::GoneAway(code) => return Some(Cow::Owned(format!("going away: {}", code.words()))),
             End::RuleBroken(code) => return Some(Cow::Owned(format!("http/2 rule broken: {}", code.words()))),
+            End::Proxy(Refusal::Status(407)) => "proxy wants credentials",
+            End::Proxy(Refusal::Status(status)) => return Some(Cow::Owned(format!("proxy refused: status {status}"))),
+            End::Proxy(Refusal::Unreachable) => "proxy unreachable",
+            End::Proxy(Refusal::Closed) => "closed by the proxy",
+            End::Proxy(Refusal::Garbage) => "garbage from the proxy",
             End::TlsFailed => "tls handshake failed",
             End::CertificateNotTrusted => "certificate not trusted",
             End::CertificateForAnotherName => "certificate for another name",

@@ -11,7 +11,7 @@ use anyhow::Result;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::encryption::Encryption;
-use super::stream::Stream;
+use super::stream::{Stream, Way};
 use super::{Afterwards, Answer, Destination, End, Identities, Identity, Progress, Protocol, Scheme, Steps, What};
 use crate::plan::Request;
 use crate::time::monotonic_now;
@@ -37,7 +37,7 @@ pub struct Http1 {
     requests: Vec<Prepared>,
     identity_header: String,
     identities: Arc<Identities>,
-    encryption: Option<Encryption>,
+    way: Way,
 }
 
 /// One request, and what kind of answer it asks for.
@@ -92,9 +92,14 @@ impl Http1 {
         identity_header: &str,
         identities: Arc<Identities>,
     ) -> Result<Http1> {
-        let encryption = match destination.scheme {
-            Scheme::Http => None,
-            Scheme::Https => Some(Encryption::new(&destination.host, &destination.tls, &[b"http/1.1"])?),
+        let proxied = destination.proxy.is_some();
+        let way = match destination.scheme {
+            // A proxy takes these requests as they are.
+            Scheme::Http => Way { proxied, ..Way::default() },
+            Scheme::Https => {
+                let encryption = Encryption::new(&destination.host, &destination.tls, &[b"http/1.1"])?;
+                Way { proxied, tunnel: destination.tunnel(), encryption: Some(encryption) }
+            }
         };
         let prepared = |request: &Request| {
             let asked = if request.method == "HEAD" { Asked::Head } else { Asked::Other };
@@ -104,7 +109,7 @@ impl Http1 {
             requests: requests.iter().map(prepared).collect::<Result<_>>()?,
             identity_header: identity_header.to_owned(),
             identities,
-            encryption,
+            way,
         })
     }
 }
@@ -113,7 +118,7 @@ impl Protocol for Http1 {
     type Link = Link;
 
     async fn connect(&self, address: SocketAddr, steps: &mut Steps) -> Result<Link, End> {
-        let stream = Stream::open(address, self.encryption.as_ref(), steps).await?;
+        let stream = Stream::open(address, &self.way, steps).await?;
         Ok(Link { stream, buffer: vec![0; BUFFER], filled: 0, cut: false, out: Vec::new(), last: (Vec::new(), Identity::UNKNOWN) })
     }
 

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::encryption::Encryption;
-use super::stream::Stream;
+use super::stream::{Stream, Way};
 use super::{Answer, Destination, End, Identities, Progress, Protocol, Scheme, Steps, What};
 use crate::plan::Request;
 use crate::varying::Names;
@@ -49,7 +49,7 @@ pub struct Http2 {
     templates: Arc<[Template]>,
     identity_header: String,
     identities: Arc<Identities>,
-    encryption: Option<Encryption>,
+    way: Way,
 }
 
 /// One of the exchanges that a connection may carry at once. The connection is closed with the last of its links.
@@ -78,7 +78,7 @@ impl Http2 {
             templates: requests.iter().map(|request| Template::new(destination, request, names)).collect::<Result<_>>()?,
             identity_header: identity_header.to_owned(),
             identities,
-            encryption,
+            way: Way { proxied: destination.proxy.is_some(), tunnel: destination.tunnel(), encryption },
         })
     }
 }
@@ -88,8 +88,8 @@ impl Protocol for Http2 {
 
     /// Opens a connection, driven by a task of its own on the runtime of this thread, and waits for the server's settings.
     async fn connect(&self, address: SocketAddr, steps: &mut Steps) -> Result<Link, End> {
-        let stream = Stream::open(address, self.encryption.as_ref(), steps).await?;
-        if self.encryption.is_some() && stream.agreed() != Some(ALPN) {
+        let stream = Stream::open(address, &self.way, steps).await?;
+        if self.way.encryption.is_some() && stream.agreed() != Some(ALPN) {
             return Err(End::Http2NotAgreed);
         }
         let listener = Listener::new(&self.identity_header, self.identities.clone());

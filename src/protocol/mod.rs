@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::plan::{self, Request, TargetUrl};
+use crate::proxy::Proxy;
 use crate::time::monotonic_now;
 use crate::varying::{Names, Values};
 
@@ -19,15 +20,18 @@ mod http1;
 mod http2;
 mod identity;
 mod stream;
+mod tunnel;
 
 pub use crate::tls::{Tls, Trust};
 pub use addresses::{Addresses, Peer};
 pub use end::End;
 pub use http2::Code;
 pub use identity::{Identities, Identity};
+pub use tunnel::Refusal;
 
 use encryption::Encryption;
-use stream::Stream;
+use stream::{Stream, Way};
+use tunnel::Tunnel;
 
 /// Where requests go.
 #[derive(Clone, Debug)]
@@ -41,6 +45,8 @@ pub struct Destination {
     /// What every request's path is appended to: empty, or `/` and something that does not end in `/`.
     pub base_path: String,
     pub tls: Tls,
+    /// On the way there.
+    pub proxy: Option<Proxy>,
 }
 
 /// The addresses that the system's resolver knows for `host` at `port`.
@@ -77,7 +83,23 @@ impl Destination {
             addresses: Addresses::default(),
             base_path: url.base,
             tls: tls.into(),
+            proxy: None,
         })
+    }
+
+    /// The same through a proxy, where there is one: addresses are the proxy's then.
+    pub fn through(self, proxy: Option<Proxy>) -> Destination {
+        Destination { proxy, ..self }
+    }
+
+    /// The host and the port that connections go to.
+    pub fn door(&self) -> (&str, u16) {
+        self.proxy.as_ref().map_or((&self.host, self.port), |proxy| (&proxy.host, proxy.port))
+    }
+
+    /// What the host of [`Destination::door`] may be called in reports.
+    pub fn door_name(&self) -> &str {
+        self.proxy.as_ref().map_or(&self.host, Proxy::name)
     }
 
     /// The same at known addresses.
@@ -90,9 +112,10 @@ impl Destination {
     /// # Errors
     /// When the name does not resolve.
     pub async fn resolved(self) -> Result<Destination> {
-        let found = look_up(&self.host, self.port).await;
-        let addresses = found.with_context(|| format!("cannot resolve `{}`: check the target's URL", self.host))?;
-        ensure!(!addresses.is_empty(), "`{}` resolves to no address: check the target's URL", self.host);
+        let (host, port) = self.door();
+        let (name, url) = (self.door_name(), if self.proxy.is_some() { "proxy" } else { "target" });
+        let addresses = look_up(host, port).await.with_context(|| format!("cannot resolve `{name}`: check the {url}'s URL"))?;
+        ensure!(!addresses.is_empty(), "`{name}` resolves to no address: check the {url}'s URL");
         Ok(self.at(addresses))
     }
 
@@ -106,7 +129,9 @@ impl Destination {
             Scheme::Https => Some(Encryption::new(&self.host, &self.tls, &[]).map_err(|error| format!("{error:#}"))?),
         };
         let mut steps = Steps::default();
-        let end = match Stream::open(address, encryption.as_ref(), &mut steps).await {
+        let tunnel = if self.scheme == Scheme::Https { self.tunnel() } else { None };
+        let way = Way { proxied: self.proxy.is_some(), tunnel, encryption };
+        let end = match Stream::open(address, &way, &mut steps).await {
             Ok(stream) => match steps.tls {
                 None => return Ok(()),
                 Some(took) => match stream.refusal((2 * took).clamp(REFUSAL_LEAST, REFUSAL_MOST)).await {
@@ -126,10 +151,18 @@ impl Destination {
             }
             End::CertificateRequired => "; name one and its key, as in `tls: {cert: client.pem, key: client.key}`",
             End::CertificateRefused => "; show one that the server's authority has signed, and that is still good",
+            End::Proxy(Refusal::Status(407)) => "; name them, as in `proxy: \"http://USER:${PROXY_PASSWORD}@HOST:PORT\"`",
+            End::Proxy(Refusal::Garbage) => "; does it speak http on this port?",
             End::TlsFailed => "; does it speak https on this port?",
             _ => "",
         };
         Err(format!("{}{way_out}", end.cause().unwrap_or_default()))
+    }
+
+    /// What the proxy is asked for before it is a connection to here, where there is one.
+    fn tunnel(&self) -> Option<Tunnel> {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        self.proxy.as_ref().map(|proxy| Tunnel::to(&format!("{host}:{}", self.port), proxy))
     }
 
     /// Host and port as the `Host` header writes them: without the port that the scheme implies.
@@ -200,6 +233,8 @@ impl Progress {
 pub struct Steps {
     /// Until TCP was open.
     pub connect: Option<Duration>,
+    /// Until a proxy had opened the way, from then on.
+    pub tunnel: Option<Duration>,
     /// Until TLS was agreed on, from then on.
     pub tls: Option<Duration>,
 }

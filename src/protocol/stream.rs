@@ -12,8 +12,19 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::encryption::Encryption;
+use super::tunnel::{Refusal, Tunnel};
 use super::{End, Steps};
 use crate::time::monotonic_now;
+
+/// What lies between an address and a target.
+#[derive(Clone, Default)]
+pub(super) struct Way {
+    /// The address is a proxy's.
+    pub(super) proxied: bool,
+    /// What the proxy is asked for, where it is to hand on bytes and not requests.
+    pub(super) tunnel: Option<Tunnel>,
+    pub(super) encryption: Option<Encryption>,
+}
 
 /// An open connection.
 pub(super) enum Stream {
@@ -22,17 +33,27 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    pub(super) async fn open(address: SocketAddr, encryption: Option<&Encryption>, steps: &mut Steps) -> Result<Stream, End> {
-        let begun = monotonic_now();
-        let plain = TcpStream::connect(address).await.map_err(|error| End::of_error(&error))?;
-        let connected = monotonic_now();
-        steps.connect = Some(connected - begun);
+    pub(super) async fn open(address: SocketAddr, way: &Way, steps: &mut Steps) -> Result<Stream, End> {
+        let mut last = monotonic_now();
+        let mut took = || {
+            let now = monotonic_now();
+            Some(now - std::mem::replace(&mut last, now))
+        };
+        let mut plain = TcpStream::connect(address).await.map_err(|error| match End::of_error(&error) {
+            End::ConnectionRefused | End::Unreachable | End::Reset if way.proxied => End::Proxy(Refusal::Unreachable),
+            end => end,
+        })?;
         // A request is one write: waiting to fill a segment could only delay it.
         plain.set_nodelay(true).map_err(|error| End::of_error(&error))?;
-        let Some(encryption) = encryption else { return Ok(Stream::Plain(plain)) };
+        steps.connect = took();
+        if let Some(tunnel) = &way.tunnel {
+            tunnel.open(&mut plain).await?;
+            steps.tunnel = took();
+        }
+        let Some(encryption) = &way.encryption else { return Ok(Stream::Plain(plain)) };
         match encryption.connector.connect(encryption.name.clone(), plain).await {
             Ok(stream) => {
-                steps.tls = Some(monotonic_now() - connected);
+                steps.tls = took();
                 Ok(Stream::Encrypted(Box::new(stream)))
             }
             Err(error) => Err(match End::of_error(&error) {

@@ -34,13 +34,22 @@ pub enum Measure {
     FirstByte,
     /// Of a fresh connection: until TCP was open.
     Connect,
+    /// Of a fresh connection: from there until a proxy had opened the way.
+    Tunnel,
     /// Of a fresh connection: from there until TLS was agreed on.
     Tls,
 }
 
 impl Measure {
-    pub const ALL: [Measure; 6] =
-        [Measure::Response, Measure::Service, Measure::Lateness, Measure::FirstByte, Measure::Connect, Measure::Tls];
+    pub const ALL: [Measure; 7] = [
+        Measure::Response,
+        Measure::Service,
+        Measure::Lateness,
+        Measure::FirstByte,
+        Measure::Connect,
+        Measure::Tunnel,
+        Measure::Tls,
+    ];
 
     /// The name in tags and columns.
     pub fn as_str(self) -> &'static str {
@@ -50,6 +59,7 @@ impl Measure {
             Measure::Lateness => "lateness",
             Measure::FirstByte => "first_byte",
             Measure::Connect => "connect",
+            Measure::Tunnel => "tunnel",
             Measure::Tls => "tls",
         }
     }

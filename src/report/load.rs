@@ -90,6 +90,8 @@ pub struct Connections {
     pub dns_ms: Quantiles,
     /// Until TCP was open.
     pub connect_ms: Quantiles,
+    /// From there until a proxy had opened the way.
+    pub tunnel_ms: Quantiles,
     /// From there until TLS was agreed on.
     pub tls_ms: Quantiles,
 }
@@ -195,6 +197,7 @@ fn row(history: &History, which: Selection<'_>, phase: &str, from: Offset, to: O
             lookups_failed,
             dns_ms: Quantiles::of(&dns),
             connect_ms: step(Measure::Connect),
+            tunnel_ms: step(Measure::Tunnel),
             tls_ms: step(Measure::Tls),
         },
         users: line.and_then(|line| match phase {

@@ -1,7 +1,8 @@
 //! `summary.csv`: one row per load and phase, then `_all` of them; last, the same for each class of the loads that have
 //! classes, whose rows hold what the rows above hold already. Columns are only ever added, at the end.
 
-use crate::report::{Format, LoadRow, PhaseRow, Report, cells, load::ALL};
+use crate::report::load::{ALL, Connections};
+use crate::report::{Format, LoadRow, PhaseRow, Report, cells};
 
 pub const FORMAT: Format = Format {
     name: "summary-csv",
@@ -69,6 +70,9 @@ const HEADER: &[&str] = &[
     "dns_p50_ms",
     "dns_p99_ms",
     "dns_max_ms",
+    "tunnel_p50_ms",
+    "tunnel_p99_ms",
+    "tunnel_max_ms",
 ];
 
 fn render(report: &Report) -> anyhow::Result<Vec<u8>> {
@@ -84,7 +88,7 @@ fn cells_of(report: &Report, row: &LoadRow) -> Vec<String> {
     let start_s = phase.or(report.phases.first()).map_or(0.0, |phase| phase.start_s);
     let rate = |n: u64| cells::number((row.duration_s > 0.0).then(|| n as f64 / row.duration_s));
     let (latency, service, first_byte) = (&row.latency_ms, &row.service_ms, &row.first_byte_ms);
-    let (dns, connect, tls) = (&row.connections.dns_ms, &row.connections.connect_ms, &row.connections.tls_ms);
+    let Connections { dns_ms: dns, connect_ms: connect, tunnel_ms: tunnel, tls_ms: tls, .. } = &row.connections;
     vec![
         cells::text(&report.run_id),
         cells::text(&report.plan),
@@ -145,5 +149,8 @@ fn cells_of(report: &Report, row: &LoadRow) -> Vec<String> {
         cells::number(dns.p50),
         cells::number(dns.p99),
         cells::number(dns.max),
+        cells::number(tunnel.p50),
+        cells::number(tunnel.p99),
+        cells::number(tunnel.max),
     ]
 }

@@ -116,9 +116,11 @@ impl World {
     /// where it is one.
     pub async fn destination(&self, plan: &Plan, audience: &mut dyn Audience) -> Result<(Destination, Option<Lookups>), Failure> {
         let destination = Destination::read(&plan.target.url, plan.target.tls.clone())
-            .map_err(|error| Failure::new(Exit::Usage, format!("{error:#}")))?;
+            .map_err(|error| Failure::new(Exit::Usage, format!("{error:#}")))?
+            .through(plan.target.proxy.clone());
         let begun = monotonic_now();
-        let (host, port) = (destination.host.clone(), destination.port);
+        let (host, port) = destination.door();
+        let (host, name) = (host.to_owned(), destination.door_name().to_owned());
         let said = plan.target.resolved(&host, port);
         let destination = match (&self.cluster, said) {
             (_, Some(addresses)) => destination.at(addresses.to_vec()),
@@ -131,7 +133,7 @@ impl World {
         let found = destination.addresses.now();
         let is_name = said.is_none() && host.parse::<IpAddr>().is_err();
         let lookups = is_name.then(|| Lookups {
-            host: host.clone(),
+            host: name.clone(),
             every: match plan.target.dns {
                 Dns::Once => None,
                 Dns::Every(span) => Some(span.duration()),
@@ -148,7 +150,7 @@ impl World {
         }
         // Whoever knows several addresses of a service goes to the next when one is shut, as with `localhost` of two families.
         for why in refusals {
-            audience.stage(&format!("{why}; requests go to the other addresses of {host}"));
+            audience.stage(&format!("{why}; requests go to the other addresses of {name}"));
         }
         let shut = found.into_iter().filter(|address| !open.contains(address)).collect();
         destination.addresses.set(open);

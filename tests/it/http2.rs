@@ -42,8 +42,8 @@ fn drive(url: impl Into<String>) -> Drive {
 }
 
 /// hyper's server on a thread of its own. It answers after a time with what it was asked, and trailers.
-struct Good {
-    address: SocketAddr,
+pub struct Good {
+    pub address: SocketAddr,
     connections: Arc<AtomicU64>,
     requests: Arc<AtomicU64>,
     stop: Option<oneshot::Sender<()>>,
@@ -51,16 +51,16 @@ struct Good {
 }
 
 #[derive(Clone, Copy)]
-struct Manners {
+pub struct Manners {
     takes: Duration,
     streams: u32,
     window: u32,
 }
 
-const QUICK: Manners = Manners { takes: Duration::ZERO, streams: 200, window: 65_535 };
+pub const QUICK: Manners = Manners { takes: Duration::ZERO, streams: 200, window: 65_535 };
 
 impl Good {
-    fn start(manners: Manners, tls: Option<TlsAcceptor>) -> Good {
+    pub fn start(manners: Manners, tls: Option<TlsAcceptor>) -> Good {
         let (connections, requests) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let counting = (connections.clone(), requests.clone());
         let (stop, mut stopped) = oneshot::channel();
@@ -163,7 +163,7 @@ fn requests_that_differ_are_whole_on_streams_that_they_share() {
     }
 }
 
-fn certificate() -> (tempfile::TempDir, Trust, TlsAcceptor) {
+pub fn certificate() -> (tempfile::TempDir, Trust, TlsAcceptor) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
     let folder = tempfile::tempdir().expect("a folder");
     let pem = folder.path().join("ca.pem");

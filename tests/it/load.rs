@@ -10,6 +10,7 @@ use squall::load::{self, Job, Summary};
 use squall::names::Name;
 use squall::plan::{Arrivals, Generator, Level, Load, Model, Pacing, PhaseRate, Protocol, Request, Rhythm, Rotation};
 use squall::protocol::{Addresses, Destination, Tls, Trust};
+use squall::proxy::Proxy;
 use squall::recording::fact::{Counts, Ending, Fact, LoadLine, PhaseSpan, RunEnded, RunStarted};
 use squall::recording::sink::Measure;
 use squall::recording::writer::Recording;
@@ -46,6 +47,7 @@ pub struct Drive {
     pub rotation: Rotation,
     /// Where it goes; to the URL's port on 127.0.0.1 unless said otherwise.
     pub addresses: Option<Addresses>,
+    pub proxy: Option<Proxy>,
     pub seed: u64,
 }
 
@@ -69,6 +71,7 @@ impl Drive {
             pacing: Pacing::default(),
             rotation: Rotation::NEVER,
             addresses: None,
+            proxy: None,
             seed: 1,
         }
     }
@@ -118,10 +121,11 @@ impl Drive {
 
     fn job(&self) -> Job {
         let destination = Destination::read(&self.url, self.tls.clone()).expect("a URL");
-        let usual = || Addresses::of([SocketAddr::from(([127, 0, 0, 1], destination.port))]);
+        let port = self.proxy.as_ref().map_or(destination.port, |proxy| proxy.port);
+        let usual = || Addresses::of([SocketAddr::from(([127, 0, 0, 1], port))]);
         let addresses = self.addresses.clone().unwrap_or_else(usual);
         Job {
-            destination: Destination { addresses, ..destination },
+            destination: Destination { addresses, proxy: self.proxy.clone(), ..destination },
             identity_header: "x-pod".to_owned(),
             loads: vec![(self.load(), self.traffic())],
             generator: Generator { workers: Some(self.workers), pacing: self.pacing },

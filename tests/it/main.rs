@@ -22,6 +22,7 @@ mod metrics;
 mod observe;
 mod pacing;
 mod pod_kill;
+mod proxy;
 mod readme;
 mod recorded_exchanges;
 mod reports;

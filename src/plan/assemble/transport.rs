@@ -1,5 +1,7 @@
-//! How requests get to the target, as far as the plan says it: what encrypts them, and what its name stands for.
+//! How requests get to the target, as far as the plan says it: what lies on the way, what encrypts them, and what its name
+//! stands for.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::path::Path;
@@ -9,8 +11,9 @@ use super::super::check::reason;
 use super::super::dns::WrittenDns;
 use super::super::tree::Id;
 use super::super::written::WrittenTls;
-use super::super::{Dns, Override};
+use super::super::{Dns, Override, Target};
 use super::{Desk, Located, Pairs};
+use crate::proxy::Proxy;
 use crate::target::TargetUrl;
 use crate::tls::{Authorities, Credentials, FILE_MOST, Tls, Trust, Which, Wrong, server_name};
 
@@ -52,6 +55,44 @@ pub(super) fn tls(desk: &mut Desk<'_>, url: &str, written: Option<Located<Writte
     Tls { trust, credentials, server_name: name.map(|name| name.value) }
 }
 
+/// The proxy on the way. Nothing that is said of it repeats what came from the environment.
+pub(super) fn proxy(desk: &mut Desk<'_>, written: Option<Located<String>>, params: &BTreeMap<String, String>) -> Option<Proxy> {
+    let Located { value: url, at } = written?;
+    if !desk.source.to_be_run() && url.contains("${") {
+        return None;
+    }
+    // As it stands in the plan, with its references.
+    let shown = desk.source.text.get(desk.tree.span(at)).unwrap_or_default().trim_matches(['"', '\'']).to_owned();
+    match url.parse::<Proxy>() {
+        Err(why) => {
+            desk.wrong(at, why);
+            None
+        }
+        Ok(proxy) => {
+            if let Some(password) = password(&shown)
+                && !is_secret(password, params)
+            {
+                desk.wrong(at, "this password would stand in every recording").help = Some(
+                    "put it into the environment and write ${PROXY_PASSWORD} in its place, or a variable of another name".into(),
+                );
+            }
+            Some(proxy.shown_as(&shown))
+        }
+    }
+}
+
+/// The password in a proxy's URL, where there is one.
+fn password(url: &str) -> Option<&str> {
+    let (credentials, _) = url.strip_prefix("http://")?.rsplit_once('@')?;
+    credentials.split_once(':').map(|(_, password)| password).filter(|password| !password.is_empty())
+}
+
+/// Whether a text holds something that comes from the environment.
+fn is_secret(text: &str, params: &BTreeMap<String, String>) -> bool {
+    let names = text.split("${").skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name);
+    names.into_iter().any(|name| !params.contains_key(name))
+}
+
 /// When the target's name is looked up.
 pub(super) fn dns(desk: &mut Desk<'_>, written: Option<Located<WrittenDns>>, resolve: &[Override]) -> Dns {
     let Some(Located { value: written, at }) = written else { return Dns::default() };
@@ -67,11 +108,14 @@ pub(super) fn dns(desk: &mut Desk<'_>, written: Option<Located<WrittenDns>>, res
 /// What names stand for, whatever DNS says.
 pub(super) fn resolve(
     desk: &mut Desk<'_>,
-    url: &str,
+    target: &Target,
     Pairs(written): Pairs<Located<String>, Located<Vec<Located<String>>>>,
 ) -> Vec<Override> {
-    // One that cannot be read has been reported.
-    let asked: Vec<(String, u16)> = url.parse::<TargetUrl>().into_iter().map(|url| (url.host, url.port)).collect();
+    // Who goes through a proxy asks for that alone. What cannot be read has been reported.
+    let asked = match &target.proxy {
+        Some(proxy) => Some((proxy.host.clone(), proxy.port, proxy.name().to_owned())),
+        None => target.url.parse::<TargetUrl>().ok().map(|url| (url.host.clone(), url.port, url.host)),
+    };
     let mut known: Vec<Override> = Vec::new();
     for (place, addresses) in written {
         let (host, port) = match Override::place(&place.value) {
@@ -92,10 +136,11 @@ pub(super) fn resolve(
             }
         }
         let read = Override { host, port, addresses: found };
-        if !asked.is_empty() && !asked.iter().any(|(host, port)| read.is_of(host, *port)) {
-            let asked: Vec<String> = asked.iter().map(|(host, port)| format!("\"{host}:{port}\"")).collect();
-            desk.wrong(place.at, format!("no request goes to `{}`", place.value)).help =
-                Some(format!("what is asked for is {}", asked.join(" and ")));
+        if let Some((host, port, name)) = &asked
+            && !read.is_of(host, *port)
+        {
+            desk.wrong(place.at, format!("no connection goes to `{}`", place.value)).help =
+                Some(format!("what is connected to is \"{name}:{port}\""));
         }
         if known.iter().any(|known| known.is_of(&read.host, read.port)) {
             desk.wrong(place.at, format!("what `{}` stands for is said twice", place.value));

@@ -4,7 +4,8 @@
 use anyhow::{Result, anyhow, ensure};
 
 use crate::plan::Request;
-use crate::protocol::Destination;
+use crate::protocol::{Destination, Scheme};
+use crate::proxy::Proxy;
 use crate::target;
 use crate::varying::{Form, Names, Template, Values, template};
 
@@ -47,6 +48,12 @@ pub(super) fn write(destination: &Destination, request: &Request, names: &Names)
         sample.starts_with('/') && sample.bytes().all(|byte| byte.is_ascii_graphic()),
         "`{path}` is not a path: it starts with `/` and has no space (write %20 for one)"
     );
+    // A proxy is told the whole URL, and who asks; unless it only hands on bytes.
+    let proxy = destination.proxy.as_ref().filter(|_| destination.scheme == Scheme::Http);
+    let path = match proxy {
+        None => path,
+        Some(_) => format!("http://{}{path}", template::escaped(&destination.authority())),
+    };
     let mut head = Template::default();
     head.push_text(format!("{} ", request.method).as_bytes());
     head.push(Template::new(&path, Form::Path, names));
@@ -60,6 +67,9 @@ pub(super) fn write(destination: &Destination, request: &Request, names: &Names)
     }
     if !given("accept") {
         head.push_text(b"Accept: */*\r\n");
+    }
+    if let Some(known) = proxy.and_then(Proxy::authorization).filter(|_| !given("proxy-authorization")) {
+        head.push_text(format!("Proxy-Authorization: {known}\r\n").as_bytes());
     }
     for (name, value) in &request.headers {
         target::header(name, value).map_err(|why| anyhow!(why))?;
@@ -133,6 +143,23 @@ mod tests {
         assert_eq!(get, format!("GET /api/cart?a=b HTTP/1.1\r\nHost: shop:8080\r\n{agent}Accept: */*\r\nx-tenant: gold\r\n\r\n"));
         let post = written("http://shop/", &request("POST", "/", &[("HOST", "other")], "hello")).expect("a request");
         assert_eq!(post, format!("POST / HTTP/1.1\r\n{agent}Accept: */*\r\nHOST: other\r\nContent-Length: 5\r\n\r\nhello"));
+    }
+
+    #[test]
+    fn a_proxy_is_told_the_whole_url_and_who_asks_and_a_server_behind_a_tunnel_is_not() {
+        let proxy: Proxy = "http://a:b@proxy:3128".parse().expect("a proxy");
+        let through = |url: &str| {
+            let destination = Destination::read(url, Trust::default()).expect("a URL").through(Some(proxy.clone()));
+            let Ok(Written::Fixed(bytes)) = write(&destination, &request("GET", "/cart", &[], ""), &[]) else {
+                panic!("a request")
+            };
+            String::from_utf8(bytes).expect("text")
+        };
+        let plain = through("http://shop:8080/api");
+        assert!(plain.starts_with("GET http://shop:8080/api/cart HTTP/1.1\r\nHost: shop:8080\r\n"), "{plain}");
+        assert!(plain.contains("\r\nProxy-Authorization: Basic YTpi\r\n"), "{plain}");
+        let hidden = through("https://shop/api");
+        assert!(hidden.starts_with("GET /api/cart HTTP/1.1\r\nHost: shop\r\n") && !hidden.contains("Proxy"), "{hidden}");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Connections for a person: how many were opened for each load, what that took, and where requests went when there was a choice.
 
 use super::page::Page;
-use crate::report::load::ALL;
-use crate::report::{LoadRow, Report, numbers};
+use crate::report::load::{ALL, Connections};
+use crate::report::{LoadRow, Quantiles, Report, numbers};
 
 /// How many addresses are shown; `run.json` has the rest.
 const ADDRESSES: usize = 4;
@@ -12,18 +12,20 @@ pub(super) fn table(page: &mut Page, report: &Report) {
     if rows.is_empty() {
         return;
     }
-    let encrypted = rows.iter().any(|row| row.connections.tls_ms.n > 0);
+    // A step that nobody took has no columns.
+    let steps: [(&str, fn(&Connections) -> &Quantiles); 3] =
+        [("connect", |row| &row.connect_ms), ("tunnel", |row| &row.tunnel_ms), ("tls", |row| &row.tls_ms)];
+    let taken = steps.iter().filter(|(name, of)| *name == "connect" || rows.iter().any(|row| of(&row.connections).n > 0));
+    let taken: Vec<&(&str, fn(&Connections) -> &Quantiles)> = taken.collect();
     page.heading("Connections, what opening them took in ms");
-    let mut header = vec!["load", "opened", "not opened", "connect p50", "p99", "max"];
-    if encrypted {
-        header.extend(["tls p50", "p99", "max"]);
-    }
+    let titles: Vec<String> = taken.iter().map(|(name, _)| format!("{name} p50")).collect();
+    let mut header = vec!["load", "opened", "not opened"];
+    titles.iter().for_each(|title| header.extend([title.as_str(), "p99", "max"]));
     let cells = rows.iter().map(|row| {
         let connections = &row.connections;
         let mut cells = vec![row.name.clone()];
         cells.extend([connections.opened, connections.unopened].map(numbers::count));
-        let steps = [&connections.connect_ms, &connections.tls_ms];
-        for step in steps.into_iter().take(if encrypted { 2 } else { 1 }) {
+        for step in taken.iter().map(|(_, of)| of(connections)) {
             cells.extend([step.p50, step.p99, step.max].map(|value| numbers::or_dash(value, "ms")));
         }
         cells
