@@ -70,6 +70,11 @@ pub fn sections() -> Vec<Section> {
                 .collect(),
         },
         Section { name: "protocols", title: "Protocols (load.protocol)", entries: protocol::ALL.iter().map(named).collect() },
+        Section {
+            name: "transport",
+            title: "How requests get there (target, load)",
+            entries: plan::TRANSPORT.iter().map(described).collect(),
+        },
         Section { name: "models", title: "What makes requests come (load)", entries: plan::MODELS.iter().map(described).collect() },
         Section { name: "pacing", title: "Pacing (generator.pacing)", entries: plan::PACINGS.iter().map(named).collect() },
         Section { name: "faults", title: "Faults (faults)", entries: kinds(faults::Spec::ALL) },

@@ -35,6 +35,7 @@ mod recording;
 mod rotation;
 mod schema;
 mod steady;
+mod transport;
 mod tree;
 mod written;
 
@@ -50,6 +51,7 @@ pub use protocol::Protocol;
 pub use rotation::Rotation;
 pub use schema::schema;
 pub use steady::Steady;
+pub use transport::TRANSPORT;
 
 pub use crate::schedule::{Arrivals, Rhythm, Think};
 pub use crate::target::TargetUrl;

@@ -7,26 +7,28 @@ use crate::report::{LoadRow, Quantiles, Report, numbers};
 /// How many addresses are shown; `run.json` has the rest.
 const ADDRESSES: usize = 4;
 
+/// A step of opening a connection, and where its durations are.
+type Step = (&'static str, fn(&Connections) -> &Quantiles);
+
 pub(super) fn table(page: &mut Page, report: &Report) {
     let rows: Vec<&LoadRow> = report.load.iter().filter(|row| row.phase == ALL && row.connections.any()).collect();
     if rows.is_empty() {
         return;
     }
     // A step that nobody took has no columns.
-    let steps: [(&str, fn(&Connections) -> &Quantiles); 3] =
-        [("connect", |row| &row.connect_ms), ("tunnel", |row| &row.tunnel_ms), ("tls", |row| &row.tls_ms)];
+    let steps: [Step; 3] = [("connect", |row| &row.connect_ms), ("tunnel", |row| &row.tunnel_ms), ("tls", |row| &row.tls_ms)];
     let taken = steps.iter().filter(|(name, of)| *name == "connect" || rows.iter().any(|row| of(&row.connections).n > 0));
-    let taken: Vec<&(&str, fn(&Connections) -> &Quantiles)> = taken.collect();
+    let taken: Vec<&Step> = taken.collect();
     page.heading("Connections, what opening them took in ms");
     let titles: Vec<String> = taken.iter().map(|(name, _)| format!("{name} p50")).collect();
     let mut header = vec!["load", "opened", "not opened"];
-    titles.iter().for_each(|title| header.extend([title.as_str(), "p99", "max"]));
+    titles.iter().for_each(|title| header.extend([title.as_str(), "p99"]));
     let cells = rows.iter().map(|row| {
         let connections = &row.connections;
         let mut cells = vec![row.name.clone()];
         cells.extend([connections.opened, connections.unopened].map(numbers::count));
         for step in taken.iter().map(|(_, of)| of(connections)) {
-            cells.extend([step.p50, step.p99, step.max].map(|value| numbers::or_dash(value, "ms")));
+            cells.extend([step.p50, step.p99].map(|value| numbers::or_dash(value, "ms")));
         }
         cells
     });
