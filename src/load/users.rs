@@ -6,6 +6,7 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::iter::Peekable;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::lane::{Due, Lane};
 use super::mailbox::Mailbox;
@@ -145,11 +146,12 @@ async fn there(present: Present, stay: Stay) {
             now = seat.serve(due, due.taken).await;
         }
         at = steps.next(due.at, now);
-        // Whoever leaves needs no new connection in place of one that has had its day; whoever stays begins to be ready with it.
+        // Whoever leaves needs no new connection in place of one that has had its day; whoever stays is ready to send once it is there,
+        // and does, even where the end has come meanwhile.
         if at < stay.to && !room.closed.get() {
             let ready = seat.renew(now).await;
             if ready > now {
-                (now, at) = (ready, at.max(ready));
+                (now, at) = (ready, at.max(ready.min(stay.to - Duration::from_nanos(1))));
             }
         }
         if seat.is_bare() {
