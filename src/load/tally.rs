@@ -4,6 +4,7 @@
 //! windows that are touched between two writes.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
@@ -106,6 +107,8 @@ struct Sums {
     unopened: u64,
     retry_after: u64,
     histograms: Few<(Outcome, Measure), Option<Histogram<u64>>>,
+    /// Of answers whose first byte was their last, which most are: both measures in one histogram, until they are written.
+    in_a_piece: Few<Outcome, Option<Histogram<u64>>>,
 }
 
 impl Tallying {
@@ -144,6 +147,7 @@ impl Tallying {
 
     fn write(&mut self, windows: &mut BTreeMap<Window, Sums>, summary: &mut Summary) {
         for (window, mut sums) in std::mem::take(windows) {
+            let histograms = sums.apart(self.sink.shelf());
             let line = &mut self.lines[window.load as usize];
             let phase = &line.phases[window.phase as usize];
             let part = &line.parts[window.part as usize];
@@ -182,7 +186,7 @@ impl Tallying {
                 unopened: sums.unopened,
                 retry_after: sums.retry_after,
             })));
-            for ((outcome, measure), histogram) in sums.histograms.0 {
+            for ((outcome, measure), histogram) in histograms.0 {
                 let Some(histogram) = histogram else { continue };
                 if measure == Measure::Lateness {
                     summary.lateness.add(&histogram).expect("it grows to what the other holds");
@@ -255,11 +259,16 @@ impl Sums {
         }
         if let Some(times) = ended.sent {
             self.counts.sent += 1;
-            self.record(outcome, Measure::Service, times.service_us, shelf);
-            self.record(Outcome::Ok, Measure::Lateness, times.lateness_us, shelf);
-            if let Some(first_byte) = times.first_byte_us {
-                self.record(outcome, Measure::FirstByte, first_byte.get(), shelf);
+            match times.first_byte_us.map(NonZeroU32::get) {
+                Some(first_byte) if first_byte == times.service_us => {
+                    add(self.in_a_piece.of(outcome).get_or_insert_with(|| shelf.take()), first_byte);
+                }
+                first_byte => {
+                    self.record(outcome, Measure::Service, times.service_us, shelf);
+                    first_byte.into_iter().for_each(|first_byte| self.record(outcome, Measure::FirstByte, first_byte, shelf));
+                }
             }
+            self.record(Outcome::Ok, Measure::Lateness, times.lateness_us, shelf);
             if ended.to != Identity::UNKNOWN {
                 *self.sent_to.of(ended.to) += 1;
             }
@@ -278,9 +287,25 @@ impl Sums {
     }
 
     fn record(&mut self, outcome: Outcome, measure: Measure, micros: u32, shelf: &Shelf) {
-        let histogram = self.histograms.of((outcome, measure)).get_or_insert_with(|| shelf.take());
-        histogram.record(u64::from(micros).min(LONGEST_US)).expect("it grows to what an hour needs");
+        add(self.histograms.of((outcome, measure)).get_or_insert_with(|| shelf.take()), micros);
     }
+
+    /// The histograms of each measure apart.
+    fn apart(&mut self, shelf: &Shelf) -> Few<(Outcome, Measure), Option<Histogram<u64>>> {
+        for (outcome, both) in std::mem::take(&mut self.in_a_piece).0 {
+            let Some(both) = both else { continue };
+            for measure in [Measure::Service, Measure::FirstByte] {
+                let histogram = self.histograms.of((outcome, measure)).get_or_insert_with(|| shelf.take());
+                histogram.add(&both).expect("it grows to what the other holds");
+            }
+            shelf.put(both);
+        }
+        std::mem::take(&mut self.histograms)
+    }
+}
+
+fn add(histogram: &mut Histogram<u64>, micros: u32) {
+    histogram.record(u64::from(micros).min(LONGEST_US)).expect("it grows to what an hour needs");
 }
 
 /// A handful of values by key, in the order in which the keys came: for so few, looking at each is faster than a tree.
