@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use squall::load::{self, Job};
 use squall::names::Name;
-use squall::plan::{Generator, Level, Load, Model, Protocol, Request, Rhythm};
+use squall::plan::{Generator, Level, Load, Model, Protocol, Request, Rhythm, Rotation};
 use squall::protocol::{Destination, Trust};
 use squall::recording::fact::{Ending, LoadLine, PhaseSpan, RunEnded, RunStarted, SCHEMA};
 use squall::recording::writer::Recording;
@@ -45,6 +45,7 @@ fn drive(address: SocketAddr, seconds: f64, users: u32) -> u64 {
             users: BTreeMap::from([(main.clone(), Level::Steady(Users::of(users)))]),
             rhythm: Rhythm::default(),
         },
+        varying: Default::default(),
         request: Request {
             method: "GET".into(),
             path: "/".into(),
@@ -56,6 +57,7 @@ fn drive(address: SocketAddr, seconds: f64, users: u32) -> u64 {
         connections: users,
         streams: 1,
         in_flight: users,
+        rotation: Rotation::NEVER,
     };
     let piece = RatePiece { phase: main.clone(), start: Offset::ZERO, end, from: f64::from(users), to: f64::from(users) };
     let destination = Destination::read(&format!("http://{address}/"), Trust::default()).expect("a URL");
@@ -64,7 +66,6 @@ fn drive(address: SocketAddr, seconds: f64, users: u32) -> u64 {
         identity_header: "x-pod".into(),
         loads: vec![(load, Traffic::Closed(Crowd::new(&[piece], Rhythm::default(), 1)))],
         generator: Generator { workers: Some(1), ..Generator::default() },
-        connection_age: None,
     };
     let folder = tempfile::tempdir().expect("a folder");
     let (sink, recording) =
@@ -98,6 +99,7 @@ fn started(main: &Name, end: Offset, users: u32) -> RunStarted {
             timeout_ns: 10_000_000_000,
             intended: BTreeMap::new(),
             users: BTreeMap::from([(main.clone(), [users; 2])]),
+            classes: Vec::new(),
         }],
         faults: Vec::new(),
         environment: BTreeMap::new(),

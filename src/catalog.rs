@@ -3,6 +3,7 @@
 
 use crate::exit::Exit;
 use crate::kinds::{Kind, Row};
+use crate::varying::{Draw, TRACES, feed};
 use crate::{faults, metrics, plan, protocol, report, schedule, verdict};
 
 /// A group of things with a name, one line about each, and what it looks like in a plan.
@@ -43,7 +44,37 @@ pub fn sections() -> Vec<Section> {
             title: "Arrivals (load.arrivals)",
             entries: schedule::Arrivals::ALL.iter().map(arrivals).collect(),
         },
+        Section {
+            name: "draws",
+            title: "Keys that differ from request to request (load.draw)",
+            entries: Draw::ALL
+                .iter()
+                .map(|row| Entry {
+                    name: row.key.into(),
+                    summary: row.summary,
+                    example: format!("draw: {{item: {}}}", row.as_value()),
+                })
+                .collect(),
+        },
+        Section {
+            name: "feeds",
+            title: "Orders of the rows of a feed (feeds.order)",
+            entries: feed::ORDERS.iter().map(named).collect(),
+        },
+        Section {
+            name: "traces",
+            title: "What a request can be found by (load.trace)",
+            entries: TRACES
+                .iter()
+                .map(|(name, _, summary)| Entry { name: (*name).into(), summary, example: format!("{{{{{name}}}}}") })
+                .collect(),
+        },
         Section { name: "protocols", title: "Protocols (load.protocol)", entries: protocol::ALL.iter().map(named).collect() },
+        Section {
+            name: "transport",
+            title: "How requests get there (target, load)",
+            entries: plan::TRANSPORT.iter().map(described).collect(),
+        },
         Section { name: "models", title: "What makes requests come (load)", entries: plan::MODELS.iter().map(described).collect() },
         Section { name: "pacing", title: "Pacing (generator.pacing)", entries: plan::PACINGS.iter().map(named).collect() },
         Section { name: "faults", title: "Faults (faults)", entries: kinds(faults::Spec::ALL) },

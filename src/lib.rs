@@ -25,10 +25,13 @@
 //! | `time.rs` | the one clock and [`time::Offset`] | |
 //! | `units.rs`, `names.rs` | quantities and names as a plan writes them | |
 //! | `target.rs` | what a target's URL, a path and a header may be | |
+//! | `proxy.rs` | what a proxy's URL may be, and what is shown of it | connects |
+//! | `tls.rs` | what a target's TLS rests on: authorities, credentials, a name | connects |
 //! | `kinds.rs` | the table by which faults, assertions and arrivals are registered | |
 //! | `plan/` | YAML to [`plan::Plan`]: reading, diagnostics, checking, schema | waits or connects |
 //! | `timeline.rs` | plan and seed to who does what when | waits or connects |
 //! | `schedule/` | request n to the moment it is due, one file per arrival process | waits |
+//! | `varying/` | what differs from one request to the next: templates, and request n to the values in them | waits or reads a file |
 //! | `protocol/` | one file per protocol that a request can speak | knows schedules |
 //! | `load/` | schedule and protocol to requests: driver, connections, tally, self-check | knows faults or probes |
 //! | `faults/` | one file per fault; journal, lease, evidence, healing, agent | knows load or probes |
@@ -45,7 +48,7 @@
 //!
 //! `tests/it/architecture.rs` reads the sources and fails when one of the checkable ones is broken.
 //!
-//! 1. `plan`, `timeline`, `schedule`, `verdict`, `report` and `capacity` import no async runtime, no Kubernetes client and no HTTP client.
+//! 1. `plan`, `timeline`, `schedule`, `varying`, `verdict`, `report` and `capacity` import no async runtime, no Kubernetes client and no HTTP client.
 //! 2. `load`, `faults` and `observe` never import one another; they meet only as events.
 //! 3. `verdict` sees the recording and its own spec, never the plan or the cluster; `report` sees findings and summaries.
 //! 4. `kube` appears only in `cluster/`, YAML only in `plan/`; nothing imports `run` or `cli` but `main`.
@@ -89,6 +92,7 @@ pub mod names;
 pub mod observe;
 pub mod plan;
 pub mod protocol;
+pub mod proxy;
 pub mod recording;
 pub mod report;
 pub mod run;
@@ -97,6 +101,8 @@ pub mod schedule;
 pub mod target;
 pub mod time;
 pub mod timeline;
+pub mod tls;
 pub mod units;
+pub mod varying;
 pub mod verdict;
 pub mod workload;

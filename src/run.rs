@@ -28,6 +28,7 @@ mod fit;
 mod folder;
 mod interrupt;
 mod judgement;
+mod lookup;
 mod machine;
 mod rehearsal;
 mod world;
@@ -164,19 +165,26 @@ async fn perform(
     interrupts: &mut Interrupts,
     audience: &mut dyn Audience,
 ) -> Result<(), Failure> {
-    let destination = world.destination(&order.plan, audience).await?;
+    let (destination, lookups) = world.destination(&order.plan, audience).await?;
     let clock = Clock::starting_in(if order.plan.cluster == ClusterChoice::None { LEAD } else { LEAD_WATCHED });
     let (sink, mut recording) = Recording::tapped(&order.folder.path, clock, started(order, timeline, clock), exporting.tap())
         .map_err(|error| Failure::new(Exit::Environment, format!("{error:#}")))?;
     let mut live = recording.live();
 
     let observers = world.observe(&order.plan, &sink).await?;
-    let mut load = load::start(job(&order.plan, timeline, destination), sink.clone())
+    let mut load = load::start(job(&order.plan, timeline, destination.clone()), sink.clone())
         .map_err(|error| Failure::new(Exit::Environment, format!("failed to start the load: {error:#}")))?;
     let (stop_faults, stopping) = watch::channel(false);
     let faults = world.faults(order, timeline, &sink, stopping)?.map(tokio::spawn);
 
+    let (host, port) = destination.door();
     let mut ending = {
+        let mut looking = std::pin::pin!(async {
+            match lookups {
+                Some(lookups) => lookups.keep(sink.clone(), || world.look_up(host, port)).await,
+                None => std::future::pending().await,
+            }
+        });
         let mut play = std::pin::pin!(async {
             mark_phases(timeline, &sink).await;
             load.finished().await;
@@ -186,6 +194,7 @@ async fn perform(
             tokio::select! {
                 () = &mut play => break Ending::Completed,
                 signal = interrupts.next() => break Ending::Interrupted { signal: signal.name().to_owned() },
+                never = &mut looking => match never {},
                 event = live.recv() => hear(event, audience),
                 warning = exporting.warning() => audience.warn(&warning),
                 _ = ticks.tick() => {
@@ -236,7 +245,6 @@ fn job(plan: &Plan, timeline: &Timeline, destination: Destination) -> Job {
         identity_header: plan.target.identity_header.clone(),
         loads: plan.loads.iter().cloned().zip(traffic).collect(),
         generator: plan.generator,
-        connection_age: Some(plan::CONNECTION_AGE.duration()),
     }
 }
 
@@ -295,6 +303,7 @@ fn load_line(load: &plan::Load, traffic: &Traffic, timeline: &Timeline) -> LoadL
         timeout_ns: load.request.timeout.duration().as_nanos() as u64,
         intended,
         users,
+        classes: load.varying.classes(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `squall load`: one URL under load, in one line. It builds a plan in memory and runs it.
 
 use crate::exit::{Exit, Failure};
-use crate::plan::{Adhoc, Arrivals, Generator, Pacing, PhaseRate, PhaseUsers, Plan, Protocol, USUAL, Volume};
+use crate::plan::{Adhoc, AdhocTls, Arrivals, Generator, Pacing, PhaseRate, PhaseUsers, Plan, Protocol, USUAL, Volume};
 use crate::units::{Ratio, Span};
 
 /// The request, the rate and the promises.
@@ -51,9 +51,24 @@ pub struct Args {
     /// Requests that one connection carries at once; 100 unless said otherwise.
     #[arg(long, requires = "http2")]
     streams: Option<u32>,
+    /// A PEM file of authorities that are trusted beside the public ones.
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    ca: Option<String>,
+    /// A PEM file with the certificate that is shown to a server that asks for one.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<String>,
+    /// A PEM file with its private key.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<String>,
+    /// The name that is asked for, and that the server's certificate must have, in place of the URL's host.
+    #[arg(long, value_name = "NAME")]
+    server_name: Option<String>,
     /// Accept any certificate.
     #[arg(long)]
     insecure: bool,
+    /// A proxy on the way, `http://[user:password@]host:port`; the environment's HTTP_PROXY is not looked at.
+    #[arg(long, value_name = "URL")]
+    proxy: Option<String>,
     /// Threads that send; as many as the load needs and the machine has cores unless said otherwise.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     workers: Option<u32>,
@@ -81,9 +96,10 @@ pub fn main(args: Args) -> Result<Exit, Failure> {
         protocol: if args.http2 { Protocol::Http2 } else { Protocol::Http1 },
         connections: args.connections,
         streams: args.streams,
+        proxy: args.proxy,
         p99: args.p99,
         available: args.available,
-        insecure: args.insecure,
+        tls: AdhocTls { ca: args.ca, cert: args.cert, key: args.key, server_name: args.server_name, insecure: args.insecure },
         ..Adhoc::new(&args.url, volume, args.length)
     };
     let plan = Plan::adhoc(&adhoc, &|name| std::env::var(name).ok()).map_err(super::invalid)?;

@@ -23,7 +23,14 @@ impl Cluster {
         if let Some(known) = known {
             return Ok(known);
         }
-        let addresses = match service_name(host) {
+        let addresses = self.look_up(host, port).await?;
+        self.addresses.lock().expect("nobody panics while holding the addresses").insert(key, addresses.clone());
+        Ok(addresses)
+    }
+
+    /// The same as they are now: a Service without an address of its own stands for its pods, which come and go.
+    pub async fn look_up(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Error> {
+        Ok(match service_name(host) {
             Some((name, namespace)) => match self.service_addresses(&namespace, &name, port).await {
                 Err(Error::NotFound { what, found }) => match lookup(host, port).await {
                     Some(addresses) => addresses,
@@ -35,9 +42,7 @@ impl Cluster {
                 what: format!("host {host}"),
                 found: vec!["neither a Service (write name.namespace) nor a name that DNS knows".into()],
             })?,
-        };
-        self.addresses.lock().expect("nobody panics while holding the addresses").insert(key, addresses.clone());
-        Ok(addresses)
+        })
     }
 
     async fn service_addresses(&self, namespace: &str, name: &str, port: u16) -> Result<Vec<SocketAddr>, Error> {

@@ -13,7 +13,6 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -25,22 +24,28 @@ use super::log::{Ended, Log, Window, micros};
 use super::mailbox::Mailbox;
 use super::pool::Pool;
 use super::seat::Seat;
-use crate::protocol::{End, Identity, Wire};
+use crate::plan::Rotation;
+use crate::protocol::{Addresses, End, Identity, Peer, Wire};
 use crate::schedule::Arrival;
 use crate::time::{Clock, Offset};
+use crate::varying::Supply;
 
 /// The part of a load that one worker carries.
 pub(super) struct Lane {
     pub(super) load: usize,
     pub(super) wire: Wire,
+    /// What differs from request to request.
+    pub(super) supply: Supply,
     pub(super) clock: Clock,
     pub(super) timeout: Duration,
-    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) addresses: Addresses,
+    /// Which of them comes first: workers begin at different ones, so that few connections are spread too.
+    pub(super) first_address: usize,
     pub(super) connection_limit: usize,
     /// Requests that one connection carries at once.
     pub(super) streams: usize,
     pub(super) in_flight_limit: usize,
-    pub(super) connection_age: Option<Duration>,
+    pub(super) rotation: Rotation,
     pub(super) log: Rc<Log>,
     pub(super) gauges: std::sync::Arc<Gauges>,
     pub(super) bells: Rc<Bells>,
@@ -72,6 +77,8 @@ type Panic = Box<dyn Any + Send>;
 pub(super) struct Due {
     pub(super) at: Offset,
     pub(super) window: Window,
+    /// Its number in the whole load, whatever the worker: what its values hang on.
+    pub(super) number: u64,
     /// Which of the requests that the wire has prepared.
     pub(super) request: usize,
     /// When the worker came to it.
@@ -82,8 +89,8 @@ pub(super) struct Due {
 
 impl Lane {
     /// A request of this lane that is due, in a phase by its number.
-    pub(super) fn due(&self, at: Offset, phase: usize, taken: Offset) -> Due {
-        Due { at, window: Window::new(self.load, phase, at), request: 0, taken, waited: false }
+    pub(super) fn due(&self, at: Offset, phase: usize, number: u64, taken: Offset) -> Due {
+        Due { at, window: Window::new(self.load, phase, self.supply.part_of(number), at), number, request: 0, taken, waited: false }
     }
 
     /// Lets a request in: it is in flight until [`Lane::left`].
@@ -95,7 +102,10 @@ impl Lane {
 
     /// Takes a request that is due and gets it on its way. Never waits.
     pub(super) fn take(self: &Rc<Lane>, arrival: &Arrival, now: Offset) {
-        let due = Due { request: arrival.request as usize, ..self.due(arrival.due, arrival.phase, now) };
+        let due = Due { request: arrival.request as usize, ..self.due(arrival.due, arrival.phase, arrival.n, now) };
+        if self.supply.is_used_up(due.number) {
+            return self.turn_away(due, End::FeedUsedUp);
+        }
         if due.at + self.timeout <= now {
             return self.turn_away(due, End::GeneratorLate);
         }
@@ -115,7 +125,7 @@ impl Lane {
 
     /// Counts a request that came due when nothing was sent any more.
     pub(super) fn refuse(&self, arrival: &Arrival) {
-        self.turn_away(self.due(arrival.due, arrival.phase, self.clock.now()), End::Stopped);
+        self.turn_away(self.due(arrival.due, arrival.phase, arrival.n, self.clock.now()), End::Stopped);
     }
 
     /// Gives up what waits for a connection.
@@ -176,6 +186,9 @@ impl Lane {
         let mut ready = first.taken;
         loop {
             ready = seat.serve(due, ready).await;
+            if self.nobody_waits() {
+                ready = seat.renew(ready).await;
+            }
             due = loop {
                 match self.next_queued() {
                     // It was never sent, and by nobody's fault but that of our own bound.
@@ -213,11 +226,11 @@ impl Lane {
         (self.streams > 1).then_some(&self.state.pool)
     }
 
-    /// Where the next connection goes, and which one it is.
-    pub(super) fn next_address(&self) -> (usize, SocketAddr) {
+    /// Which connection the next one is, and where it goes.
+    pub(super) fn next_address(&self) -> (usize, Option<Peer>) {
         let number = self.state.opened.get();
         self.state.opened.set(number + 1);
-        (number, self.addresses[number % self.addresses.len()])
+        (number, self.addresses.turn(number + self.first_address))
     }
 
     /// Whether no request waits for a connection.
@@ -257,6 +270,7 @@ impl Lane {
             sent: None,
             response_us: micros(due.at, due.taken),
             identity: Identity::UNKNOWN,
+            to: Identity::UNKNOWN,
             retry_after: false,
             waited: due.waited,
             bytes_in: 0,

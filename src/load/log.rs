@@ -4,9 +4,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::mem;
+use std::num::NonZeroU32;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
-use crate::protocol::{End, Identity};
+use crate::protocol::{End, Identity, Steps};
 use crate::time::Offset;
 
 /// How many entries are handed over at once: few enough to stay in a processor's cache, and to be added up before the next ones come.
@@ -14,18 +15,19 @@ const BATCH: usize = 2_048;
 /// How many empty vectors wait to be filled again; more are not needed while the tally keeps up.
 const SPARES: usize = 8;
 
-/// A window: one second of one phase of one load, by the intended start of its requests.
+/// A window: one second of one phase of one part of one load, by the intended start of its requests.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Window {
     pub(super) load: u16,
     pub(super) phase: u16,
+    pub(super) part: u16,
     pub(super) second: i32,
 }
 
 impl Window {
-    /// Loads and phases are bounded by the size of a plan, seconds by the length of a run: all fit by far.
-    pub(super) fn new(load: usize, phase: usize, due: Offset) -> Window {
-        Window { load: load as u16, phase: phase as u16, second: due.second() as i32 }
+    /// Loads, phases and parts are bounded by the size of a plan, seconds by the length of a run: all fit by far.
+    pub(super) fn new(load: usize, phase: usize, part: usize, due: Offset) -> Window {
+        Window { load: load as u16, phase: phase as u16, part: part as u16, second: due.second() as i32 }
     }
 }
 
@@ -38,6 +40,8 @@ pub(super) struct Ended {
     /// From the intended start to the end, in microseconds.
     pub(super) response_us: u32,
     pub(super) identity: Identity,
+    /// The address that it was sent to.
+    pub(super) to: Identity,
     pub(super) retry_after: bool,
     /// All connections that its load may have were taken when it came due.
     pub(super) waited: bool,
@@ -54,6 +58,16 @@ pub(super) struct Times {
     pub(super) lateness_us: u32,
     /// When it was due, from the start of its window's second.
     pub(super) due_us: u32,
+    /// From the actual send to the first byte of an answer; of one that timed out without any, to its end.
+    pub(super) first_byte_us: Option<NonZeroU32>,
+}
+
+/// A connection that was opened, or was to be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Opened {
+    pub(super) window: Window,
+    pub(super) steps: Steps,
+    pub(super) open: bool,
 }
 
 /// What travels to the tally thread.
@@ -62,6 +76,7 @@ pub(super) struct Batch {
     /// Requests that came due, by window.
     pub(super) intended: Vec<(Window, u64)>,
     pub(super) ended: Vec<Ended>,
+    pub(super) opened: Vec<Opened>,
     /// Where the vector goes when it has been read.
     pub(super) back: SyncSender<Vec<Ended>>,
 }
@@ -70,6 +85,8 @@ pub(super) struct Batch {
 pub(super) struct Log {
     batches: SyncSender<Batch>,
     ended: RefCell<Vec<Ended>>,
+    /// There are far fewer of these: their vectors are not kept.
+    opened: RefCell<Vec<Opened>>,
     intended: RefCell<Vec<(Window, u64)>>,
     /// The window that came due last, and its count, before it becomes an entry of the batch: schedules walk windows in order.
     current: Cell<Option<(Window, u64)>>,
@@ -83,6 +100,7 @@ impl Log {
         Log {
             batches,
             ended: RefCell::new(Vec::with_capacity(BATCH)),
+            opened: RefCell::default(),
             intended: RefCell::default(),
             current: Cell::new(None),
             spares,
@@ -111,10 +129,15 @@ impl Log {
         }
     }
 
+    /// A connection was opened, or could not be.
+    pub(super) fn opened(&self, opened: Opened) {
+        self.opened.borrow_mut().push(opened);
+    }
+
     /// Hands over what there is, without waiting: when the tally is behind, entries stay here until the next time.
     pub(super) fn hand_over(&self) {
         let batch = self.take();
-        if batch.ended.is_empty() && batch.intended.is_empty() {
+        if batch.ended.is_empty() && batch.intended.is_empty() && batch.opened.is_empty() {
             self.ended.replace(batch.ended);
             return;
         }
@@ -123,6 +146,7 @@ impl Log {
             Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) => {
                 self.ended.replace(batch.ended);
                 self.intended.replace(batch.intended);
+                self.opened.replace(batch.opened);
             }
         }
     }
@@ -137,12 +161,17 @@ impl Log {
         let mut intended = self.intended.take();
         intended.extend(self.current.take());
         let empty = self.spares.try_recv().unwrap_or_else(|_| Vec::with_capacity(BATCH));
-        Batch { intended, ended: mem::replace(&mut *self.ended.borrow_mut(), empty), back: self.back.clone() }
+        let ended = mem::replace(&mut *self.ended.borrow_mut(), empty);
+        Batch { intended, ended, opened: self.opened.take(), back: self.back.clone() }
     }
 }
 
 /// Whole microseconds between two points, rounded; at least 1, which is the histograms' least.
 pub(super) fn micros(from: Offset, to: Offset) -> u32 {
-    let nanos = to.nanos().saturating_sub(from.nanos()).max(0) as u64;
+    whole_micros(to.nanos().saturating_sub(from.nanos()).max(0) as u64)
+}
+
+/// The same of nanoseconds.
+pub(super) fn whole_micros(nanos: u64) -> u32 {
     u32::try_from(nanos.saturating_add(500) / 1_000).unwrap_or(u32::MAX).max(1)
 }

@@ -25,9 +25,11 @@ use crate::protocol::{Destination, Identities, Wire};
 use crate::recording::Sink;
 use crate::recording::fact::Counts;
 use crate::schedule::Traffic;
+use crate::varying::template;
 
 mod alarm;
 mod bells;
+mod dial;
 mod gauges;
 mod host;
 mod lane;
@@ -65,8 +67,6 @@ pub struct Job {
     /// Each load with what makes its requests come, in the order of the plan.
     pub loads: Vec<(plan::Load, Traffic)>,
     pub generator: plan::Generator,
-    /// How old a connection grows before it is replaced, give or take a quarter; `None` is for ever.
-    pub connection_age: Option<Duration>,
 }
 
 /// Load that is being sent. Dropping it stops the load, as [`Running::stop`] does.
@@ -111,7 +111,8 @@ pub fn start(job: Job, sink: Sink) -> Result<Running> {
         for (load, (planned, traffic)) in job.loads.iter().enumerate() {
             if let Some(share) = Share::of(load, planned, traffic, index, workers) {
                 let (header, requests) = (&job.identity_header, requests(planned, traffic));
-                let wire = Wire::new(&job.destination, planned.protocol, &requests, header, identities.clone())
+                let names = planned.varying.names();
+                let wire = Wire::new(&job.destination, planned.protocol, &requests, &names, header, identities.clone())
                     .with_context(|| format!("load `{}`", planned.name))?;
                 lanes.push((share, wire));
             }
@@ -122,7 +123,6 @@ pub fn start(job: Job, sink: Sink) -> Result<Running> {
             index,
             clock: sink.clock(),
             addresses: job.destination.addresses.clone(),
-            connection_age: job.connection_age,
             pacing: job.generator.pacing,
             lanes,
             batches: batches.clone(),
@@ -144,7 +144,8 @@ pub fn start(job: Job, sink: Sink) -> Result<Running> {
     drop(batches);
 
     let (done, summary) = oneshot::channel();
-    let tallying = Tallying { sink, lines, identities, gauges, threads };
+    let addresses = job.destination.addresses;
+    let tallying = Tallying { sink, lines, identities, addresses, gauges, threads };
     std::thread::Builder::new()
         .name("load-tally".to_owned())
         .spawn(move || tallying.run(&tallied, done))
@@ -176,7 +177,8 @@ fn requests(planned: &plan::Load, traffic: &Traffic) -> Vec<plan::Request> {
     let takes_body = |method: &str| matches!(method, "POST" | "PUT" | "PATCH");
     let requests = schedule.requests().iter().map(|call| plan::Request {
         method: call.method.clone(),
-        path: call.path.clone(),
+        // What was recorded is what it is.
+        path: template::escaped(&call.path),
         body: if takes_body(&call.method) { own.body.clone() } else { Vec::new() },
         ..own.clone()
     });

@@ -16,11 +16,12 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::alarm::Alarm;
+use super::dial::{Life, dial};
 use super::gauges::Gauges;
 use super::lane::Lane;
-use super::seat::dial;
+use super::log::Window;
 use crate::protocol::{End, Link, Protocol, Wire};
-use crate::time::{Offset, monotonic_now};
+use crate::time::monotonic_now;
 
 /// The shared connections of one lane.
 #[derive(Default)]
@@ -60,9 +61,9 @@ impl Pool {
     }
 }
 
-/// Takes hold of one of `lane`'s shared connections, with a link of one's own and the connection's date of expiry. `crowded` is true for
+/// Takes hold of one of `lane`'s shared connections for a request of `window`, with a link of one's own and what is known of the connection. `crowded` is true for
 /// as long as none of those that the plan allows has room.
-pub(super) async fn take(pool: &Pool, lane: &Rc<Lane>, crowded: &mut bool) -> Result<(Hold, Link, Option<Offset>), End> {
+pub(super) async fn take(pool: &Pool, lane: &Rc<Lane>, window: Window, crowded: &mut bool) -> Result<(Hold, Link, Life), End> {
     let hold = loop {
         match pool.offer(&lane.wire, lane.connection_limit, lane.streams, &lane.gauges) {
             Offer::Take(hold) => break hold,
@@ -72,7 +73,7 @@ pub(super) async fn take(pool: &Pool, lane: &Rc<Lane>, crowded: &mut bool) -> Re
                 hold.opened_by(lane.spawn(async move {
                     // Nor for longer than any of them would: somebody always comes who would wait for one that never opens.
                     let deadline = monotonic_now() + opener.timeout;
-                    let done = Alarm::new(deadline).race(deadline, dial(&opener)).await;
+                    let done = Alarm::new(deadline).race(deadline, dial(&opener, window)).await;
                     let done = done.unwrap_or(Err(End::NoConnectionInTime));
                     if let Some(trunk) = trunk.upgrade() {
                         trunk.opened(done);
@@ -87,8 +88,8 @@ pub(super) async fn take(pool: &Pool, lane: &Rc<Lane>, crowded: &mut bool) -> Re
             }
         }
     };
-    let (link, expires) = poll_fn(|cx| hold.poll_link(&lane.wire, cx)).await?;
-    Ok((hold, link, expires))
+    let (link, life) = poll_fn(|cx| hold.poll_link(&lane.wire, cx)).await?;
+    Ok((hold, link, life))
 }
 
 /// A shared connection, from the moment when it is first wanted.
@@ -97,6 +98,8 @@ struct Trunk {
     holds: Cell<usize>,
     /// Those of the holds that have a request for it.
     busy: Cell<usize>,
+    /// Requests that it has carried.
+    carried: Cell<u32>,
     retired: Cell<bool>,
     closed: Cell<bool>,
     /// The task that opens it.
@@ -111,7 +114,7 @@ struct Trunk {
 
 enum State {
     Opening,
-    Open(Link, Option<Offset>),
+    Open(Link, Life),
     Failed(End),
 }
 
@@ -122,6 +125,7 @@ impl Trunk {
             state: RefCell::new(State::Opening),
             holds: Cell::new(0),
             busy: Cell::new(0),
+            carried: Cell::new(0),
             retired: Cell::new(false),
             closed: Cell::new(false),
             opening: Cell::default(),
@@ -132,10 +136,10 @@ impl Trunk {
         }
     }
 
-    /// Tells everybody on it how opening it went; `Ok` holds the first link and its date of expiry.
-    pub(super) fn opened(&self, done: Result<(Link, Option<Offset>), End>) {
+    /// Tells everybody on it how opening it went; `Ok` holds the first link and what is known of the connection.
+    pub(super) fn opened(&self, done: Result<(Link, Life), End>) {
         *self.state.borrow_mut() = match done {
-            Ok((link, expires)) => State::Open(link, expires),
+            Ok((link, life)) => State::Open(link, life),
             Err(end) => State::Failed(end),
         };
         self.waiting.take().into_values().for_each(Waker::wake);
@@ -215,19 +219,25 @@ impl Hold {
         self.trunk.opening.set(Some(task));
     }
 
-    /// Ready once the connection is open, with a link of one's own and its date of expiry.
-    pub(super) fn poll_link(&self, wire: &Wire, cx: &Context<'_>) -> Poll<Result<(Link, Option<Offset>), End>> {
+    /// Ready once the connection is open, with a link of one's own and what is known of it.
+    pub(super) fn poll_link(&self, wire: &Wire, cx: &Context<'_>) -> Poll<Result<(Link, Life), End>> {
         match &*self.trunk.state.borrow() {
             State::Opening => {
                 self.trunk.waiting.borrow_mut().insert(self.number, cx.waker().clone());
                 Poll::Pending
             }
-            State::Open(link, expires) => {
+            State::Open(link, life) => {
                 let link = wire.beside(link).expect("only protocols that share connections have a pool");
-                Poll::Ready(Ok((link, *expires)))
+                Poll::Ready(Ok((link, *life)))
             }
             State::Failed(end) => Poll::Ready(Err(*end)),
         }
+    }
+
+    /// It has carried a request, and so many in all.
+    pub(super) fn counts_one(&self) -> u32 {
+        self.trunk.carried.update(|n| n.saturating_add(1));
+        self.trunk.carried.get()
     }
 
     /// Nobody else is to come on it.
@@ -263,7 +273,7 @@ mod tests {
         let destination = Destination::read("http://shop/", Trust::default()).expect("a URL");
         let request =
             Request { method: "GET".into(), path: "/".into(), headers: vec![], body: vec![], timeout: Span::from_secs(1) };
-        Wire::new(&destination, plan::Protocol::Http2, &[request], "x-pod", Arc::default()).expect("a request")
+        Wire::new(&destination, plan::Protocol::Http2, &[request], &[], "x-pod", Arc::default()).expect("a request")
     }
 
     /// What two connections with two places each offer.

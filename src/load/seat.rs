@@ -1,15 +1,19 @@
 //! A place for one connection, and the way of a request over it. Whoever has the seat, a task of an open load that is handed request
 //! after request or a user of a closed one, is told when each has ended.
 
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::alarm::Alarm;
+use super::dial::{Life, dial};
 use super::lane::{Due, Lane};
-use super::log::{Ended, Times, micros};
+use super::log::{Ended, Times, Window, micros};
 use super::pool::{self, Hold};
-use crate::protocol::{Afterwards, Answer, End, Identity, Link, Progress, Protocol, Wire};
+use crate::protocol::{Afterwards, Answer, End, Identity, Link, Progress, Protocol, What, Wire};
+use crate::recording::Outcome;
 use crate::time::{Offset, monotonic_now};
+use crate::varying::Values;
 
 /// How long replacing an old connection may take before the place is given up.
 const REPLACING: Duration = Duration::from_secs(1);
@@ -18,13 +22,19 @@ const REPLACING: Duration = Duration::from_secs(1);
 pub(super) struct Seat {
     lane: Rc<Lane>,
     held: Option<Held>,
+    /// In whose window a connection is to be opened in place of one that has had its day.
+    worn: Option<Window>,
     alarm: Alarm,
+    /// Of the request that is being sent.
+    values: Values,
 }
 
-/// An open connection, or a place on one, with its date of expiry.
+/// An open connection, or a place on one, with what is known of it.
 struct Held {
     link: Link,
-    expires: Option<Offset>,
+    life: Life,
+    /// Requests that it has carried, where it is not shared.
+    carried: u32,
     /// Where it is shared.
     shared: Option<Hold>,
 }
@@ -33,6 +43,18 @@ impl Held {
     /// Somebody who shares the connection has seen that it has grown old.
     fn is_retired(&self) -> bool {
         self.shared.as_ref().is_some_and(Hold::is_retired)
+    }
+
+    /// It has carried a request more, which ended at `now`: whether it has had its day.
+    fn has_carried(&mut self, now: Offset) -> bool {
+        let carried = match &self.shared {
+            Some(hold) => hold.counts_one(),
+            None => {
+                self.carried = self.carried.saturating_add(1);
+                self.carried
+            }
+        };
+        self.life.is_over(now, carried)
     }
 
     /// Its request has ended.
@@ -46,7 +68,13 @@ impl Held {
 impl Seat {
     pub(super) fn new(lane: &Rc<Lane>) -> Seat {
         lane.more_open();
-        Seat { lane: lane.clone(), held: None, alarm: Alarm::new(monotonic_now() + lane.timeout) }
+        Seat {
+            lane: lane.clone(),
+            held: None,
+            worn: None,
+            alarm: Alarm::new(monotonic_now() + lane.timeout),
+            values: Values::new(),
+        }
     }
 
     /// Whether there is no connection on it.
@@ -57,11 +85,15 @@ impl Seat {
     /// Sees a request to its end, and returns when that was. `ready` is since when this seat could have sent it: what it waited before
     /// that was not for want of speed.
     pub(super) async fn serve(&mut self, due: Due, ready: Offset) -> Offset {
-        let Seat { lane, held, alarm } = self;
+        let Seat { lane, held, worn, alarm, values } = self;
+        *worn = None;
+        if !lane.supply.is_empty() {
+            lane.supply.fill(due.number, values);
+        }
         let mut ticket = Ticket::new(lane, due, ready);
         let deadline = lane.clock.instant(due.at + lane.timeout);
-        let done = alarm.race(deadline, exchange(lane, held, &mut ticket)).await;
-        let mut ready = ticket.settle(done);
+        let done = alarm.race(deadline, exchange(lane, held, values, &mut ticket)).await;
+        let ready = ticket.settle(done);
         if let Some(held) = held {
             held.rests(&lane.wire);
         }
@@ -72,19 +104,24 @@ impl Seat {
         };
         if !good {
             *held = None;
-        } else if held.as_ref().is_some_and(|held| held.expires.is_some_and(|expires| ready >= expires)) {
+        } else if held.as_mut().is_some_and(|held| held.has_carried(ready)) {
             held.take().and_then(|held| held.shared).inspect(|hold| hold.retire(&lane.wire));
-            // Replaced now, on nobody's account, rather than with the next request waiting for it.
-            if lane.nobody_waits() {
-                let deadline = lane.clock.instant(ready + REPLACING);
-                *held = alarm.race(deadline, connect(lane, &mut false)).await.and_then(Result::ok);
-                if let Some(held) = held {
-                    held.rests(&lane.wire);
-                }
-                ready = lane.clock.now();
-            }
+            *worn = Some(due.window);
         }
         ready
+    }
+
+    /// Replaces a connection that had its day at `now`, on nobody's account, rather than with the next request waiting for it; returns
+    /// when that was done. For whom another request will come, and none waits.
+    pub(super) async fn renew(&mut self, now: Offset) -> Offset {
+        let Seat { lane, held, worn, alarm, .. } = self;
+        let Some(window) = worn.take() else { return now };
+        let deadline = lane.clock.instant(now + REPLACING);
+        *held = alarm.race(deadline, connect(lane, window, &mut false)).await.and_then(Result::ok);
+        if let Some(held) = held {
+            held.rests(&lane.wire);
+        }
+        lane.clock.now()
     }
 }
 
@@ -99,48 +136,42 @@ impl Drop for Seat {
 /// A connection kept alive can be closed by its peer at any moment. Found closed before the send, it is replaced; found
 /// closed after it, the request has failed. Many HTTP clients would quietly send it once more (RFC 9110, section 9.2.2
 /// allows it), but then a pod that is killed with requests in its hands would seem to have cost nothing.
-async fn exchange(lane: &Rc<Lane>, held: &mut Option<Held>, ticket: &mut Ticket<'_>) -> Result<Answer, End> {
-    match exchange_once(lane, held, ticket).await {
+async fn exchange(lane: &Rc<Lane>, held: &mut Option<Held>, values: &Values, ticket: &mut Ticket<'_>) -> Result<Answer, End> {
+    match exchange_once(lane, held, values, ticket).await {
         // It waited for its turn on a connection whose peer takes no more: this, too, is found before the send.
         Err(End::GoneAway(_)) if held.is_some() && ticket.progress.bytes_out == 0 => {
             *held = None;
-            exchange_once(lane, held, ticket).await
+            exchange_once(lane, held, values, ticket).await
         }
         done => done,
     }
 }
 
-async fn exchange_once(lane: &Rc<Lane>, held: &mut Option<Held>, ticket: &mut Ticket<'_>) -> Result<Answer, End> {
+async fn exchange_once(lane: &Rc<Lane>, held: &mut Option<Held>, values: &Values, ticket: &mut Ticket<'_>) -> Result<Answer, End> {
+    let what = What { request: ticket.due.request, values };
     if let Some(kept) = held {
         if lane.wire.stands(&mut kept.link) && !kept.is_retired() {
             if let Some(hold) = &kept.shared {
                 hold.works();
             }
-            return lane.wire.exchange(&mut kept.link, ticket.due.request, &mut ticket.progress).await;
+            ticket.to = kept.life.to;
+            return lane.wire.exchange(&mut kept.link, what, &mut ticket.progress).await;
         }
         *held = None;
     }
-    let fresh = held.insert(connect(lane, &mut ticket.crowded).await?);
+    let fresh = held.insert(connect(lane, ticket.due.window, &mut ticket.crowded).await?);
     ticket.ready = lane.clock.now();
-    lane.wire.exchange(&mut fresh.link, ticket.due.request, &mut ticket.progress).await
+    ticket.to = fresh.life.to;
+    lane.wire.exchange(&mut fresh.link, what, &mut ticket.progress).await
 }
 
-async fn connect(lane: &Rc<Lane>, crowded: &mut bool) -> Result<Held, End> {
+async fn connect(lane: &Rc<Lane>, window: Window, crowded: &mut bool) -> Result<Held, End> {
     if let Some(pool) = lane.pool() {
-        let (hold, link, expires) = pool::take(pool, lane, crowded).await?;
-        return Ok(Held { link, expires, shared: Some(hold) });
+        let (hold, link, life) = pool::take(pool, lane, window, crowded).await?;
+        return Ok(Held { link, life, carried: 0, shared: Some(hold) });
     }
-    let (link, expires) = dial(lane).await?;
-    Ok(Held { link, expires, shared: None })
-}
-
-/// Opens a connection, and says when it will have grown old.
-pub(super) async fn dial(lane: &Lane) -> Result<(Link, Option<Offset>), End> {
-    let (number, address) = lane.next_address();
-    let link = lane.wire.connect(address).await?;
-    // Ages are spread between 75 and 125 per cent, by the golden ratio, so that connections do not all end at once.
-    let spread = 0.75 + 0.5 * (number as f64 * 0.618_033_988_749_895).fract();
-    Ok((link, lane.connection_age.map(|age| lane.clock.now() + age.mul_f64(spread))))
+    let (link, life) = dial(lane, window).await?;
+    Ok(Held { link, life, carried: 0, shared: None })
 }
 
 /// A request on its way. However its task ends, dropped in the middle included, the request ends exactly once.
@@ -151,13 +182,15 @@ struct Ticket<'a> {
     ready: Offset,
     /// It waits for room on one of the connections that the plan allows.
     crowded: bool,
+    /// The address of the connection that it was given.
+    to: Identity,
     progress: Progress,
     settled: bool,
 }
 
 impl Ticket<'_> {
     fn new(lane: &Lane, due: Due, ready: Offset) -> Ticket<'_> {
-        Ticket { lane, due, ready, crowded: false, progress: Progress::default(), settled: false }
+        Ticket { lane, due, ready, crowded: false, to: Identity::UNKNOWN, progress: Progress::default(), settled: false }
     }
 
     /// Writes down how it ended, and returns when.
@@ -173,14 +206,25 @@ impl Ticket<'_> {
     fn write(&mut self, end: End, answer: Option<Answer>) -> Offset {
         self.settled = true;
         let clock = self.lane.clock;
-        let now = clock.offset(monotonic_now());
+        // Of a whole answer whose last byte's moment is known, that is the end.
+        let now = clock.offset(self.progress.last.filter(|_| answer.is_some()).unwrap_or_else(monotonic_now));
         let sent = self.progress.sent.filter(|_| self.progress.bytes_out > 0).map(|sent| {
             let sent = clock.offset(sent);
             // Sent minus due, less the time in which there was no connection to send on, or none that took it.
             let ready = self.progress.held.map_or(self.ready, |held| clock.offset(held).max(self.ready));
             let blocked = ready.since(self.due.taken);
             let due_us = (self.due.at.nanos().rem_euclid(1_000_000_000) / 1_000) as u32;
-            Times { service_us: micros(sent, now), lateness_us: micros(self.due.at, sent - blocked), due_us }
+            let first_byte = match self.progress.first {
+                Some(first) => Some(clock.offset(first)),
+                // It takes at least so long.
+                None => (end.outcome() == Outcome::TimedOut).then_some(now),
+            };
+            Times {
+                service_us: micros(sent, now),
+                lateness_us: micros(self.due.at, sent - blocked),
+                due_us,
+                first_byte_us: first_byte.and_then(|first| NonZeroU32::new(micros(sent, first))),
+            }
         });
         self.lane.log.ended(Ended {
             window: self.due.window,
@@ -188,6 +232,7 @@ impl Ticket<'_> {
             sent,
             response_us: micros(self.due.at, now),
             identity: answer.map_or(Identity::UNKNOWN, |answer| answer.identity),
+            to: self.to,
             retry_after: answer.is_some_and(|answer| answer.retry_after),
             waited: self.due.waited,
             bytes_in: fitted(self.progress.bytes_in),

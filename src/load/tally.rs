@@ -4,6 +4,7 @@
 //! windows that are touched between two writes.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
@@ -15,13 +16,13 @@ use tokio::sync::oneshot;
 use super::Summary;
 use super::gauges::Gauges;
 use super::host::Steal;
-use super::log::{Batch, Ended, Window};
+use super::log::{Batch, Ended, Opened, Window, whole_micros};
 use super::spacing::Spacings;
 use crate::names::Name;
 use crate::plan;
-use crate::protocol::{End, Identities, Identity};
+use crate::protocol::{Addresses, End, Identities, Identity, Steps};
 use crate::recording::Sink;
-use crate::recording::fact::{Counts, Fact, Gap, GeneratorSample, Outcome, Tally};
+use crate::recording::fact::{Counts, Fact, Gap, GeneratorSample, Outcome, Part, Tally};
 use crate::recording::shelf::{LONGEST_US, Shelf};
 use crate::recording::sink::{Interval, Measure, Series};
 use crate::schedule::Traffic;
@@ -34,6 +35,8 @@ const WRITE: Duration = Duration::from_millis(500);
 pub(super) struct Line {
     name: Name,
     phases: Vec<Name>,
+    /// What is counted apart: one at least, which may be all of it.
+    parts: Vec<Part>,
     /// Requests refused since too many were in flight.
     refused: Bound,
     /// Requests that had to wait for a connection.
@@ -66,6 +69,7 @@ impl Line {
         Line {
             name: load.name.clone(),
             phases: traffic.phases().to_vec(),
+            parts: load.varying.parts(),
             refused: Bound::at(load.in_flight),
             waited: Bound::at(load.connections),
             spacing: matches!(traffic, Traffic::Open(_)).then(Spacings::default),
@@ -89,6 +93,7 @@ pub(super) struct Tallying {
     pub(super) sink: Sink,
     pub(super) lines: Vec<Line>,
     pub(super) identities: Arc<Identities>,
+    pub(super) addresses: Addresses,
     pub(super) gauges: Vec<Arc<Gauges>>,
     pub(super) threads: Vec<JoinHandle<()>>,
 }
@@ -101,8 +106,13 @@ struct Sums {
     /// Requests that had to wait for a connection.
     waited: u64,
     served_by: BTreeMap<Identity, u64>,
+    sent_to: Few<Identity, u64>,
+    opened: u64,
+    unopened: u64,
     retry_after: u64,
     histograms: Few<(Outcome, Measure), Option<Histogram<u64>>>,
+    /// Of answers whose first byte was their last, which most are: both measures in one histogram, until they are written.
+    in_a_piece: Few<Outcome, Option<Histogram<u64>>>,
 }
 
 impl Tallying {
@@ -144,8 +154,10 @@ impl Tallying {
 
     fn write(&mut self, windows: &mut BTreeMap<Window, Sums>, summary: &mut Summary) {
         for (window, mut sums) in std::mem::take(windows) {
+            let histograms = sums.apart(self.sink.shelf());
             let line = &mut self.lines[window.load as usize];
             let phase = &line.phases[window.phase as usize];
+            let part = &line.parts[window.part as usize];
             let mut causes: BTreeMap<String, u64> = BTreeMap::new();
             for (end, count) in &sums.ends.0 {
                 if let Some(cause) = end.cause() {
@@ -160,23 +172,33 @@ impl Tallying {
                     *served_by.entry(name).or_default() += count;
                 }
             }
+            let mut sent_to: BTreeMap<String, u64> = BTreeMap::new();
+            for (address, count) in &sums.sent_to.0 {
+                if let Some(name) = self.addresses.name(*address) {
+                    *sent_to.entry(name).or_default() += count;
+                }
+            }
             summary.loads[window.load as usize].1.add(&sums.counts);
             causes.iter().for_each(|(cause, count)| *summary.causes.entry(cause.clone()).or_default() += count);
             self.sink.emit(Fact::Tally(Box::new(Tally {
                 load: line.name.clone(),
                 phase: phase.clone(),
+                part: part.clone(),
                 second: i64::from(window.second),
                 counts: sums.counts,
                 causes,
                 served_by,
+                sent_to,
+                opened: sums.opened,
+                unopened: sums.unopened,
                 retry_after: sums.retry_after,
             })));
-            for ((outcome, measure), histogram) in sums.histograms.0 {
+            for ((outcome, measure), histogram) in histograms.0 {
                 let Some(histogram) = histogram else { continue };
                 if measure == Measure::Lateness {
                     summary.lateness.add(&histogram).expect("it grows to what the other holds");
                 }
-                let series = Series { load: line.name.clone(), phase: phase.clone(), outcome, measure };
+                let series = Series { load: line.name.clone(), phase: phase.clone(), part: part.clone(), outcome, measure };
                 self.sink.record(Interval { series, second: i64::from(window.second), histogram });
             }
         }
@@ -209,7 +231,7 @@ fn until(moment: Instant) -> Duration {
 }
 
 fn fold(windows: &mut BTreeMap<Window, Sums>, lines: &mut [Line], batch: Batch, shelf: &Shelf) {
-    let Batch { intended, mut ended, back } = batch;
+    let Batch { intended, mut ended, opened, back } = batch;
     for (window, count) in intended {
         windows.entry(window).or_default().counts.intended += count;
     }
@@ -224,6 +246,7 @@ fn fold(windows: &mut BTreeMap<Window, Sums>, lines: &mut [Line], batch: Batch, 
             }
         }
     }
+    opened.iter().for_each(|opened| windows.entry(opened.window).or_default().open(opened, shelf));
     ended.clear();
     // Where there are spares enough, or nobody to fill them, this one goes.
     let _ = back.try_send(ended);
@@ -253,15 +276,53 @@ impl Sums {
         }
         if let Some(times) = ended.sent {
             self.counts.sent += 1;
-            self.record(outcome, Measure::Service, times.service_us, shelf);
+            match times.first_byte_us.map(NonZeroU32::get) {
+                Some(first_byte) if first_byte == times.service_us => {
+                    add(self.in_a_piece.of(outcome).get_or_insert_with(|| shelf.take()), first_byte);
+                }
+                first_byte => {
+                    self.record(outcome, Measure::Service, times.service_us, shelf);
+                    first_byte.into_iter().for_each(|first_byte| self.record(outcome, Measure::FirstByte, first_byte, shelf));
+                }
+            }
             self.record(Outcome::Ok, Measure::Lateness, times.lateness_us, shelf);
+            if ended.to != Identity::UNKNOWN {
+                *self.sent_to.of(ended.to) += 1;
+            }
+        }
+    }
+
+    /// Counts a connection. What its steps took is known of those that went well.
+    fn open(&mut self, opened: &Opened, shelf: &Shelf) {
+        *if opened.open { &mut self.opened } else { &mut self.unopened } += 1;
+        let Steps { connect, tunnel, tls } = opened.steps;
+        for (measure, took) in [(Measure::Connect, connect), (Measure::Tunnel, tunnel), (Measure::Tls, tls)] {
+            if let Some(took) = took {
+                self.record(Outcome::Ok, measure, whole_micros(took.as_nanos() as u64), shelf);
+            }
         }
     }
 
     fn record(&mut self, outcome: Outcome, measure: Measure, micros: u32, shelf: &Shelf) {
-        let histogram = self.histograms.of((outcome, measure)).get_or_insert_with(|| shelf.take());
-        histogram.record(u64::from(micros).min(LONGEST_US)).expect("it grows to what an hour needs");
+        add(self.histograms.of((outcome, measure)).get_or_insert_with(|| shelf.take()), micros);
     }
+
+    /// The histograms of each measure apart.
+    fn apart(&mut self, shelf: &Shelf) -> Few<(Outcome, Measure), Option<Histogram<u64>>> {
+        for (outcome, both) in std::mem::take(&mut self.in_a_piece).0 {
+            let Some(both) = both else { continue };
+            for measure in [Measure::Service, Measure::FirstByte] {
+                let histogram = self.histograms.of((outcome, measure)).get_or_insert_with(|| shelf.take());
+                histogram.add(&both).expect("it grows to what the other holds");
+            }
+            shelf.put(both);
+        }
+        std::mem::take(&mut self.histograms)
+    }
+}
+
+fn add(histogram: &mut Histogram<u64>, micros: u32) {
+    histogram.record(u64::from(micros).min(LONGEST_US)).expect("it grows to what an hour needs");
 }
 
 /// A handful of values by key, in the order in which the keys came: for so few, looking at each is faster than a tree.

@@ -6,6 +6,7 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::iter::Peekable;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::lane::{Due, Lane};
 use super::mailbox::Mailbox;
@@ -25,6 +26,8 @@ struct Room {
     lane: Rc<Lane>,
     crowd: Crowd,
     thinking: RefCell<BinaryHeap<Reverse<Thinker>>>,
+    /// How many requests of each user have come due, in the order of this crowd's own users.
+    begun: RefCell<Vec<u64>>,
     /// Numbers those who think, so that two of the same moment keep their order.
     counter: Cell<u64>,
     present: Cell<usize>,
@@ -34,6 +37,7 @@ struct Room {
 
 /// A user between two requests.
 struct Thinker {
+    user: u64,
     until: Offset,
     number: u64,
     mailbox: Rc<Mailbox>,
@@ -44,6 +48,7 @@ impl Users {
         let coming = crowd.stays().collect::<Vec<_>>().into_iter().peekable();
         let room = Room {
             lane,
+            begun: RefCell::new(vec![0; crowd.peak() as usize]),
             crowd,
             thinking: RefCell::default(),
             counter: Cell::new(0),
@@ -75,7 +80,7 @@ impl Users {
         if thinking.peek().is_some_and(|Reverse(thinker)| thinker.until <= now)
             && let Some(Reverse(thinker)) = thinking.pop()
         {
-            thinker.mailbox.put(self.room.due(thinker.until, now));
+            thinker.mailbox.put(self.room.due(thinker.user, thinker.until, now));
         }
     }
 
@@ -90,21 +95,25 @@ impl Users {
         self.coming = Vec::new().into_iter().peekable();
         for Reverse(thinker) in self.room.thinking.take() {
             if thinker.until <= now {
-                self.room.lane.turn_away(self.room.due(thinker.until, now), End::Stopped);
+                self.room.lane.turn_away(self.room.due(thinker.user, thinker.until, now), End::Stopped);
             }
         }
     }
 }
 
 impl Room {
-    fn due(&self, at: Offset, taken: Offset) -> Due {
-        self.lane.due(at, self.crowd.phase_at(at), taken)
+    /// A user's next request.
+    fn due(&self, user: u64, at: Offset, taken: Offset) -> Due {
+        let begun = &mut self.begun.borrow_mut()[self.crowd.place_of(user)];
+        let number = self.crowd.number(user, *begun);
+        *begun += 1;
+        self.lane.due(at, self.crowd.phase_at(at), number, taken)
     }
 
     /// Waits until the worker comes to what is due at `at`.
-    async fn think(&self, at: Offset, mailbox: &Rc<Mailbox>) -> Due {
+    async fn think(&self, user: u64, at: Offset, mailbox: &Rc<Mailbox>) -> Due {
         let number = self.counter.replace(self.counter.get() + 1);
-        self.thinking.borrow_mut().push(Reverse(Thinker { until: at, number, mailbox: mailbox.clone() }));
+        self.thinking.borrow_mut().push(Reverse(Thinker { user, until: at, number, mailbox: mailbox.clone() }));
         self.lane.bells.look.notify_one();
         mailbox.take().await
     }
@@ -120,10 +129,14 @@ async fn there(present: Present, stay: Stay) {
     let mut now = lane.clock.now();
     let mut at = steps.first(stay.from);
     while at < stay.to && !room.closed.get() {
-        let due = if at <= now { room.due(at, now) } else { room.think(at, &mailbox).await };
+        let due = if at <= now { room.due(stay.user, at, now) } else { room.think(stay.user, at, &mailbox).await };
         if room.closed.get() {
             // It came due before that, and nobody was told yet.
             return lane.turn_away(due, End::Stopped);
+        }
+        if lane.supply.is_used_up(due.number) {
+            // Nor will there be any for what this user would send next.
+            return lane.turn_away(due, End::FeedUsedUp);
         }
         if due.at + lane.timeout <= due.taken {
             lane.turn_away(due, End::GeneratorLate);
@@ -131,12 +144,20 @@ async fn there(present: Present, stay: Stay) {
         } else {
             lane.let_in(&due);
             now = seat.serve(due, due.taken).await;
-            if seat.is_bare() {
-                // A door that is closed answers at once: others must get their turn all the same.
-                tokio::task::yield_now().await;
-            }
         }
         at = steps.next(due.at, now);
+        // Whoever leaves needs no new connection in place of one that has had its day; whoever stays is ready to send once it is there,
+        // and does, even where the end has come meanwhile.
+        if at < stay.to && !room.closed.get() {
+            let ready = seat.renew(now).await;
+            if ready > now {
+                (now, at) = (ready, at.max(ready.min(stay.to - Duration::from_nanos(1))));
+            }
+        }
+        if seat.is_bare() {
+            // A door that is closed answers at once: others must get their turn all the same.
+            tokio::task::yield_now().await;
+        }
     }
 }
 

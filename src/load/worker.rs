@@ -2,7 +2,6 @@
 //! to their lanes when they are due, and sees to it that all of them have ended before it does.
 
 use std::iter::Peekable;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -20,10 +19,11 @@ use super::lane::{Lane, State};
 use super::log::{Batch, Log};
 use super::pacer::{Pacer, Window};
 use super::users::Users;
-use crate::plan::{self, Pacing};
-use crate::protocol::Wire;
+use crate::plan::{self, Pacing, Rotation};
+use crate::protocol::{Addresses, Wire};
 use crate::schedule::{Arrival, Traffic};
 use crate::time::{Clock, Offset, monotonic_now, thread_cpu};
+use crate::varying::Supply;
 
 /// How often entries go to the tally thread.
 const HAND_OVER: Duration = Duration::from_millis(250);
@@ -38,8 +38,7 @@ const OVERDUE: Duration = Duration::from_secs(5);
 pub(super) struct Worker {
     pub(super) index: usize,
     pub(super) clock: Clock,
-    pub(super) addresses: Vec<SocketAddr>,
-    pub(super) connection_age: Option<Duration>,
+    pub(super) addresses: Addresses,
     pub(super) pacing: Pacing,
     pub(super) lanes: Vec<(Share, Wire)>,
     pub(super) batches: SyncSender<Batch>,
@@ -55,6 +54,8 @@ pub(super) struct Share {
     connections: usize,
     streams: usize,
     in_flight: usize,
+    rotation: Rotation,
+    supply: Supply,
 }
 
 impl Share {
@@ -81,6 +82,8 @@ impl Share {
             connections: part(connections),
             streams,
             in_flight: part(in_flight),
+            rotation: planned.rotation,
+            supply: planned.varying.supply(&planned.name, traffic.seed()),
         })
     }
 }
@@ -200,20 +203,18 @@ impl Worker {
     }
 
     fn feed(&self, share: Share, wire: Wire, log: &Rc<Log>, bells: &Rc<Bells>) -> Feed {
-        // Workers start at different addresses, so that few connections are spread too.
-        let mut addresses = self.addresses.clone();
-        let turn = self.index % addresses.len();
-        addresses.rotate_left(turn);
         let lane = Rc::new(Lane {
             load: share.load,
             wire,
+            supply: share.supply,
             clock: self.clock,
             timeout: share.timeout,
-            addresses,
+            addresses: self.addresses.clone(),
+            first_address: self.index,
             connection_limit: share.connections,
             streams: share.streams,
             in_flight_limit: share.in_flight,
-            connection_age: self.connection_age,
+            rotation: share.rotation,
             log: log.clone(),
             gauges: self.gauges.clone(),
             bells: bells.clone(),

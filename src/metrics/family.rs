@@ -131,12 +131,40 @@ pub static SERVICE: Family = Family {
     labels: &["load", "phase", "outcome"],
     help: "From the actual send of a request to its end: what the service takes",
 };
+pub static FIRST_BYTE: Family = Family {
+    name: "squall_first_byte_seconds",
+    kind: Kind::Histogram,
+    unit: Unit::Seconds,
+    labels: &["load", "phase", "outcome"],
+    help: "From the actual send of a request to the first byte of its answer",
+};
 pub static LATENESS: Family = Family {
     name: "squall_lateness_seconds",
     kind: Kind::Histogram,
     unit: Unit::Seconds,
     labels: PLACE,
     help: "From the moment a request was due to its actual send: what the generator adds",
+};
+pub static OPENED: Family = Family {
+    name: "squall_connections_opened_total",
+    kind: Kind::Counter,
+    unit: Unit::None,
+    labels: &["load", "phase", "opened"],
+    help: "Connections, by whether they could be opened: yes, no",
+};
+pub static STEP: Family = Family {
+    name: "squall_connection_step_seconds",
+    kind: Kind::Histogram,
+    unit: Unit::Seconds,
+    labels: &["load", "phase", "step"],
+    help: "What a step of opening a connection took: connect, tunnel (through a proxy), tls",
+};
+pub static SENT_TO: Family = Family {
+    name: "squall_address_requests_total",
+    kind: Kind::Counter,
+    unit: Unit::None,
+    labels: &["load", "address"],
+    help: "Requests that were sent, by the address that they went to; after the first 64 the others are _other",
 };
 pub static IN_FLIGHT: Family = Family {
     name: "squall_requests_in_flight",
@@ -224,7 +252,7 @@ pub static LEFT_OUT: Family = Family {
 };
 
 /// Every family, in the order in which they are listed and exported.
-pub static FAMILIES: [&Family; 27] = [
+pub static FAMILIES: [&Family; 31] = [
     &RUN,
     &STARTED,
     &ENDED,
@@ -239,7 +267,11 @@ pub static FAMILIES: [&Family; 27] = [
     &WRITTEN,
     &LATENCY,
     &SERVICE,
+    &FIRST_BYTE,
     &LATENESS,
+    &OPENED,
+    &STEP,
+    &SENT_TO,
     &IN_FLIGHT,
     &CONNECTIONS,
     &CPU,

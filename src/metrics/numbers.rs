@@ -14,7 +14,7 @@ use crate::time::{Offset, wall_now};
 
 /// Causes that are told apart, for each load and phase.
 const CAUSES: usize = 32;
-/// Those who answer that are told apart, for each load.
+/// Those who answer, and addresses, that are told apart, for each load.
 const SERVERS: usize = 64;
 
 /// The states of a fault, in the order in which it goes through them.
@@ -133,6 +133,7 @@ impl Counted {
             | Fact::Autoscaler(_)
             | Fact::Condition { .. }
             | Fact::ClusterEvent { .. }
+            | Fact::Lookup(_)
             | Fact::LeftBehind { .. }
             | Fact::Spacing(_) => {}
         }
@@ -147,6 +148,10 @@ impl Counted {
             Measure::Response => self.registry.observe(&family::LATENCY, &[load, phase, outcome], histogram),
             Measure::Service => self.registry.observe(&family::SERVICE, &[load, phase, outcome], histogram),
             Measure::Lateness => self.registry.observe(&family::LATENESS, &[load, phase], histogram),
+            Measure::FirstByte => self.registry.observe(&family::FIRST_BYTE, &[load, phase, outcome], histogram),
+            Measure::Connect | Measure::Tunnel | Measure::Tls => {
+                self.registry.observe(&family::STEP, &[load, phase, series.measure.as_str()], histogram);
+            }
         }
     }
 
@@ -218,6 +223,7 @@ fn begin(registry: &mut Registry, place: &[&str; 2]) {
     let ok = [place[0], place[1], Outcome::Ok.as_str()];
     registry.observe(&family::LATENCY, &ok, None);
     registry.observe(&family::SERVICE, &ok, None);
+    registry.observe(&family::FIRST_BYTE, &ok, None);
     registry.observe(&family::LATENESS, place, None);
 }
 
@@ -238,6 +244,11 @@ fn count(registry: &mut Registry, tally: &Tally) {
     for (server, count) in &tally.served_by {
         registry.add_open(&family::SERVED, &[load], server, SERVERS, *count);
     }
+    for (address, count) in &tally.sent_to {
+        registry.add_open(&family::SENT_TO, &[load], address, SERVERS, *count);
+    }
+    registry.add(&family::OPENED, &[load, phase, "yes"], tally.opened);
+    registry.add(&family::OPENED, &[load, phase, "no"], tally.unopened);
 }
 
 fn watch(registry: &mut Registry, sample: &GeneratorSample) {
@@ -299,6 +310,7 @@ mod tests {
                 timeout_ns: 1,
                 intended: [(name("calm"), 10), (name("burst"), 0)].into(),
                 users: BTreeMap::new(),
+                classes: Vec::new(),
             }],
             faults: vec![FaultLine { name: name("kill"), kind: "pod_kill".into(), at: None, duration_ns: None }],
             environment: BTreeMap::new(),
@@ -335,11 +347,15 @@ mod tests {
         let tally = Fact::Tally(Box::new(Tally {
             load: name("shoppers"),
             phase: name("calm"),
+            part: Default::default(),
             second: 0,
             counts,
             causes: [("reset".to_owned(), 3), ("memory".to_owned(), 1)].into(),
             served_by: [("a \"pod\"".to_owned(), 5)].into(),
             retry_after: 0,
+            sent_to: [("127.0.0.2:80".to_owned(), 8)].into(),
+            opened: 2,
+            unopened: 1,
         }));
         let series = after(vec![tally.clone(), tally]);
         for (key, count) in [
@@ -349,6 +365,9 @@ mod tests {
             ("squall_requests_total shoppers,calm,failed", 6),
             ("squall_requests_total shoppers,calm,unsent", 2),
             ("squall_request_causes_total shoppers,calm,reset", 6),
+            ("squall_address_requests_total shoppers,127.0.0.2:80", 16),
+            ("squall_connections_opened_total shoppers,calm,yes", 4),
+            ("squall_connections_opened_total shoppers,calm,no", 2),
             ("squall_answers_total shoppers,a \"pod\"", 10),
             ("squall_received_bytes_total shoppers,calm", 200),
             ("squall_sent_bytes_total shoppers,calm", 140),
@@ -401,10 +420,10 @@ mod tests {
     fn each_measure_has_a_histogram_of_its_own() {
         let numbers = Numbers::new();
         let mut tap = numbers.tap();
-        for (measure, us) in Measure::ALL.into_iter().zip([3_000, 2_000, 1_000]) {
+        for (measure, us) in Measure::ALL.into_iter().zip([3_000, 2_000, 1_000, 1_500, 500, 300, 700]) {
             let mut histogram = hdrhistogram::Histogram::new_with_bounds(1, 3_600_000_000, 3).unwrap();
             histogram.record(us).unwrap();
-            let series = Series { load: name("l"), phase: name("p"), outcome: Outcome::Ok, measure };
+            let series = Series { load: name("l"), phase: name("p"), part: Default::default(), outcome: Outcome::Ok, measure };
             tap.interval(&Interval { series, second: 0, histogram });
         }
         let sums: Vec<(&str, f64)> = numbers
@@ -412,10 +431,23 @@ mod tests {
             .families
             .iter()
             .map(|(family, series)| match &series[..] {
-                [(_, Value::Spread(spread))] => (family.name, (spread.sum() * 1e3).round()),
+                [(_, Value::Spread(spread))] => (family.name, (spread.sum() * 1e4).round()),
+                steps if family.name == family::STEP.name => {
+                    let names: Vec<&str> = steps.iter().filter_map(|(labels, _)| labels.last().map(String::as_str)).collect();
+                    assert_eq!(names, ["connect", "tls", "tunnel"]);
+                    let sums = steps.iter().map(|(_, value)| if let Value::Spread(spread) = value { spread.sum() } else { 0.0 });
+                    (family.name, (sums.sum::<f64>() * 1e4).round())
+                }
                 other => panic!("{other:?}"),
             })
             .collect();
-        assert_eq!(sums, [("squall_latency_seconds", 3.0), ("squall_service_time_seconds", 2.0), ("squall_lateness_seconds", 1.0)]);
+        let expected = [
+            ("squall_latency_seconds", 30.0),
+            ("squall_service_time_seconds", 20.0),
+            ("squall_first_byte_seconds", 15.0),
+            ("squall_lateness_seconds", 10.0),
+            ("squall_connection_step_seconds", 15.0),
+        ];
+        assert_eq!(sums, expected);
     }
 }

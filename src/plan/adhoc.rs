@@ -35,8 +35,21 @@ pub struct Adhoc {
     pub p99: Option<Span>,
     /// What nobody says is [`USUAL`], where enough requests are sent to prove it.
     pub available: Option<Ratio>,
-    pub insecure: bool,
+    /// Files are relative to where the command runs.
+    pub tls: AdhocTls,
+    /// Its credentials are kept out of the plan's text.
+    pub proxy: Option<String>,
     pub seed: Option<u64>,
+}
+
+/// How connections are encrypted, as flags say it.
+#[derive(Clone, Debug, Default)]
+pub struct AdhocTls {
+    pub ca: Option<String>,
+    pub cert: Option<String>,
+    pub key: Option<String>,
+    pub server_name: Option<String>,
+    pub insecure: bool,
 }
 
 /// How much is sent.
@@ -65,7 +78,8 @@ impl Adhoc {
             streams: None,
             p99: None,
             available: None,
-            insecure: false,
+            tls: AdhocTls::default(),
+            proxy: None,
             seed: None,
         }
     }
@@ -112,9 +126,10 @@ impl Plan {
                 headers.push((name.to_owned(), value.to_owned()));
             }
         }
+        let proxy = adhoc.proxy.as_deref().map(|proxy| hide_credentials(proxy, &mut hidden));
         let env = |name: &str| hidden.get(name).cloned().or_else(|| env(name));
         let read = |promises: &[Promise]| {
-            let text = written(adhoc, &target, &method, &path, &headers, promises);
+            let text = written(adhoc, (&target, proxy.as_deref()), &method, &path, &headers, promises);
             Plan::read_text("the command line", &text, Path::new(""), &[], &env)
         };
         // Too few requests are a matter of the command line: a plan that nobody has seen has no line to point at.
@@ -175,7 +190,38 @@ fn split(url: &str) -> Result<(String, String), String> {
     Ok((target.to_owned(), if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }))
 }
 
-fn written(adhoc: &Adhoc, target: &str, method: &str, path: &str, headers: &[(String, String)], promises: &[Promise]) -> String {
+/// As more of a target's keys.
+fn encryption(tls: &AdhocTls) -> String {
+    let AdhocTls { ca, cert, key, server_name, insecure } = tls;
+    let quoted = |(name, value): (&str, &Option<String>)| Some(format!("{name}: {}", serde_json::Value::from(value.as_deref()?)));
+    let said = [("ca", ca), ("cert", cert), ("key", key), ("server_name", server_name)].into_iter().filter_map(quoted);
+    let said: Vec<String> = said.chain(insecure.then(|| "insecure: true".to_owned())).collect();
+    if said.is_empty() { String::new() } else { format!(", tls: {{{}}}", said.join(", ")) }
+}
+
+/// `http://user:password@host` with a variable in place of who that is.
+fn hide_credentials(proxy: &str, hidden: &mut BTreeMap<String, String>) -> String {
+    let apart = proxy.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?)));
+    match apart {
+        Some((scheme, (credentials, place))) if !credentials.contains("${") && !credentials.is_empty() => {
+            hidden.insert(PROXY_CREDENTIALS.to_owned(), credentials.to_owned());
+            format!("{scheme}://${{{PROXY_CREDENTIALS}}}@{place}")
+        }
+        _ => proxy.to_owned(),
+    }
+}
+
+/// The variable that stands for a proxy's user and password.
+const PROXY_CREDENTIALS: &str = "PROXY_CREDENTIALS";
+
+fn written(
+    adhoc: &Adhoc,
+    (target, proxy): (&str, Option<&str>),
+    method: &str,
+    path: &str,
+    headers: &[(String, String)],
+    promises: &[Promise],
+) -> String {
     // JSON's strings are YAML's double-quoted ones.
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let mut out = String::new();
@@ -193,8 +239,8 @@ fn written(adhoc: &Adhoc, target: &str, method: &str, path: &str, headers: &[(St
         line(format!("seed: {seed}"));
     }
     line("cluster: none".into());
-    let insecure = if adhoc.insecure { ", insecure: true" } else { "" };
-    line(format!("target: {{url: {}{insecure}}}", quoted(target)));
+    let proxy = proxy.map(|proxy| format!(", proxy: {}", quoted(proxy))).unwrap_or_default();
+    line(format!("target: {{url: {}{}{proxy}}}", quoted(target), encryption(&adhoc.tls)));
     let workers = adhoc.generator.workers.map(|workers| format!("workers: {workers}"));
     let pacing = (adhoc.generator.pacing != Pacing::default()).then(|| format!("pacing: {}", word(&adhoc.generator.pacing)));
     let generator: Vec<String> = workers.into_iter().chain(pacing).collect();

@@ -9,15 +9,19 @@ use super::params::{self, Environment, Secrets};
 use super::problem::{Problem, Problems, nearest, proposal};
 use super::tree::{Id, Limits, Meaning, Tree, Value};
 use super::written::{During, Entry, Text, Written, WrittenClaim, WrittenCluster, WrittenFault, WrittenTarget, keys_of};
-use super::{ClusterChoice, Load, Phase, Plan, PlannedFault, SandboxOptions, Target};
+use super::{ClusterChoice, Dns, Load, Phase, Plan, PlannedFault, SandboxOptions, Target};
 use crate::faults::{self, Lasting};
 use crate::kinds::Kind;
 use crate::names::Name;
 use crate::target::{self, TargetUrl};
+use crate::tls::Tls;
 use crate::units::Span;
 use crate::verdict::{self, Claim, Over};
 
+mod feeds;
 mod load;
+mod transport;
+mod varying;
 
 pub(super) use load::{default_connections, default_in_flight, most_due};
 
@@ -234,13 +238,15 @@ fn assemble(desk: &mut Desk<'_>, root: Id, written: Written, params: BTreeMap<St
     }
     let names = Names { phases: desk.names("phases"), faults: desk.names("faults") };
     unique(desk, "phase", phases.iter().map(|(name, _)| name));
+    let feeds = feeds::read(desk, written.feeds);
     let mut loads: Vec<(Located<Name>, Load)> = Vec::new();
     for load in written.load.into_iter().flatten() {
-        let (name, (load, place)) = (load.value.name.clone(), load::load(desk, load, &names, &phases));
+        let (name, (load, place)) = (load.value.name.clone(), load::load(desk, load, &names, &phases, &feeds));
         places.loads_whole &= place.sends.is_some();
         places.loads.push(place);
         loads.push((name, load));
     }
+    varying::once(desk, &feeds, &loads);
     unique(desk, "load", loads.iter().map(|(name, _)| name));
     let mut faults: Vec<(Located<Name>, PlannedFault)> = Vec::new();
     for entry in &written.faults {
@@ -272,13 +278,14 @@ fn assemble(desk: &mut Desk<'_>, root: Id, written: Written, params: BTreeMap<St
         (Some(ClusterChoice::Sandbox(_)), ClusterChoice::Sandbox(options)) => ClusterChoice::Sandbox(options),
         (Some(asked), _) => asked,
     };
+    let target = target(desk, written.target, &params, &mut places);
     let plan = Plan {
         name: written.plan.map_or_else(fallback, |name| name.value),
         claim: written.claim.map_or_else(String::new, |claim| claim.value.trim().to_owned()),
         params,
         cluster,
         manifests,
-        target: target(desk, written.target, &mut places),
+        target,
         generator: load::generator(desk, written.generator),
         phases: phases.into_iter().map(|(name, length)| Phase { name: name.value, length }).collect(),
         loads: loads.into_iter().map(|(_, load)| load).collect(),
@@ -362,9 +369,22 @@ fn cluster(desk: &mut Desk<'_>, written: Option<Located<WrittenCluster>>) -> Clu
     }
 }
 
-fn target(desk: &mut Desk<'_>, written: Option<Located<WrittenTarget>>, places: &mut Places) -> Target {
-    let mut target =
-        Target { url: String::new(), workload: None, autoscaler: None, identity_header: "x-pod".to_owned(), insecure: false };
+fn target(
+    desk: &mut Desk<'_>,
+    written: Option<Located<WrittenTarget>>,
+    params: &BTreeMap<String, String>,
+    places: &mut Places,
+) -> Target {
+    let mut target = Target {
+        url: String::new(),
+        workload: None,
+        autoscaler: None,
+        identity_header: "x-pod".to_owned(),
+        tls: Tls::default(),
+        dns: Dns::default(),
+        proxy: None,
+        resolve: Vec::new(),
+    };
     let Some(Located { value: written, .. }) = written else { return target };
     if let Err(error) = written.url.value.parse::<TargetUrl>() {
         desk.wrong(written.url.at, error);
@@ -373,7 +393,10 @@ fn target(desk: &mut Desk<'_>, written: Option<Located<WrittenTarget>>, places: 
     target.url = written.url.value;
     target.workload = written.workload.map(|workload| workload.value);
     target.autoscaler = written.autoscaler.map(|autoscaler| autoscaler.value);
-    target.insecure = written.insecure;
+    target.proxy = transport::proxy(desk, written.proxy, params);
+    target.resolve = transport::resolve(desk, &target, written.resolve);
+    target.dns = transport::dns(desk, written.dns, &target.resolve);
+    target.tls = transport::tls(desk, &target.url, written.tls, written.insecure);
     if let Some(identity) = written.identity {
         if let Err(error) = target::header(&identity.header.value, "") {
             desk.wrong(identity.header.at, error);

@@ -97,6 +97,14 @@ fn loads(desk: &mut Desk<'_>, plan: &Plan, places: &Places, timeline: &Timeline)
             };
             desk.wrong(at, format!("`{}` sends nothing: {why}", load.name));
             counted = false;
+        } else if let (Some((feed, rows)), (fewest, _)) = (load.varying.lasts(), traffic.spread_in(Offset::ZERO, timeline.end))
+            && fewest > rows
+        {
+            let message = format!("`{}` sends {fewest} requests at least, and the feed `{}` has {rows} rows", load.name, feed.name);
+            desk.wrong(at, message).help = Some(
+                "each row is used once: give the feed more rows, send fewer requests, or say `order: sequential`, which begins again"
+                    .into(),
+            );
         }
     }
     counted
@@ -264,6 +272,18 @@ fn unmet(plan: &Plan, claim: &Claim, need: &Need, timeline: &Timeline, known: &K
             let known = plan.loads.iter().map(|load| load.name.as_str());
             (!known.clone().any(|known| known == load.as_str()))
                 .then(|| (format!("there is no load `{load}`"), proposal(load.as_str(), known)))
+        }
+        Need::Class(class) => {
+            let speaks_of = |load: &&Load| known.load.is_none_or(|name| *name == load.name);
+            let classes: Vec<Name> = plan.loads.iter().filter(speaks_of).flat_map(|load| load.varying.classes()).collect();
+            let of = known.load.map(|load| format!(" of `{load}`")).unwrap_or_default();
+            (!classes.contains(class)).then(|| {
+                let help = proposal(class.as_str(), classes.iter().map(Name::as_str));
+                let help = help.unwrap_or_else(|| {
+                    format!("give the load its classes, as in `class: {{weighted: {{{class}: 10, default: 90}}}}`")
+                });
+                (format!("no request{of} has the class `{class}`"), Some(help))
+            })
         }
         Need::Never { why } => Some((format!("`{name}` can never hold: {why}"), None)),
     }

@@ -30,6 +30,7 @@ fn strangers(claim: &Claim, run: &RunStarted, text: &str) -> Vec<Problem> {
     let phases: Vec<&str> = run.phases.iter().map(|phase| phase.name.as_str()).collect();
     let faults: Vec<&str> = run.faults.iter().map(|fault| fault.name.as_str()).collect();
     let loads: Vec<&str> = run.loads.iter().map(|load| load.name.as_str()).collect();
+    let classes: Vec<&str> = run.loads.iter().flat_map(|load| &load.classes).map(Name::as_str).collect();
     let mut found = Vec::new();
     let mut known = |what: &str, name: &Name, among: &[&str]| {
         if !among.contains(&name.as_str()) {
@@ -49,8 +50,10 @@ fn strangers(claim: &Claim, run: &RunStarted, text: &str) -> Vec<Problem> {
         Over::Fault(name) => known("fault", name, &faults),
     }
     for need in claim.spec.needs() {
-        if let Need::Load(name) = need {
-            known("load", &name, &loads);
+        match need {
+            Need::Load(name) => known("load", &name, &loads),
+            Need::Class(name) => known("class", &name, &classes),
+            _ => {}
         }
     }
     found
@@ -116,6 +119,7 @@ mod tests {
                 timeout_ns: 1,
                 intended: Default::default(),
                 users: Default::default(),
+                classes: Vec::new(),
             }],
             faults: vec![FaultLine { name: name("kill-one"), kind: "pod_kill".into(), at: None, duration_ns: None }],
             environment: Default::default(),

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::{ASSUMED_LATENCY, Load, Model, Plan};
+use super::{ASSUMED_LATENCY, Load, Model, Plan, Target};
 use crate::target::TargetUrl;
 use crate::time::Offset;
 use crate::timeline::Timeline;
@@ -23,6 +23,11 @@ pub struct Demand {
     pub sockets_worst: u64,
     /// Requests per second of all open loads, in the mean of the busiest phase.
     pub rate: f64,
+    /// Connections per second that are replaced when as many as [`Demand::sockets`] are open. Those of users by count are not in it: how
+    /// fast users are depends on the service.
+    pub replaced: f64,
+    /// The same with [`Demand::sockets_worst`].
+    pub replaced_worst: f64,
     pub reach: Reach,
     /// Whether connections are encrypted.
     pub tls: bool,
@@ -30,25 +35,34 @@ pub struct Demand {
     pub length: Span,
 }
 
-/// What is known of the target's addresses before its name is resolved.
+/// What is known of the addresses that connections go to, before a name is resolved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reach {
     /// One address, of this machine.
     Loopback,
     /// One address, of another.
     Address,
-    /// A name, which may stand for many.
+    /// A name, which may stand for many, or many.
     Name,
 }
 
 impl Reach {
-    fn of(url: &str) -> Reach {
-        let Ok(url) = url.parse::<TargetUrl>() else { return Reach::Name };
-        match url.host.parse::<IpAddr>() {
-            Ok(address) if address.is_loopback() => Reach::Loopback,
-            Ok(_) => Reach::Address,
-            Err(_) if url.host == "localhost" => Reach::Loopback,
-            Err(_) => Reach::Name,
+    fn of(target: &Target) -> Reach {
+        let (host, port) = match (&target.proxy, target.url.parse::<TargetUrl>()) {
+            (Some(proxy), _) => (proxy.host.clone(), proxy.port),
+            (None, Ok(url)) => (url.host, url.port),
+            (None, Err(_)) => return Reach::Name,
+        };
+        let address = match target.resolved(&host, port) {
+            Some([one]) => Some(one.ip()),
+            Some(_) => return Reach::Name,
+            None => host.parse::<IpAddr>().ok(),
+        };
+        match address {
+            Some(address) if address.is_loopback() => Reach::Loopback,
+            Some(_) => Reach::Address,
+            None if host == "localhost" => Reach::Loopback,
+            None => Reach::Name,
         }
     }
 }
@@ -61,6 +75,8 @@ struct Need {
     sockets: f64,
     sockets_worst: f64,
     rate: f64,
+    replaced: f64,
+    replaced_worst: f64,
 }
 
 impl Demand {
@@ -78,12 +94,16 @@ impl Demand {
                 sum.sockets += need.sockets;
                 sum.sockets_worst += need.sockets_worst;
                 sum.rate += need.rate;
+                sum.replaced += need.replaced;
+                sum.replaced_worst += need.replaced_worst;
             }
             most.in_flight = most.in_flight.max(sum.in_flight);
             most.in_flight_worst = most.in_flight_worst.max(sum.in_flight_worst);
             most.sockets = most.sockets.max(sum.sockets);
             most.sockets_worst = most.sockets_worst.max(sum.sockets_worst);
             most.rate = most.rate.max(sum.rate);
+            most.replaced = most.replaced.max(sum.replaced);
+            most.replaced_worst = most.replaced_worst.max(sum.replaced_worst);
         }
         Demand {
             latency,
@@ -92,7 +112,9 @@ impl Demand {
             sockets: most.sockets as u64,
             sockets_worst: most.sockets_worst as u64,
             rate: most.rate,
-            reach: Reach::of(&plan.target.url),
+            replaced: most.replaced,
+            replaced_worst: most.replaced_worst,
+            reach: Reach::of(&plan.target),
             tls: plan.target.url.starts_with("https"),
             length: timeline.end.since(Offset::ZERO).into(),
         }
@@ -116,12 +138,23 @@ fn rate_in(timeline: &Timeline, load: &Load, (from, to): (Offset, Offset)) -> f6
 
 fn of_load(load: &Load, phase: &crate::names::Name, latency: Span, rate: f64) -> Need {
     let streams = f64::from(load.streams.max(1));
+    let by_age = |sockets: f64| load.rotation.age.map_or(0.0, |age| sockets / age.seconds());
+    let by_count = load.rotation.requests.map_or(0.0, |requests| rate / f64::from(requests));
     match &load.model {
         Model::Closed { users, .. } => {
             let users = users.get(phase).map_or(0.0, |level| f64::from(level.peak().count()));
             // Connections are opened for the users that come, and shared where they have streams.
             let sockets = if load.streams > 1 { f64::from(load.connections).min(users) } else { users };
-            Need { in_flight: users, in_flight_worst: users, sockets, sockets_worst: sockets, rate: 0.0 }
+            let replaced = by_age(sockets);
+            Need {
+                in_flight: users,
+                in_flight_worst: users,
+                sockets,
+                sockets_worst: sockets,
+                rate: 0.0,
+                replaced,
+                replaced_worst: replaced,
+            }
         }
         Model::Open { .. } if rate == 0.0 => Need::default(),
         Model::Open { arrivals, .. } => {
@@ -129,7 +162,17 @@ fn of_load(load: &Load, phase: &crate::names::Name, latency: Span, rate: f64) ->
             let within = |span: Span| arrivals.most_within(level, span.seconds()).min(f64::from(load.in_flight));
             let (usual, worst) = (within(latency.min(load.request.timeout)), within(load.request.timeout));
             let sockets = |under_way: f64| (under_way / streams).ceil().min(f64::from(load.connections));
-            Need { in_flight: usual, in_flight_worst: worst, sockets: sockets(usual), sockets_worst: sockets(worst), rate }
+            let (few, many) = (sockets(usual), sockets(worst));
+            Need {
+                in_flight: usual,
+                in_flight_worst: worst,
+                sockets: few,
+                sockets_worst: many,
+                rate,
+                // Whatever comes first replaces it: no more often than both together.
+                replaced: by_age(few).max(by_count),
+                replaced_worst: by_age(many) + by_count,
+            }
         }
     }
 }
@@ -170,6 +213,38 @@ mod tests {
         let need = demand("https://shop.example/", "- {name: x, rate: 10000/s, protocol: http2, request: {get: /}}\n", "");
         assert_eq!((need.in_flight, need.sockets, need.sockets_worst), (1000, 10, 500));
         assert_eq!((need.reach, need.tls), (Reach::Name, true));
+    }
+
+    #[test]
+    fn connections_that_have_had_their_day_are_counted() {
+        let with = |rotate: &str| {
+            demand(
+                "http://10.0.0.1/",
+                &format!("- {{name: x, rate: 1000/s, rotate: {rotate}, request: {{get: /, timeout: 1s}}}}\n"),
+                "",
+            )
+        };
+        let usual = with("{age: 4s}");
+        assert_eq!((usual.sockets, usual.replaced, usual.replaced_worst), (100, 25.0, 250.0));
+        let both = with("{age: 4s, requests: 10}");
+        assert_eq!((both.replaced, both.replaced_worst), (100.0, 350.0));
+        assert_eq!(with("never").replaced_worst, 0.0);
+    }
+
+    #[test]
+    fn where_connections_go_is_what_is_reached() {
+        let reach = |target: &str| {
+            let text = format!(
+                "plan: p\nclaim: c\ntarget: {target}\nphases: [{{name: a, for: 1s}}]\n\
+                 load: [{{name: x, rate: 1/s, request: {{get: /}}}}]\n"
+            );
+            let plan = Plan::read_recorded(&text, &BTreeMap::new()).unwrap_or_else(|problems| panic!("{problems}"));
+            Demand::of(&plan, &Timeline::of(&plan, 1)).reach
+        };
+        assert_eq!(reach("{url: http://shop.example/, proxy: http://127.0.0.1:3128}"), Reach::Loopback);
+        assert_eq!(reach("{url: http://127.0.0.1/, proxy: http://proxy.example:3128}"), Reach::Name);
+        assert_eq!(reach("{url: http://shop.example/, resolve: {\"shop.example:80\": [10.0.0.1]}}"), Reach::Address);
+        assert_eq!(reach("{url: http://shop.example/, resolve: {\"shop.example:80\": [10.0.0.1, 10.0.0.2]}}"), Reach::Name);
     }
 
     #[test]

@@ -8,11 +8,12 @@ use serde_json::Value;
 
 use super::check::load_of;
 use super::manifest::Manifest;
-use super::{ClusterChoice, Plan};
+use super::{ClusterChoice, Dns, Override, Plan, Target, TargetUrl};
 use crate::kinds::Kind;
 use crate::names::ObjectRef;
 use crate::time::Offset;
 use crate::timeline::{Start, Timeline};
+use crate::tls::{Tls, Trust};
 use crate::units::Span;
 use crate::verdict::Over;
 
@@ -114,12 +115,15 @@ fn head(page: &mut Page, plan: &Plan, manifests: &[Manifest]) {
         page.item(0, "            ", &format!("{}: applied before the run, removed after it", kinds.join(", ")));
     }
     page.item(0, "target      ", &plan.target.url);
-    let tls = match (plan.target.url.starts_with("https"), plan.target.insecure) {
-        (false, _) => "",
-        (true, false) => "; its certificate is checked",
-        (true, true) => "; any certificate is accepted",
-    };
-    page.item(0, "            ", &format!("who answered is told by the header `{}`{tls}", plan.target.identity_header));
+    page.item(
+        0,
+        "            ",
+        &format!("who answered is told by the header `{}`{}", plan.target.identity_header, encrypted(&plan.target)),
+    );
+    if let Some(proxy) = &plan.target.proxy {
+        page.item(0, "proxy       ", &proxy.to_string());
+    }
+    page.item(0, "addresses   ", &found(&plan.target));
     let named = |object: &Option<ObjectRef>| object.as_ref().map_or("none is named".to_owned(), ToString::to_string);
     page.item(0, "workload    ", &named(&plan.target.workload));
     page.item(0, "autoscaler  ", &named(&plan.target.autoscaler));
@@ -138,6 +142,41 @@ fn head(page: &mut Page, plan: &Plan, manifests: &[Manifest]) {
     if !secrets.is_empty() {
         page.item(0, "secrets     ", &format!("{} from the environment, shown nowhere", secrets.join(", ")));
     }
+}
+
+/// Where connections go.
+fn found(target: &Target) -> String {
+    if let Some(Override { addresses, .. }) = target.resolve.first() {
+        let all: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        return format!("{}, as the plan says; connections are spread over them", all.join(", "));
+    }
+    let host = match &target.proxy {
+        Some(proxy) => Some((proxy.host.clone(), proxy.name().to_owned())),
+        None => target.url.parse::<TargetUrl>().ok().map(|url| (url.host.clone(), url.host)),
+    };
+    match host {
+        Some((host, name)) if host.parse::<std::net::IpAddr>().is_err() => {
+            let default = if target.dns == Dns::default() { " (default)" } else { "" };
+            format!("{name} is looked up {}{default}; new connections are spread over all that it stands for", target.dns)
+        }
+        _ => "the one in the URL".to_owned(),
+    }
+}
+
+/// How connections are encrypted, where they are.
+fn encrypted(target: &Target) -> String {
+    let Tls { trust, credentials, server_name } = &target.tls;
+    if !target.url.starts_with("https") {
+        return String::new();
+    }
+    let by = match trust {
+        Trust::Insecure => "any certificate is accepted".to_owned(),
+        Trust::Verified { extra: None } => "its certificate is checked".to_owned(),
+        Trust::Verified { extra: Some(extra) } => format!("its certificate is checked, by {} too", extra.file()),
+    };
+    let name = server_name.as_ref().map(|name| format!(", asked for as {name}")).unwrap_or_default();
+    let shown = credentials.as_ref().map(|shown| format!(", and shown that of {}", shown.file())).unwrap_or_default();
+    format!("; {by}{name}{shown}")
 }
 
 fn when(page: &mut Page, plan: &Plan, timeline: &Timeline) {

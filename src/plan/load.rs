@@ -3,15 +3,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Protocol;
 use super::level::Levels;
+use super::{Protocol, Rotation};
 use crate::names::Name;
 use crate::schedule::{Arrivals, Rhythm};
 use crate::units::{Rate, Span, Users};
-
-/// How old a connection grows before it is replaced, give or take a quarter. A client that keeps its connections for ever hides every
-/// scale-out, since balancers choose once per connection.
-pub const CONNECTION_AGE: Span = Span::from_secs(5);
+use crate::varying::Varying;
 
 /// Requests, and what makes them come.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +16,8 @@ pub struct Load {
     pub name: Name,
     pub model: Model,
     pub request: Request,
+    /// What its requests name as `{{name}}`, and where that comes from.
+    pub varying: Varying,
     pub protocol: Protocol,
     /// Connections that may be open at once; bounded even when the plan does not say.
     pub connections: u32,
@@ -26,6 +25,8 @@ pub struct Load {
     pub streams: u32,
     /// Requests that may be due and not ended at once; what comes on top is `unsent`.
     pub in_flight: u32,
+    /// When its connections are replaced.
+    pub rotation: Rotation,
 }
 
 impl Load {
@@ -89,7 +90,8 @@ pub enum Pacing {
 /// The method of a request that a recording gives method and path.
 pub const REPLAYED: &str = "REPLAY";
 
-/// One HTTP request: the same for every arrival, unless the schedule says what each sends ([`Schedule::requests`]).
+/// One HTTP request: the same for every arrival, unless the schedule says what each sends ([`Schedule::requests`]). Path, values of
+/// headers and body are [templates](crate::varying::Template).
 ///
 /// [`Schedule::requests`]: crate::schedule::Schedule::requests
 #[derive(Clone, PartialEq)]

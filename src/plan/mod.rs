@@ -6,18 +6,24 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::names::{Anchor, Name, ObjectRef};
+use crate::proxy::Proxy;
+use crate::tls::Tls;
 use crate::units::Span;
 use crate::{faults, verdict};
 
 mod adhoc;
 mod assemble;
+mod body;
 mod check;
 mod claims;
+mod class;
 mod demand;
+mod dns;
 mod explain;
 mod level;
 mod load;
@@ -27,22 +33,27 @@ mod params;
 mod problem;
 mod protocol;
 mod recording;
+mod rotation;
 mod schema;
 mod steady;
+mod transport;
 mod tree;
 mod written;
 
-pub use adhoc::{Adhoc, USUAL, Volume};
+pub use adhoc::{Adhoc, AdhocTls, USUAL, Volume};
 pub use claims::read_manifests;
 pub use demand::{Demand, Reach};
+pub use dns::{Dns, Override};
 pub use explain::{explain, section};
 pub use level::{Level, Levels, PhaseRate, PhaseUsers, Quantity, peak};
-pub use load::{CONNECTION_AGE, Generator, Load, MODELS, Model, PACINGS, Pacing, REPLAYED, Request};
+pub use load::{Generator, Load, MODELS, Model, PACINGS, Pacing, REPLAYED, Request};
 pub use params::Secrets;
 pub use problem::{Colour, Problem, Problems};
 pub use protocol::Protocol;
+pub use rotation::Rotation;
 pub use schema::schema;
 pub use steady::Steady;
+pub use transport::TRANSPORT;
 
 pub use crate::schedule::{Arrivals, Rhythm, Think};
 pub use crate::target::TargetUrl;
@@ -222,8 +233,21 @@ pub struct Target {
     pub autoscaler: Option<ObjectRef>,
     /// The response header that tells who answered.
     pub identity_header: String,
-    /// Accept any certificate.
-    pub insecure: bool,
+    /// How connections to an https:// one are encrypted.
+    pub tls: Tls,
+    /// On the way there.
+    pub proxy: Option<Proxy>,
+    /// How often its name is looked up.
+    pub dns: Dns,
+    /// What names stand for, whatever DNS says.
+    pub resolve: Vec<Override>,
+}
+
+impl Target {
+    /// What a host at a port stands for, where the plan says it.
+    pub fn resolved(&self, host: &str, port: u16) -> Option<&[SocketAddr]> {
+        self.resolve.iter().find(|known| known.is_of(host, port)).map(|known| &known.addresses[..])
+    }
 }
 
 /// A stretch of the run.

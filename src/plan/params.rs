@@ -1,5 +1,5 @@
 //! `${name}` in a plan: a declared parameter, else an environment variable. What comes from the environment is a secret, so it may
-//! stand only where nothing is recorded or shown: in a request's headers and body.
+//! stand only where nothing is recorded or shown: in a request's headers and body, and in the URL of a proxy.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -106,7 +106,7 @@ pub(super) fn fill(
                     Some(_) if places.recorded.contains(&id) => {
                         problems.push(
                             Problem::at(place, format!("`{reference}` comes from the environment, and this value would show it"))
-                                .label("only the text of a header or a body may be secret")
+                                .label("only the text of a header or a body, or a proxy, may be secret")
                                 .help(format!("if it is no secret, declare `{name}` under `params` and run with --set {name}=...")),
                         );
                         whole = false;
@@ -115,6 +115,16 @@ pub(super) fn fill(
                         problems.push(
                             Problem::at(place, format!("the environment variable {name} is empty"))
                                 .help("set it to the value that should be sent"),
+                        );
+                        whole = false;
+                    }
+                    Some(value) if value.contains("{{") => {
+                        problems.push(
+                            Problem::at(
+                                place,
+                                format!("the environment variable {name} holds `{{{{`, which begins a value of a request"),
+                            )
+                            .help("a secret is sent as it is: give it one without two braces in a row"),
                         );
                         whole = false;
                     }
@@ -186,7 +196,7 @@ fn parts(text: &str) -> Vec<Part<'_>> {
 
 /// Which scalars stand where. One that stands in two places by an alias is in both sets, and the stricter rule holds.
 struct Places {
-    /// Values of headers, and bodies, where they are text: never recorded, and no diagnostic can repeat them.
+    /// Values of headers, bodies and the target's proxy, where they are text: never recorded, and no diagnostic can repeat them.
     open: HashSet<Id>,
     /// Everything else.
     recorded: HashSet<Id>,
@@ -200,6 +210,14 @@ impl Places {
         for (key, value) in tree.entries(root) {
             match tree.key(*key) {
                 "params" => below(tree, *value, &mut places.defaults),
+                "target" => {
+                    for (key, value) in tree.entries(*value) {
+                        match tree.key(*key) {
+                            "proxy" => places.sent(tree, *value),
+                            _ => below(tree, *value, &mut places.recorded),
+                        }
+                    }
+                }
                 "load" => {
                     for load in tree.items(*value) {
                         places.load(tree, *load);
@@ -229,7 +247,7 @@ impl Places {
         }
     }
 
-    /// The value of a header, or a body: text that is sent. Anything else there is a mistake, and will be shown.
+    /// The value of a header, a body, or a proxy with its credentials: text that is sent. Anything else there is a mistake, and will be shown.
     fn sent(&mut self, tree: &Tree, value: Id) {
         match tree.node(value).value {
             Value::Scalar(_) => {

@@ -144,6 +144,7 @@ fn schema_of<T: schemars::JsonSchema>() -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::varying::Draw;
 
     #[test]
     fn every_kind_stands_in_the_schema_with_its_summary_and_spec() {
@@ -173,7 +174,10 @@ mod tests {
             let rate = if arrivals.has_own_rate() { "" } else { "rate: 100/s, " };
             format!("- {{name: m, {rate}arrivals: {}, request: {{get: /}}}}\n", row.as_value())
         });
-        for part in loads.chain(faults).chain(claims) {
+        let draws = Draw::ALL
+            .iter()
+            .map(|row| format!("- {{name: m, rate: 1/s, draw: {{k: {}}}, request: {{get: \"/{{{{k}}}}\"}}}}\n", row.as_value()));
+        for part in loads.chain(draws).chain(faults).chain(claims) {
             let text = format!(
                 "plan: p\nclaim: c\ncluster: current\ntarget: {{url: http://127.0.0.1/, workload: a/deployment/b, autoscaler: a/hpa/b}}\n\
                  phases: [{{name: a, for: 10m}}]\nload:\n- {{name: l, rate: 100/s, request: {{get: /}}}}\n{part}"

@@ -9,13 +9,19 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, IntoDeserializer, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::body::WrittenBody;
+use super::class::WrittenClass;
+use super::dns::WrittenDns;
 use super::located::{self, LeftOut, Located, NodeId, Pairs};
+use super::rotation::WrittenRotation;
 use super::tree::{Limits, Tree};
 use super::{Pacing, Protocol, Think, level};
 use crate::kinds::Kind;
 use crate::names::{Anchor, Name, ObjectRef};
 use crate::schedule::Arrivals;
 use crate::units::{Rate, Span, Users};
+use crate::varying::feed::Order;
+use crate::varying::{Draw, Trace};
 use crate::{faults, verdict};
 
 /// A claim about a service, and the evidence asked for: phases of load, faults, and assertions on one clock.
@@ -32,7 +38,7 @@ pub(super) struct Written {
     /// Fixes every random choice of the run: arrivals, victims. Without it each run draws a new one and prints it.
     pub seed: Option<u64>,
     /// Parameters with their defaults: used as ${name}, changed by --set name=value. Values from the environment need no entry
-    /// here: ${NAME} in a header or a body reads the variable NAME and shows it nowhere.
+    /// here: ${NAME} in a header, a body or target.proxy reads the variable NAME and shows it nowhere.
     #[serde(default)]
     #[expect(dead_code, reason = "read ahead of the rest, since the rest may use them; here for the schema")]
     pub params: Pairs<Located<Name>, Located<Text>>,
@@ -48,6 +54,8 @@ pub(super) struct Written {
     /// The stretches of the run, one after the other.
     #[schemars(required, length(min = 1))]
     pub phases: Option<Vec<WrittenPhase>>,
+    /// Rows from files, of which each request takes one: {{name.column}} in its path, headers or body.
+    pub feeds: Option<Vec<Located<WrittenFeed>>>,
     /// What is sent.
     #[schemars(required, length(min = 1))]
     pub load: Option<Vec<Located<WrittenLoad>>>,
@@ -160,9 +168,43 @@ pub(super) struct WrittenTarget {
     pub autoscaler: Option<Located<ObjectRef>>,
     /// How the service tells which pod answered.
     pub identity: Option<WrittenIdentity>,
-    /// Accept any TLS certificate.
+    /// Accept any TLS certificate: `insecure` of `tls`, in short.
     #[serde(default)]
     pub insecure: bool,
+    /// How connections to an https:// target are encrypted: whom to trust, what to show, by which name to ask.
+    pub tls: Option<Located<WrittenTls>>,
+    /// A proxy on the way, as in http://proxy.example:3128: CONNECT for https:// and HTTP/2, requests with the whole URL for http://. With
+    /// credentials, http://USER:${PROXY_PASSWORD}@HOST:PORT; they come from the environment and are shown nowhere. The variables HTTP_PROXY and
+    /// the like are not looked at, unless one is named here.
+    pub proxy: Option<Located<String>>,
+    /// When the name in the URL is looked up: {every: 5s} unless said otherwise, or once, before the run. New connections are spread over
+    /// all addresses that it stands for by then, and none goes to one that it no longer stands for.
+    pub dns: Option<Located<WrittenDns>>,
+    /// What a name stands for, whatever DNS says: {"shop.example:443": [10.0.0.1, 10.0.0.2]}.
+    #[serde(default)]
+    pub resolve: Pairs<Located<String>, Located<Vec<Located<String>>>>,
+}
+
+/// Files are PEM, and relative to the plan's file.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Tls", extend(
+    "minProperties" = 1,
+    "dependencies" = {"cert": ["key"], "key": ["cert"]},
+    "not" = {"properties": {"insecure": {"const": true}}, "required": ["insecure", "ca"]}
+))]
+pub(super) struct WrittenTls {
+    /// Certificates of authorities that are trusted beside the public ones.
+    pub ca: Option<Located<String>>,
+    /// The certificate that is shown to a server that asks who is there, and those between it and its authority.
+    pub cert: Option<Located<String>>,
+    /// Its private key, not encrypted.
+    pub key: Option<Located<String>>,
+    /// The name that is asked for (SNI) and that the server's certificate must have, in place of the URL's host.
+    pub server_name: Option<Located<String>>,
+    /// Accept any certificate, under any name.
+    #[serde(default)]
+    pub insecure: Option<Located<bool>>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -182,6 +224,22 @@ pub(super) struct WrittenPhase {
     pub name: Located<Name>,
     /// How long it takes.
     pub r#for: Located<Span>,
+}
+
+/// Rows from a file beside the plan.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Feed")]
+pub(super) struct WrittenFeed {
+    /// What requests call it: {{name.column}}.
+    pub name: Located<Name>,
+    /// CSV, whose first line names the columns, or JSON Lines (.jsonl, .ndjson), an object a line; relative to the plan's file, at most
+    /// 64 MiB.
+    pub file: Located<String>,
+    /// sequential: row after row, again and again, the default. random: a row drawn for each request. unique: each row once; requests
+    /// beyond the last are unsent.
+    #[serde(default)]
+    pub order: Order,
 }
 
 /// Requests, on a schedule or from users.
@@ -214,6 +272,17 @@ pub(super) struct WrittenLoad {
     pub every: Option<Located<Span>>,
     /// What each arrival sends. A replay that has recorded what was sent needs no method, and may do without this at all.
     pub request: Option<Located<WrittenRequest>>,
+    /// Keys that are drawn for each request, by the name under which its path, headers and body use them as {{name}}; as in
+    /// {item: {zipf: {of: 1000, skew: 1.1}}}. The same seed draws the same keys.
+    #[serde(default)]
+    pub draw: Pairs<Located<Name>, Located<Draw>>,
+    /// What its requests are to whoever serves them: critical, default, sheddable or any other name; or names with their weights, as in
+    /// {weighted: {critical: 10, default: 90}}. Sent in the header x-class, and counted apart: assertions and reports know each class.
+    pub class: Option<Located<WrittenClass>>,
+    /// What each request carries so that it can be found again: op_id (in x-op-id) and traceparent (W3C). Both can stand anywhere in a
+    /// request, as {{op_id}} and {{traceparent}}, without being listed here.
+    #[serde(default)]
+    pub trace: Vec<Located<Trace>>,
     /// http1: HTTP/1.1, the default. http2: HTTP/2, over http:// by prior knowledge, over https:// where the server agrees by ALPN.
     #[serde(default)]
     pub protocol: Protocol,
@@ -228,6 +297,9 @@ pub(super) struct WrittenLoad {
     /// against the service. Unless said otherwise: enough for the highest rate if every request ran into its timeout.
     #[schemars(range(min = 1, max = 1000000))]
     pub in_flight: Option<Located<u32>>,
+    /// When a connection is replaced, give or take a quarter: {age: 5s}, {requests: 1000}, both (what comes first), or never. Unless said
+    /// otherwise: {age: 5s}, since balancers choose once per connection, and one that is kept hides every scale-out.
+    pub rotate: Option<Located<WrittenRotation>>,
 }
 
 impl std::str::FromStr for Arrivals {
@@ -348,8 +420,8 @@ pub(super) struct WrittenRequest {
     /// Request headers; a value may be a secret from the environment, as ${NAME}.
     #[serde(default)]
     pub headers: Pairs<Located<String>, Located<Text>>,
-    /// The body, as text.
-    pub body: Option<Located<Text>>,
+    /// The body, as text; or {file: payload.bin}, relative to the plan's file, whose bytes are sent as they are.
+    pub body: Option<Located<WrittenBody>>,
     /// How long an answer may take, from the moment when the request was due; 5s unless said otherwise.
     pub timeout: Option<Located<Span>>,
 }

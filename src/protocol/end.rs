@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::io;
 
-use super::Code;
+use super::{Code, Refusal};
 use crate::recording::Outcome;
 
 /// The end of a request.
@@ -34,10 +34,16 @@ pub enum End {
     GoneAway(Code),
     /// The peer broke a rule of its protocol, and this is what it was told.
     RuleBroken(Code),
+    /// The proxy did not open the way to the target.
+    Proxy(Refusal),
     TlsFailed,
     CertificateNotTrusted,
     CertificateForAnotherName,
     CertificateExpired,
+    /// The server wants to see a certificate, and was shown none.
+    CertificateRequired,
+    /// The server does not like the certificate that it was shown.
+    CertificateRefused,
     /// Anything else that the operating system said.
     Broken,
 
@@ -57,6 +63,8 @@ pub enum End {
     FileDescriptors,
     LocalPorts,
     Memory,
+    /// Each row of its feed is used once, and there is none left for it.
+    FeedUsedUp,
     /// The run was stopped before it could be sent.
     Stopped,
     /// A worker panicked over it.
@@ -87,10 +95,13 @@ impl End {
             | End::StreamReset(_)
             | End::GoneAway(_)
             | End::RuleBroken(_)
+            | End::Proxy(_)
             | End::TlsFailed
             | End::CertificateNotTrusted
             | End::CertificateForAnotherName
             | End::CertificateExpired
+            | End::CertificateRequired
+            | End::CertificateRefused
             | End::Broken => Outcome::Failed,
             End::NoConnectionInTime | End::NoAnswerInTime | End::AnswerUnfinishedInTime | End::StoppedInFlight => Outcome::TimedOut,
             End::InFlightBound
@@ -99,6 +110,7 @@ impl End {
             | End::FileDescriptors
             | End::LocalPorts
             | End::Memory
+            | End::FeedUsedUp
             | End::Stopped
             | End::Bug => Outcome::Unsent,
         }
@@ -123,10 +135,17 @@ impl End {
             End::StreamReset(code) => return Some(Cow::Owned(format!("stream reset: {}", code.words()))),
             End::GoneAway(code) => return Some(Cow::Owned(format!("going away: {}", code.words()))),
             End::RuleBroken(code) => return Some(Cow::Owned(format!("http/2 rule broken: {}", code.words()))),
+            End::Proxy(Refusal::Status(407)) => "proxy wants credentials",
+            End::Proxy(Refusal::Status(status)) => return Some(Cow::Owned(format!("proxy refused: status {status}"))),
+            End::Proxy(Refusal::Unreachable) => "proxy unreachable",
+            End::Proxy(Refusal::Closed) => "closed by the proxy",
+            End::Proxy(Refusal::Garbage) => "garbage from the proxy",
             End::TlsFailed => "tls handshake failed",
             End::CertificateNotTrusted => "certificate not trusted",
             End::CertificateForAnotherName => "certificate for another name",
             End::CertificateExpired => "certificate expired",
+            End::CertificateRequired => "certificate required by the server",
+            End::CertificateRefused => "our certificate refused by the server",
             End::Broken => "connection broken",
             End::NoConnectionInTime => "no connection in time",
             End::NoAnswerInTime => "no answer in time",
@@ -138,6 +157,7 @@ impl End {
             End::FileDescriptors => "file descriptors",
             End::LocalPorts => "local ports",
             End::Memory => "memory",
+            End::FeedUsedUp => "feed used up",
             End::Stopped => "stopped",
             End::Bug => "bug in squall",
         };
@@ -161,7 +181,7 @@ impl End {
     }
 
     fn of_tls(error: &io::Error) -> End {
-        use rustls::CertificateError as Bad;
+        use rustls::{AlertDescription as Alert, CertificateError as Bad};
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         match inner {
             None => End::Broken,
@@ -172,7 +192,17 @@ impl End {
                 }
                 _ => End::CertificateNotTrusted,
             },
-            Some(rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)) => End::Http2NotAgreed,
+            Some(rustls::Error::AlertReceived(alert)) => match alert {
+                Alert::NoApplicationProtocol => End::Http2NotAgreed,
+                Alert::CertificateRequired => End::CertificateRequired,
+                Alert::BadCertificate
+                | Alert::UnsupportedCertificate
+                | Alert::CertificateRevoked
+                | Alert::CertificateExpired
+                | Alert::CertificateUnknown
+                | Alert::UnknownCA => End::CertificateRefused,
+                _ => End::TlsFailed,
+            },
             Some(_) => End::TlsFailed,
         }
     }
@@ -239,6 +269,7 @@ mod tests {
             End::FileDescriptors,
             End::LocalPorts,
             End::Memory,
+            End::FeedUsedUp,
             End::Stopped,
             End::Bug,
         ];

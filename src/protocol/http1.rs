@@ -10,11 +10,12 @@ use std::task::{Context, Poll, Waker};
 use anyhow::Result;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::stream::Stream;
-use super::trust::Encryption;
-use super::{Afterwards, Answer, Destination, End, Identities, Identity, Progress, Protocol, Scheme};
+use super::encryption::Encryption;
+use super::stream::{Stream, Way};
+use super::{Afterwards, Answer, Destination, End, Identities, Identity, Progress, Protocol, Scheme, Steps, What};
 use crate::plan::Request;
 use crate::time::monotonic_now;
+use crate::varying::Names;
 
 mod chunks;
 mod head;
@@ -22,6 +23,7 @@ mod request;
 
 use chunks::Chunks;
 use head::{Asked, Body, HEAD_LIMIT};
+use request::Written;
 
 /// What a connection's buffer starts with: most answers fit, and thousands of idle connections stay small.
 const BUFFER: usize = 2 * 1024;
@@ -35,12 +37,12 @@ pub struct Http1 {
     requests: Vec<Prepared>,
     identity_header: String,
     identities: Arc<Identities>,
-    encryption: Option<Encryption>,
+    way: Way,
 }
 
-/// One request as bytes, and what kind of answer it asks for.
+/// One request, and what kind of answer it asks for.
 struct Prepared {
-    bytes: Vec<u8>,
+    written: Written,
     asked: Asked,
 }
 
@@ -52,6 +54,8 @@ pub struct Link {
     filled: usize,
     /// The peer vanished without a proper goodbye, where the stream knows one.
     cut: bool,
+    /// The request that is being sent, where each is another.
+    out: Vec<u8>,
     /// Who answered last, so that the table of all is asked only when that changes.
     last: (Vec<u8>, Identity),
 }
@@ -84,22 +88,28 @@ impl Http1 {
     pub fn new(
         destination: &Destination,
         requests: &[Request],
+        names: &Names,
         identity_header: &str,
         identities: Arc<Identities>,
     ) -> Result<Http1> {
-        let encryption = match destination.scheme {
-            Scheme::Http => None,
-            Scheme::Https => Some(Encryption::new(&destination.host, &destination.tls, &[b"http/1.1"])?),
+        let proxied = destination.proxy.is_some();
+        let way = match destination.scheme {
+            // A proxy takes these requests as they are.
+            Scheme::Http => Way { proxied, ..Way::default() },
+            Scheme::Https => {
+                let encryption = Encryption::new(&destination.host, &destination.tls, &[b"http/1.1"])?;
+                Way { proxied, tunnel: destination.tunnel(), encryption: Some(encryption) }
+            }
         };
         let prepared = |request: &Request| {
             let asked = if request.method == "HEAD" { Asked::Head } else { Asked::Other };
-            Ok(Prepared { bytes: request::write(destination, request)?, asked })
+            Ok(Prepared { written: request::write(destination, request, names)?, asked })
         };
         Ok(Http1 {
             requests: requests.iter().map(prepared).collect::<Result<_>>()?,
             identity_header: identity_header.to_owned(),
             identities,
-            encryption,
+            way,
         })
     }
 }
@@ -107,19 +117,43 @@ impl Http1 {
 impl Protocol for Http1 {
     type Link = Link;
 
-    async fn connect(&self, address: SocketAddr) -> Result<Link, End> {
-        let stream = Stream::open(address, self.encryption.as_ref()).await?;
-        Ok(Link { stream, buffer: vec![0; BUFFER], filled: 0, cut: false, last: (Vec::new(), Identity::UNKNOWN) })
+    async fn connect(&self, address: SocketAddr, steps: &mut Steps) -> Result<Link, End> {
+        let stream = Stream::open(address, &self.way, steps).await?;
+        Ok(Link { stream, buffer: vec![0; BUFFER], filled: 0, cut: false, out: Vec::new(), last: (Vec::new(), Identity::UNKNOWN) })
     }
 
-    async fn exchange(&self, link: &mut Link, request: usize, progress: &mut Progress) -> Result<Answer, End> {
-        let request = &self.requests[request];
+    async fn exchange(&self, link: &mut Link, what: What<'_>, progress: &mut Progress) -> Result<Answer, End> {
+        let request = &self.requests[what.request];
+        let varying = match &request.written {
+            Written::Fixed(bytes) => return self.exchange_bytes(link, bytes, request.asked, progress).await,
+            Written::Varying(varying) => varying,
+        };
+        // Where the exchange is given up, so is the connection, and its buffer with it.
+        let mut out = std::mem::take(&mut link.out);
+        varying.compose(what.values, &mut out);
+        let done = self.exchange_bytes(link, &out, request.asked, progress).await;
+        link.out = out;
+        done
+    }
+
+    fn stands(&self, link: &mut Link) -> bool {
+        // Nothing is to be read from a healthy idle connection: an end, an error and unasked-for bytes are all bad. No system call
+        // is made while the kernel has reported nothing.
+        let mut byte = [0];
+        let mut into = ReadBuf::new(&mut byte);
+        Pin::new(&mut link.stream).poll_read(&mut Context::from_waker(Waker::noop()), &mut into).is_pending()
+    }
+}
+
+impl Http1 {
+    /// Sends a request and reads the whole answer.
+    async fn exchange_bytes(&self, link: &mut Link, request: &[u8], asked: Asked, progress: &mut Progress) -> Result<Answer, End> {
         progress.sent.get_or_insert_with(monotonic_now);
         link.filled = 0;
-        let mut sent = link.send(&request.bytes, 0, progress).await?;
+        let mut sent = link.send(request, 0, progress).await?;
         let mut heads = 0;
         loop {
-            let head = self.head(link, request.asked, progress).await;
+            let head = self.head(link, asked, progress).await;
             let (mut answer, body, length, interim) = head.map_err(|end| sent.why(end))?;
             let rest = link.filled - length;
             heads += length;
@@ -132,7 +166,7 @@ impl Protocol for Http1 {
                 link.filled = rest;
                 // It was no answer yet: the peer still wants the rest of the request, if nothing else has come with it.
                 if let (Sent::Answered(taken), 0) = (&sent, rest) {
-                    sent = link.send(&request.bytes, *taken, progress).await?;
+                    sent = link.send(request, *taken, progress).await?;
                 }
                 continue;
             }
@@ -151,16 +185,6 @@ impl Protocol for Http1 {
         }
     }
 
-    fn stands(&self, link: &mut Link) -> bool {
-        // Nothing is to be read from a healthy idle connection: an end, an error and unasked-for bytes are all bad. No system call
-        // is made while the kernel has reported nothing.
-        let mut byte = [0];
-        let mut into = ReadBuf::new(&mut byte);
-        Pin::new(&mut link.stream).poll_read(&mut Context::from_waker(Waker::noop()), &mut into).is_pending()
-    }
-}
-
-impl Http1 {
     /// Reads until a whole head stands in the buffer: what it says, its body, its length and whether it is an interim one.
     async fn head(&self, link: &mut Link, asked: Asked, progress: &mut Progress) -> Result<(Answer, Body, usize, bool), End> {
         // Parsed at once, which is all that most answers need; after that only when the end of the head has come.
@@ -237,7 +261,7 @@ impl Link {
                 Poll::Ready(Err(error)) => Poll::Ready(Err(End::of_error(&error))),
                 Poll::Ready(Ok(())) => {
                     self.filled = into.filled().len();
-                    progress.bytes_in += self.filled as u64;
+                    progress.came(self.filled);
                     Poll::Ready(Ok(Sent::Answered(at)))
                 }
             }
@@ -252,11 +276,12 @@ impl Link {
             Ok(()) => {
                 let n = into.filled().len();
                 self.filled = at + n;
-                progress.bytes_in += n as u64;
+                progress.came(n);
                 Ok(n)
             }
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
                 self.cut = true;
+                progress.came(0);
                 Ok(0)
             }
             Err(error) => Err(End::of_error(&error)),

@@ -17,10 +17,11 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::stream::Stream;
-use super::trust::Encryption;
-use super::{Answer, Destination, End, Identities, Progress, Protocol, Scheme};
+use super::encryption::Encryption;
+use super::stream::{Stream, Way};
+use super::{Answer, Destination, End, Identities, Progress, Protocol, Scheme, Steps, What};
 use crate::plan::Request;
+use crate::varying::Names;
 
 mod connection;
 mod driver;
@@ -48,7 +49,7 @@ pub struct Http2 {
     templates: Arc<[Template]>,
     identity_header: String,
     identities: Arc<Identities>,
-    encryption: Option<Encryption>,
+    way: Way,
 }
 
 /// One of the exchanges that a connection may carry at once. The connection is closed with the last of its links.
@@ -65,6 +66,7 @@ impl Http2 {
     pub fn new(
         destination: &Destination,
         requests: &[Request],
+        names: &Names,
         identity_header: &str,
         identities: Arc<Identities>,
     ) -> Result<Http2> {
@@ -73,10 +75,10 @@ impl Http2 {
             Scheme::Https => Some(Encryption::new(&destination.host, &destination.tls, &[ALPN])?),
         };
         Ok(Http2 {
-            templates: requests.iter().map(|request| Template::new(destination, request)).collect::<Result<_>>()?,
+            templates: requests.iter().map(|request| Template::new(destination, request, names)).collect::<Result<_>>()?,
             identity_header: identity_header.to_owned(),
             identities,
-            encryption,
+            way: Way { proxied: destination.proxy.is_some(), tunnel: destination.tunnel(), encryption },
         })
     }
 }
@@ -85,9 +87,9 @@ impl Protocol for Http2 {
     type Link = Link;
 
     /// Opens a connection, driven by a task of its own on the runtime of this thread, and waits for the server's settings.
-    async fn connect(&self, address: SocketAddr) -> Result<Link, End> {
-        let stream = Stream::open(address, self.encryption.as_ref()).await?;
-        if self.encryption.is_some() && stream.agreed() != Some(ALPN) {
+    async fn connect(&self, address: SocketAddr, steps: &mut Steps) -> Result<Link, End> {
+        let stream = Stream::open(address, &self.way, steps).await?;
+        if self.way.encryption.is_some() && stream.agreed() != Some(ALPN) {
             return Err(End::Http2NotAgreed);
         }
         let listener = Listener::new(&self.identity_header, self.identities.clone());
@@ -102,8 +104,8 @@ impl Protocol for Http2 {
         Some(Link::to(&link.connection))
     }
 
-    async fn exchange(&self, link: &mut Link, request: usize, progress: &mut Progress) -> Result<Answer, End> {
-        let mut turn = Turn::begin(link, request, progress);
+    async fn exchange(&self, link: &mut Link, what: What<'_>, progress: &mut Progress) -> Result<Answer, End> {
+        let mut turn = Turn::begin(link, what, progress);
         let done = poll_fn(|cx| turn.link.connection.borrow_mut().poll_done(turn.link.slot, cx)).await;
         turn.over = true;
         done
@@ -145,8 +147,8 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    fn begin<'a>(link: &'a Link, request: usize, progress: &'a mut Progress) -> Turn<'a> {
-        link.connection.borrow_mut().begin(link.slot, request);
+    fn begin<'a>(link: &'a Link, what: What<'_>, progress: &'a mut Progress) -> Turn<'a> {
+        link.connection.borrow_mut().begin(link.slot, what);
         Turn { link, progress, over: false }
     }
 }

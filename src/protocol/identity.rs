@@ -8,7 +8,7 @@ const BOUND: usize = 1024;
 /// The longest name that is kept: that of a Kubernetes object.
 const LENGTH: usize = 253;
 
-/// Someone who answered.
+/// Someone who answered, or anybody else of whom there are too many to be called by name.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Identity(u16);
 

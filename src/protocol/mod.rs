@@ -4,26 +4,34 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::plan::{self, Request, TargetUrl};
+use crate::proxy::Proxy;
+use crate::time::monotonic_now;
+use crate::varying::{Names, Values};
 
+mod addresses;
+mod encryption;
 mod end;
 mod http1;
 mod http2;
 mod identity;
 mod stream;
-mod trust;
+mod tunnel;
 
+pub use crate::tls::{Tls, Trust};
+pub use addresses::{Addresses, Peer};
 pub use end::End;
 pub use http2::Code;
 pub use identity::{Identities, Identity};
-pub use trust::Trust;
+pub use tunnel::Refusal;
 
-use stream::Stream;
-use trust::Encryption;
+use encryption::Encryption;
+use stream::{Stream, Way};
+use tunnel::Tunnel;
 
 /// Where requests go.
 #[derive(Clone, Debug)]
@@ -33,11 +41,26 @@ pub struct Destination {
     pub host: String,
     pub port: u16,
     /// What the name stands for; connections are spread over all of them. Never empty once requests are to be sent.
-    pub addresses: Vec<SocketAddr>,
+    pub addresses: Addresses,
     /// What every request's path is appended to: empty, or `/` and something that does not end in `/`.
     pub base_path: String,
-    pub tls: Trust,
+    pub tls: Tls,
+    /// On the way there.
+    pub proxy: Option<Proxy>,
 }
+
+/// The addresses that the system's resolver knows for `host` at `port`.
+///
+/// # Errors
+/// What the resolver says.
+pub async fn look_up(host: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
+    tokio::net::lookup_host((host, port)).await.map(Iterator::collect)
+}
+
+/// How long a server is listened to that has agreed on TLS and may still want a certificate of us: in TLS 1.3 it says so after it has
+/// agreed, one way later. Twice as long as agreeing took, within these.
+const REFUSAL_LEAST: Duration = Duration::from_millis(20);
+const REFUSAL_MOST: Duration = Duration::from_millis(500);
 
 /// Plain or encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,21 +74,37 @@ impl Destination {
     ///
     /// # Errors
     /// When `url` is not such a URL, naming what is wrong with it.
-    pub fn read(url: &str, tls: Trust) -> Result<Destination> {
+    pub fn read(url: &str, tls: impl Into<Tls>) -> Result<Destination> {
         let url: TargetUrl = url.parse().map_err(|why: String| anyhow!(why))?;
         Ok(Destination {
             scheme: if url.https { Scheme::Https } else { Scheme::Http },
             host: url.host,
             port: url.port,
-            addresses: Vec::new(),
+            addresses: Addresses::default(),
             base_path: url.base,
-            tls,
+            tls: tls.into(),
+            proxy: None,
         })
+    }
+
+    /// The same through a proxy, where there is one: addresses are the proxy's then.
+    pub fn through(self, proxy: Option<Proxy>) -> Destination {
+        Destination { proxy, ..self }
+    }
+
+    /// The host and the port that connections go to.
+    pub fn door(&self) -> (&str, u16) {
+        self.proxy.as_ref().map_or((&self.host, self.port), |proxy| (&proxy.host, proxy.port))
+    }
+
+    /// What the host of [`Destination::door`] may be called in reports.
+    pub fn door_name(&self) -> &str {
+        self.proxy.as_ref().map_or(&self.host, Proxy::name)
     }
 
     /// The same at known addresses.
     pub fn at(self, addresses: Vec<SocketAddr>) -> Destination {
-        Destination { addresses, ..self }
+        Destination { addresses: Addresses::of(addresses), ..self }
     }
 
     /// The same at the addresses that the system's resolver knows.
@@ -73,12 +112,10 @@ impl Destination {
     /// # Errors
     /// When the name does not resolve.
     pub async fn resolved(self) -> Result<Destination> {
-        let found = tokio::net::lookup_host((self.host.as_str(), self.port))
-            .await
-            .with_context(|| format!("cannot resolve `{}`: check the target's URL", self.host))?;
-        let mut addresses: Vec<SocketAddr> = found.collect();
-        addresses.dedup();
-        ensure!(!addresses.is_empty(), "`{}` resolves to no address: check the target's URL", self.host);
+        let (host, port) = self.door();
+        let (name, url) = (self.door_name(), if self.proxy.is_some() { "proxy" } else { "target" });
+        let addresses = look_up(host, port).await.with_context(|| format!("cannot resolve `{name}`: check the {url}'s URL"))?;
+        ensure!(!addresses.is_empty(), "`{name}` resolves to no address: check the {url}'s URL");
         Ok(self.at(addresses))
     }
 
@@ -91,19 +128,41 @@ impl Destination {
             Scheme::Http => None,
             Scheme::Https => Some(Encryption::new(&self.host, &self.tls, &[]).map_err(|error| format!("{error:#}"))?),
         };
-        let end = match Stream::open(address, encryption.as_ref()).await {
-            Ok(_) => return Ok(()),
+        let mut steps = Steps::default();
+        let tunnel = if self.scheme == Scheme::Https { self.tunnel() } else { None };
+        let way = Way { proxied: self.proxy.is_some(), tunnel, encryption };
+        let end = match Stream::open(address, &way, &mut steps).await {
+            Ok(stream) => match steps.tls {
+                None => return Ok(()),
+                Some(took) => match stream.refusal((2 * took).clamp(REFUSAL_LEAST, REFUSAL_MOST)).await {
+                    None => return Ok(()),
+                    Some(end) => end,
+                },
+            },
             Err(end) => end,
         };
         let way_out = match end {
-            End::CertificateNotTrusted => "; name its authority in SSL_CERT_FILE, or accept any certificate (`insecure`)",
-            End::CertificateForAnotherName | End::CertificateExpired => {
-                "; give it one for this name and day, or accept any certificate (`insecure`)"
+            End::CertificateNotTrusted => {
+                "; name its authority (`tls: {ca: FILE}`, or SSL_CERT_FILE), or accept any certificate (`tls: {insecure: true}`)"
             }
+            End::CertificateForAnotherName | End::CertificateExpired => {
+                "; give it one for this name and day, ask for the name that it has (`tls: {server_name: NAME}`), or accept any \
+                 certificate (`tls: {insecure: true}`)"
+            }
+            End::CertificateRequired => "; name one and its key, as in `tls: {cert: client.pem, key: client.key}`",
+            End::CertificateRefused => "; show one that the server's authority has signed, and that is still good",
+            End::Proxy(Refusal::Status(407)) => "; name them, as in `proxy: \"http://USER:${PROXY_PASSWORD}@HOST:PORT\"`",
+            End::Proxy(Refusal::Garbage) => "; does it speak http on this port?",
             End::TlsFailed => "; does it speak https on this port?",
             _ => "",
         };
         Err(format!("{}{way_out}", end.cause().unwrap_or_default()))
+    }
+
+    /// What the proxy is asked for before it is a connection to here, where there is one.
+    fn tunnel(&self) -> Option<Tunnel> {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        self.proxy.as_ref().map(|proxy| Tunnel::to(&format!("{host}:{}", self.port), proxy))
     }
 
     /// Host and port as the `Host` header writes them: without the port that the scheme implies.
@@ -134,6 +193,15 @@ pub enum Afterwards {
     Close,
 }
 
+/// What an exchange sends.
+#[derive(Clone, Copy)]
+pub struct What<'v> {
+    /// Which of the requests that were prepared.
+    pub request: usize,
+    /// What is put in the place of the names in it; none where it has none.
+    pub values: &'v Values,
+}
+
 /// What has happened to a request so far. It is outside of the exchange so that it is still there when the exchange is given up.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Progress {
@@ -142,8 +210,33 @@ pub struct Progress {
     /// Until when the peer's own limits (of streams, of what it takes in) kept it from being sent, where they did: such waiting is not
     /// the generator's lateness.
     pub held: Option<Instant>,
+    /// When the first byte of an answer came.
+    pub first: Option<Instant>,
+    /// When the last one came, where that is known without asking what time it is: most answers come in one piece.
+    pub last: Option<Instant>,
     pub bytes_out: u64,
     pub bytes_in: u64,
+}
+
+impl Progress {
+    /// So many bytes of an answer have come by themselves, or, where there are none, its end has. Asks what time it is when the first
+    /// come, and never again.
+    fn came(&mut self, bytes: usize) {
+        self.bytes_in += bytes as u64;
+        self.last = (self.first.is_none() && bytes > 0).then(monotonic_now);
+        self.first = self.first.or(self.last);
+    }
+}
+
+/// How long each step took of opening a connection, as far as it came; `None` where there was no such step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Steps {
+    /// Until TCP was open.
+    pub connect: Option<Duration>,
+    /// Until a proxy had opened the way, from then on.
+    pub tunnel: Option<Duration>,
+    /// Until TLS was agreed on, from then on.
+    pub tls: Option<Duration>,
 }
 
 /// What every protocol knows how to do. Futures may be dropped at any point; whether the link that they used is then good for anything
@@ -152,17 +245,17 @@ pub trait Protocol {
     /// An open connection, or a part of one that carries several exchanges at once.
     type Link;
 
-    /// Opens a connection, ready to carry requests.
+    /// Opens a connection, ready to carry requests. What its steps took is told also where it fails or is given up.
     ///
     /// # Errors
     /// How a request ended that needed this connection.
-    fn connect(&self, address: SocketAddr) -> impl Future<Output = Result<Self::Link, End>>;
+    fn connect(&self, address: SocketAddr, steps: &mut Steps) -> impl Future<Output = Result<Self::Link, End>>;
 
-    /// Sends one of the requests that were prepared, by its index, and reads the whole answer.
+    /// Sends one of the requests that were prepared and reads the whole answer.
     ///
     /// # Errors
     /// Why there was no whole answer.
-    fn exchange(&self, link: &mut Self::Link, request: usize, progress: &mut Progress)
+    fn exchange(&self, link: &mut Self::Link, what: What<'_>, progress: &mut Progress)
     -> impl Future<Output = Result<Answer, End>>;
 
     /// Whether a link that carried a request before is still good, as far as this side can tell without asking.
@@ -202,7 +295,8 @@ pub enum Link {
 }
 
 impl Wire {
-    /// Prepares `requests` for `destination` in `protocol`: whatever can be done once is done here.
+    /// Prepares `requests` for `destination` in `protocol`: whatever can be done once is done here. `names` are what may stand in them as
+    /// `{{name}}`, in the order of the values that each exchange brings.
     ///
     /// # Errors
     /// When a request cannot be written as asked, or the certificates to trust cannot be read.
@@ -210,12 +304,13 @@ impl Wire {
         destination: &Destination,
         protocol: plan::Protocol,
         requests: &[Request],
+        names: &Names,
         identity_header: &str,
         identities: Arc<Identities>,
     ) -> Result<Wire> {
         match protocol {
-            plan::Protocol::Http1 => http1::Http1::new(destination, requests, identity_header, identities).map(Wire::Http1),
-            plan::Protocol::Http2 => http2::Http2::new(destination, requests, identity_header, identities).map(Wire::Http2),
+            plan::Protocol::Http1 => http1::Http1::new(destination, requests, names, identity_header, identities).map(Wire::Http1),
+            plan::Protocol::Http2 => http2::Http2::new(destination, requests, names, identity_header, identities).map(Wire::Http2),
         }
     }
 }
@@ -223,17 +318,17 @@ impl Wire {
 impl Protocol for Wire {
     type Link = Link;
 
-    async fn connect(&self, address: SocketAddr) -> Result<Link, End> {
+    async fn connect(&self, address: SocketAddr, steps: &mut Steps) -> Result<Link, End> {
         match self {
-            Wire::Http1(http1) => http1.connect(address).await.map(Link::Http1),
-            Wire::Http2(http2) => http2.connect(address).await.map(Link::Http2),
+            Wire::Http1(http1) => http1.connect(address, steps).await.map(Link::Http1),
+            Wire::Http2(http2) => http2.connect(address, steps).await.map(Link::Http2),
         }
     }
 
-    async fn exchange(&self, link: &mut Link, request: usize, progress: &mut Progress) -> Result<Answer, End> {
+    async fn exchange(&self, link: &mut Link, what: What<'_>, progress: &mut Progress) -> Result<Answer, End> {
         match (self, link) {
-            (Wire::Http1(http1), Link::Http1(link)) => http1.exchange(link, request, progress).await,
-            (Wire::Http2(http2), Link::Http2(link)) => http2.exchange(link, request, progress).await,
+            (Wire::Http1(http1), Link::Http1(link)) => http1.exchange(link, what, progress).await,
+            (Wire::Http2(http2), Link::Http2(link)) => http2.exchange(link, what, progress).await,
             _ => unreachable!("{ANOTHERS}"),
         }
     }

@@ -1,16 +1,30 @@
 //! A byte stream, plain or encrypted, behind one type: what differs between `http` and `https` ends here.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use super::End;
-use super::trust::Encryption;
+use super::encryption::Encryption;
+use super::tunnel::{Refusal, Tunnel};
+use super::{End, Steps};
+use crate::time::monotonic_now;
+
+/// What lies between an address and a target.
+#[derive(Clone, Default)]
+pub(super) struct Way {
+    /// The address is a proxy's.
+    pub(super) proxied: bool,
+    /// What the proxy is asked for, where it is to hand on bytes and not requests.
+    pub(super) tunnel: Option<Tunnel>,
+    pub(super) encryption: Option<Encryption>,
+}
 
 /// An open connection.
 pub(super) enum Stream {
@@ -19,13 +33,29 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    pub(super) async fn open(address: SocketAddr, encryption: Option<&Encryption>) -> Result<Stream, End> {
-        let plain = TcpStream::connect(address).await.map_err(|error| End::of_error(&error))?;
+    pub(super) async fn open(address: SocketAddr, way: &Way, steps: &mut Steps) -> Result<Stream, End> {
+        let mut last = monotonic_now();
+        let mut took = || {
+            let now = monotonic_now();
+            Some(now - std::mem::replace(&mut last, now))
+        };
+        let mut plain = TcpStream::connect(address).await.map_err(|error| match End::of_error(&error) {
+            End::ConnectionRefused | End::Unreachable | End::Reset if way.proxied => End::Proxy(Refusal::Unreachable),
+            end => end,
+        })?;
         // A request is one write: waiting to fill a segment could only delay it.
         plain.set_nodelay(true).map_err(|error| End::of_error(&error))?;
-        let Some(encryption) = encryption else { return Ok(Stream::Plain(plain)) };
+        steps.connect = took();
+        if let Some(tunnel) = &way.tunnel {
+            tunnel.open(&mut plain).await?;
+            steps.tunnel = took();
+        }
+        let Some(encryption) = &way.encryption else { return Ok(Stream::Plain(plain)) };
         match encryption.connector.connect(encryption.name.clone(), plain).await {
-            Ok(stream) => Ok(Stream::Encrypted(Box::new(stream))),
+            Ok(stream) => {
+                steps.tls = took();
+                Ok(Stream::Encrypted(Box::new(stream)))
+            }
             Err(error) => Err(match End::of_error(&error) {
                 // The peer hung up in the middle of the handshake, or what it said was no handshake.
                 End::Broken => End::TlsFailed,
@@ -36,6 +66,17 @@ impl Stream {
 }
 
 impl Stream {
+    /// Why the peer does not want this connection after all, if it says so within `patience` of its own accord.
+    pub(super) async fn refusal(mut self, patience: Duration) -> Option<End> {
+        let mut byte = [0];
+        let mut into = ReadBuf::new(&mut byte);
+        let heard = poll_fn(|cx| Pin::new(&mut self).poll_read(cx, &mut into));
+        match tokio::time::timeout(patience, heard).await {
+            Ok(Err(error)) => Some(End::of_error(&error)).filter(|end| *end != End::Broken),
+            Ok(Ok(())) | Err(_) => None,
+        }
+    }
+
     /// The protocol that both sides agreed to by ALPN, where they did.
     pub(super) fn agreed(&self) -> Option<&[u8]> {
         match self {

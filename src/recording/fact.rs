@@ -79,6 +79,8 @@ pub enum Fact {
     },
     /// Something that should have been observed was not: assertions that need it are inconclusive over this stretch.
     Gap(Gap),
+    /// The target's name was looked up.
+    Lookup(Lookup),
     /// A bound of Squall's own was hit, and this is what it cost.
     Bound {
         what: String,
@@ -141,6 +143,9 @@ pub struct LoadLine {
     /// open one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub users: BTreeMap<Name, [u32; 2]>,
+    /// The classes of its requests, where they have any: each is counted apart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<Name>,
 }
 
 impl LoadLine {
@@ -201,13 +206,14 @@ impl Outcome {
 }
 
 /// Why a request was not sent, as [`Tally::causes`] calls it, and the way out: every cause of [`Outcome::Unsent`], and no other.
-pub const LIMITS: [(&str, &str); 8] = [
+pub const LIMITS: [(&str, &str); 9] = [
     ("in-flight bound", "raise the load's `in_flight`, or shorten the request's `timeout`"),
     ("connection bound", "raise the load's `connections`"),
     ("generator late", "give the generator more CPU, lower the rate, or have fewer users"),
     ("file descriptors", "raise the limit of open files (`ulimit -n`)"),
     ("local ports", "have fewer connections or users, or widen net.ipv4.ip_local_port_range"),
     ("memory", "give the machine more memory, or have fewer connections or users"),
+    ("feed used up", "give the feed more rows, send fewer requests, or use rows again (`order: sequential`)"),
     ("stopped", "let the run end by itself"),
     ("bug in squall", "please report it"),
 ];
@@ -258,11 +264,22 @@ impl Counts {
     }
 }
 
+/// What is counted apart within a load, where its plan declares anything: a request is of exactly one part, and the parts of a load
+/// are all of it. Bounded by the plan.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Part {
+    /// The class of its requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<Name>,
+}
+
 /// [`Counts`] with their place and what the answers said about themselves.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tally {
     pub load: Name,
     pub phase: Name,
+    #[serde(flatten)]
+    pub part: Part,
     /// The window: whole seconds since offset zero.
     pub second: i64,
     #[serde(flatten)]
@@ -276,6 +293,19 @@ pub struct Tally {
     /// Of the rejected, how many carried Retry-After.
     #[serde(default)]
     pub retry_after: u64,
+    /// Requests that were sent, by the address that they went to, bounded; the rest under `_other`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sent_to: BTreeMap<String, u64>,
+    /// Connections that were opened, ready for requests.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub opened: u64,
+    /// Connections that could not be opened, or were given up before that.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unopened: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// The generator's own state over one second.
@@ -410,6 +440,21 @@ pub struct ScalingPolicy {
     pub kind: String,
     pub value: u32,
     pub period_s: u32,
+}
+
+/// A look at what the target's name stands for; the first is the one before the run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Lookup {
+    pub host: String,
+    pub took_us: u64,
+    /// How many addresses were found.
+    pub found: u64,
+    /// Which, where they are others than at the look before; bounded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<String>,
+    /// Why there was no answer: the addresses of before are used on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
 }
 
 /// A stretch in which something was not observed.

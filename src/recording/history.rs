@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::names::{Anchor, Moment, Name, ObjectRef, Shift};
 use crate::recording::fact::{
-    AutoscalerSpec, Counts, Ending, Event, Fact, FaultLine, FaultStep, Gap, GeneratorSample, Outcome, PhaseSpan, RunEnded,
+    AutoscalerSpec, Counts, Ending, Event, Fact, FaultLine, FaultStep, Gap, GeneratorSample, Outcome, Part, PhaseSpan, RunEnded,
     RunStarted, SCHEMA, Spacing, Tally,
 };
 use crate::recording::plain::plain;
@@ -38,12 +38,34 @@ pub struct History {
     bars: BTreeMap<(Series, i64), Bars>,
 }
 
-/// One second of one phase of one load.
+/// One second of one phase of one load, or of a part of it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct WindowKey {
     pub load: Name,
     pub phase: Name,
     pub second: i64,
+    pub part: Part,
+}
+
+/// Which requests: of one load or of all, of one class or of all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Selection<'a> {
+    pub load: Option<&'a Name>,
+    pub class: Option<&'a Name>,
+}
+
+impl<'a> From<Option<&'a Name>> for Selection<'a> {
+    /// All requests of that load; of every load where it is `None`.
+    fn from(load: Option<&'a Name>) -> Selection<'a> {
+        Selection { load, class: None }
+    }
+}
+
+impl Selection<'_> {
+    /// Whether the requests of a part of a load are among them.
+    pub fn has(&self, load: &Name, part: &Part) -> bool {
+        self.load.is_none_or(|one| one == load) && self.class.is_none_or(|class| part.class.as_ref() == Some(class))
+    }
 }
 
 /// A histogram without its empty buckets, as `(value in microseconds, count)` in rising order: hundreds of bytes where the whole
@@ -154,7 +176,8 @@ impl History {
         for event in &events {
             match &event.fact {
                 Fact::Tally(tally) => {
-                    let key = WindowKey { load: tally.load.clone(), phase: tally.phase.clone(), second: tally.second };
+                    let (load, phase, part) = (tally.load.clone(), tally.phase.clone(), tally.part.clone());
+                    let key = WindowKey { load, phase, second: tally.second, part };
                     match windows.get_mut(&key) {
                         Some(sum) => add(sum, tally),
                         None => {
@@ -210,45 +233,47 @@ impl History {
         phases.chain(seconds).max().unwrap_or(Offset::ZERO).min(self.last_seen())
     }
 
-    /// The windows of `load` (of every load when `None`) that overlap `[from, to)`, in the order of load, phase and second.
+    /// The windows of those requests that overlap `[from, to)`, in the order of load, phase and second. A load alone selects all of it, `None`
+    /// every load.
     pub fn windows_in<'a>(
         &'a self,
-        load: Option<&'a Name>,
+        which: impl Into<Selection<'a>>,
         from: Offset,
         to: Offset,
     ) -> impl Iterator<Item = (&'a WindowKey, &'a Tally)> {
+        let which = which.into();
         self.windows
             .iter()
-            .filter(move |(key, _)| load.is_none_or(|load| *load == key.load) && self.overlaps(&key.phase, key.second, from, to))
+            .filter(move |(key, _)| which.has(&key.load, &key.part) && self.overlaps(&key.phase, key.second, from, to))
     }
 
     /// What happened to the requests that were due in `[from, to)`.
-    pub fn counts(&self, load: Option<&Name>, from: Offset, to: Offset) -> Counts {
+    pub fn counts<'a>(&'a self, which: impl Into<Selection<'a>>, from: Offset, to: Offset) -> Counts {
         let mut sum = Counts::default();
-        self.windows_in(load, from, to).for_each(|(_, tally)| sum.add(&tally.counts));
+        self.windows_in(which, from, to).for_each(|(_, tally)| sum.add(&tally.counts));
         sum
     }
 
     /// The same per second, in order; a second in which nothing was due is absent.
-    pub fn per_second(&self, load: Option<&Name>, from: Offset, to: Offset) -> Vec<(i64, Counts)> {
+    pub fn per_second<'a>(&'a self, which: impl Into<Selection<'a>>, from: Offset, to: Offset) -> Vec<(i64, Counts)> {
         let mut seconds: BTreeMap<i64, Counts> = BTreeMap::new();
-        for (key, tally) in self.windows_in(load, from, to) {
+        for (key, tally) in self.windows_in(which, from, to) {
             seconds.entry(key.second).or_default().add(&tally.counts);
         }
         seconds.into_iter().collect()
     }
 
     /// Of requests that were due in `[from, to)`, the histogram of `measure` in microseconds.
-    pub fn histogram(
-        &self,
-        load: Option<&Name>,
-        outcomes: &[Outcome],
+    pub fn histogram<'a>(
+        &'a self,
+        which: impl Into<Selection<'a>>,
+        outcomes: &'a [Outcome],
         measure: Measure,
         from: Offset,
         to: Offset,
     ) -> Histogram<u64> {
         let mut histogram = Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("constant bounds that the crate allows");
-        for (_, bars) in self.bars_in(load, outcomes, measure, from, to) {
+        for (_, bars) in self.bars_in(which.into(), outcomes, measure, from, to) {
             bars.iter().for_each(|(value, count)| histogram.saturating_record_n(*value, *count));
         }
         histogram
@@ -256,10 +281,10 @@ impl History {
 
     /// Per second: how many of those values lie above `limit_us`, and how many there are. A value within the histogram's
     /// resolution (0.1%) of the limit counts as not above it.
-    pub fn above_per_second(
-        &self,
-        load: Option<&Name>,
-        outcomes: &[Outcome],
+    pub fn above_per_second<'a>(
+        &'a self,
+        which: impl Into<Selection<'a>>,
+        outcomes: &'a [Outcome],
         measure: Measure,
         limit_us: u64,
         from: Offset,
@@ -268,7 +293,7 @@ impl History {
         let scale: Histogram<u64> = Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("constant bounds that the crate allows");
         let limit = scale.highest_equivalent(limit_us.clamp(1, 3_600_000_000));
         let mut seconds: BTreeMap<i64, (u64, u64)> = BTreeMap::new();
-        for (second, bars) in self.bars_in(load, outcomes, measure, from, to) {
+        for (second, bars) in self.bars_in(which.into(), outcomes, measure, from, to) {
             let (above, all) = seconds.entry(second).or_default();
             for (value, count) in bars {
                 *above += if *value > limit { *count } else { 0 };
@@ -279,8 +304,8 @@ impl History {
     }
 
     /// Whether `[from, to)` cuts a window that holds requests, so that it had to be rounded outward to whole seconds.
-    pub fn rounds(&self, load: Option<&Name>, from: Offset, to: Offset) -> bool {
-        self.windows_in(load, from, to).any(|(key, _)| {
+    pub fn rounds<'a>(&'a self, which: impl Into<Selection<'a>>, from: Offset, to: Offset) -> bool {
+        self.windows_in(which, from, to).any(|(key, _)| {
             let (start, end) = self.stretch(&key.phase, key.second);
             start < from || end > to
         })
@@ -460,7 +485,7 @@ impl History {
 
     fn bars_in<'a>(
         &'a self,
-        load: Option<&'a Name>,
+        which: Selection<'a>,
         outcomes: &'a [Outcome],
         measure: Measure,
         from: Offset,
@@ -471,7 +496,7 @@ impl History {
             .filter(move |((series, second), _)| {
                 series.measure == measure
                     && outcomes.contains(&series.outcome)
-                    && load.is_none_or(|load| *load == series.load)
+                    && which.has(&series.load, &series.part)
                     && self.overlaps(&series.phase, *second, from, to)
             })
             .map(|((_, second), bars)| (*second, bars))
@@ -587,7 +612,12 @@ fn add(sum: &mut Tally, more: &Tally) {
     for (who, count) in &more.served_by {
         *sum.served_by.entry(who.clone()).or_default() += count;
     }
+    for (address, count) in &more.sent_to {
+        *sum.sent_to.entry(address.clone()).or_default() += count;
+    }
     sum.retry_after += more.retry_after;
+    sum.opened += more.opened;
+    sum.unopened += more.unopened;
 }
 
 fn merge(into: &mut Bars, new: Bars) {

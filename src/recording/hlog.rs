@@ -1,6 +1,6 @@
 //! `latency.hlog`: histograms per second and series, in the interval log format of HdrHistogram (version 1.3, tags, deflated), so
 //! that existing plotters open it. Values are microseconds, times are seconds since the run's zero, `Interval_Max` is in ms.
-//! A tag is `<load>.<phase>.<outcome>.<measure>`: names hold no dots.
+//! A tag is `<load>.<phase>.<outcome>.<measure>`: names hold no dots. Of a part of a load, `.class=<class>` follows.
 
 use std::io::{self, Write};
 
@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
 
-use crate::recording::fact::Outcome;
+use crate::recording::fact::{Outcome, Part};
 use crate::recording::sink::{Interval, Measure, Series};
 
 /// Appends intervals to a log.
@@ -67,7 +67,8 @@ impl<W: Write> HlogWriter<W> {
 
 /// The tag of a series.
 pub fn tag(series: &Series) -> String {
-    format!("{}.{}.{}.{}", series.load, series.phase, series.outcome.as_str(), series.measure.as_str())
+    let class = series.part.class.as_ref().map(|class| format!(".class={class}")).unwrap_or_default();
+    format!("{}.{}.{}.{}{class}", series.load, series.phase, series.outcome.as_str(), series.measure.as_str())
 }
 
 /// Reads a log line by line, as it is asked for: a whole histogram takes hundreds of kilobytes, and a log of an hour has a hundred
@@ -105,9 +106,15 @@ fn read_line(line: &[u8], deserializer: &mut Deserializer) -> Result<Interval, S
 
 fn read_tag(tag: &str) -> Result<Series, String> {
     let wrong = || format!("`{tag}` is not load.phase.outcome.measure");
-    let parts: Vec<&str> = tag.split('.').collect();
-    let [load, phase, outcome, measure] = parts[..] else { return Err(wrong()) };
+    let fields: Vec<&str> = tag.split('.').collect();
+    let [load, phase, outcome, measure, ref apart @ ..] = fields[..] else { return Err(wrong()) };
+    let mut part = Part::default();
+    for field in apart {
+        let class = field.strip_prefix("class=").filter(|_| part.class.is_none()).ok_or_else(wrong)?;
+        part.class = Some(class.parse().map_err(|_| wrong())?);
+    }
     Ok(Series {
+        part,
         load: load.parse().map_err(|_| wrong())?,
         phase: phase.parse().map_err(|_| wrong())?,
         outcome: Outcome::ALL.into_iter().find(|known| known.as_str() == outcome).ok_or_else(wrong)?,
@@ -127,6 +134,7 @@ mod tests {
         let series = Series {
             load: "shoppers".parse().unwrap(),
             phase: "burst".parse().unwrap(),
+            part: Part::default(),
             outcome: Outcome::TimedOut,
             measure: Measure::Response,
         };
@@ -148,6 +156,19 @@ mod tests {
         assert_eq!(read.iter().map(|i| i.second).collect::<Vec<_>>(), [0, 7, -1]);
         assert_eq!(read[0].histogram, interval(0, &[10, 20_000]).histogram);
         assert_eq!(read[0].series, interval(0, &[]).series);
+    }
+
+    #[test]
+    fn a_part_of_a_load_has_a_tag_of_its_own() {
+        let mut one = interval(0, &[10]);
+        one.series.part.class = Some("critical".parse().unwrap());
+        assert_eq!(tag(&one.series), "shoppers.burst.timed_out.response.class=critical");
+        let bytes = log(&[one.clone()]);
+        let read: Vec<Interval> = read(&bytes, &mut Vec::new()).collect();
+        assert_eq!(read[0].series, one.series);
+        for bad in ["a.b.ok.response.critical", "a.b.ok.response.class=", "a.b.ok.response.class=a.class=b"] {
+            assert!(read_tag(bad).is_err(), "{bad}");
+        }
     }
 
     /// Goal: other people's tools open the file. Method: the histogram crate's own reader, a port of the Java one.

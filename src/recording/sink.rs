@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
 use crate::names::Name;
-use crate::recording::fact::{Event, Fact, Outcome, RunEnded};
+use crate::recording::fact::{Event, Fact, Outcome, Part, RunEnded};
 use crate::recording::shelf::Shelf;
 use crate::time::{Clock, Offset};
 
@@ -30,10 +30,26 @@ pub enum Measure {
     Service,
     /// From the intended start to the actual send: what the generator added.
     Lateness,
+    /// From the actual send to the first byte of the answer. Of one that timed out without any, to its end: it takes at least so long.
+    FirstByte,
+    /// Of a fresh connection: until TCP was open.
+    Connect,
+    /// Of a fresh connection: from there until a proxy had opened the way.
+    Tunnel,
+    /// Of a fresh connection: from there until TLS was agreed on.
+    Tls,
 }
 
 impl Measure {
-    pub const ALL: [Measure; 3] = [Measure::Response, Measure::Service, Measure::Lateness];
+    pub const ALL: [Measure; 7] = [
+        Measure::Response,
+        Measure::Service,
+        Measure::Lateness,
+        Measure::FirstByte,
+        Measure::Connect,
+        Measure::Tunnel,
+        Measure::Tls,
+    ];
 
     /// The name in tags and columns.
     pub fn as_str(self) -> &'static str {
@@ -41,15 +57,21 @@ impl Measure {
             Measure::Response => "response",
             Measure::Service => "service",
             Measure::Lateness => "lateness",
+            Measure::FirstByte => "first_byte",
+            Measure::Connect => "connect",
+            Measure::Tunnel => "tunnel",
+            Measure::Tls => "tls",
         }
     }
 }
 
-/// The series that a histogram belongs to. Lateness is kept under [`Outcome::Ok`] for every request that was sent.
+/// The series that a histogram belongs to. Lateness is kept under [`Outcome::Ok`] for every request that was sent, and so are the steps
+/// of connections, under the phase of the request for which, or after which, they were opened.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Series {
     pub load: Name,
     pub phase: Name,
+    pub part: Part,
     pub outcome: Outcome,
     pub measure: Measure,
 }

@@ -285,6 +285,7 @@ mod tests {
             let series = Series {
                 load: "l".parse().unwrap(),
                 phase: "p".parse().unwrap(),
+                part: Default::default(),
                 outcome: crate::recording::Outcome::Ok,
                 measure: Measure::Response,
             };

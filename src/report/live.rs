@@ -110,6 +110,10 @@ impl Live {
                     self.say_bounded(event.t_ns, &change);
                 }
             }
+            // The first is the one before the run.
+            Fact::Lookup(lookup) if lookup.failed.is_some() || !lookup.addresses.is_empty() && event.t_ns > Offset::ZERO => {
+                self.say_bounded(event.t_ns, &words::of(&event.fact));
+            }
             Fact::Gap(_) | Fact::Bound { .. } => self.say_bounded(event.t_ns, &words::of(&event.fact)),
             Fact::LeftBehind { .. } | Fact::RunEnded(_) => self.say(event.t_ns, &words::of(&event.fact)),
             _ => {}
@@ -337,11 +341,15 @@ mod tests {
         Fact::Tally(Box::new(Tally {
             load: name("l"),
             phase: name("baseline"),
+            part: Default::default(),
             second,
             counts,
             causes: BTreeMap::new(),
             served_by: BTreeMap::new(),
             retry_after: 0,
+            sent_to: BTreeMap::new(),
+            opened: 0,
+            unopened: 0,
         }))
     }
 

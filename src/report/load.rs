@@ -1,7 +1,7 @@
 //! What became of the requests: one row per load and phase, one per load over all phases, and the same over all loads.
 //!
-//! Latencies are in milliseconds. `latency` counts from the *intended* start, `service` from the actual send. Both are taken over
-//! the requests whose duration says something about the service: those that ended `ok` and those that `timed_out` (which took at
+//! Latencies are in milliseconds. `latency` counts from the *intended* start, `service` from the actual send, `first_byte` from there to
+//! the first byte of the answer. All are taken over the requests whose duration says something about the service: those that ended `ok` and those that `timed_out` (which took at
 //! least their timeout). What was rejected or failed is counted beside them and never makes a percentile look better.
 
 use std::collections::BTreeMap;
@@ -10,6 +10,8 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::names::Name;
+use crate::recording::fact::{Fact, Lookup};
+use crate::recording::history::Selection;
 use crate::recording::sink::Measure;
 use crate::recording::{History, Outcome};
 use crate::time::Offset;
@@ -28,6 +30,9 @@ pub struct LoadRow {
     pub name: String,
     /// The phase, or [`ALL`].
     pub phase: String,
+    /// The class, where the row is of one alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
     /// Requests that were due.
     pub intended: u64,
     pub sent: u64,
@@ -47,6 +52,8 @@ pub struct LoadRow {
     /// How many independent requests the sample behind the p99 is worth: slow ones cluster.
     pub n_eff: Option<f64>,
     pub service_ms: Quantiles,
+    /// From the actual send to the first byte of the answer.
+    pub first_byte_ms: Quantiles,
     /// Actual send minus intended start: what the generator added.
     pub lateness_ms: Quantiles,
     /// Sends that came more than ten milliseconds after they were due.
@@ -55,6 +62,10 @@ pub struct LoadRow {
     pub causes: BTreeMap<String, u64>,
     /// Answers by who gave them, where answers say so.
     pub served_by: BTreeMap<String, u64>,
+    /// Requests that were sent, by the address that they went to.
+    pub sent_to: BTreeMap<String, u64>,
+    /// Fresh connections, and what opening them took.
+    pub connections: Connections,
     /// The most users at once, of a closed load: they wait for answers, and percentiles do not show what others would have met
     /// meanwhile. Absent for load on a schedule, and in sums over loads.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -64,6 +75,25 @@ pub struct LoadRow {
     pub method: Option<String>,
     #[serde(skip)]
     pub path: Option<String>,
+}
+
+/// The connections that were opened for the requests of a row, or after them in place of those that had had their day.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Connections {
+    pub opened: u64,
+    /// Those that could not be opened, or were given up before that.
+    pub unopened: u64,
+    /// How often the target's name was looked up meanwhile, for all loads together, and how often without an answer.
+    pub lookups: u64,
+    pub lookups_failed: u64,
+    /// How long that took.
+    pub dns_ms: Quantiles,
+    /// Until TCP was open.
+    pub connect_ms: Quantiles,
+    /// From there until a proxy had opened the way.
+    pub tunnel_ms: Quantiles,
+    /// From there until TLS was agreed on.
+    pub tls_ms: Quantiles,
 }
 
 /// A distribution in milliseconds; all but `n` absent where nothing was measured.
@@ -91,34 +121,54 @@ pub fn rows(history: &History) -> Vec<LoadRow> {
 
 /// The rows over all loads.
 pub fn totals(history: &History) -> Vec<LoadRow> {
-    phases(history, None)
+    phases(history, Selection::default())
 }
 
-fn phases(history: &History, load: Option<&Name>) -> Vec<LoadRow> {
+/// The rows of every class of every load that has classes, as [`rows`].
+pub fn classes(history: &History) -> Vec<LoadRow> {
+    let loads = history.started.loads.iter();
+    let classes = loads.flat_map(|load| load.classes.iter().map(|class| Selection { load: Some(&load.name), class: Some(class) }));
+    classes.flat_map(|which| phases(history, which)).collect()
+}
+
+fn phases<'a>(history: &'a History, which: impl Into<Selection<'a>>) -> Vec<LoadRow> {
+    let which = which.into();
     let spans = history.started.phases.iter().map(|phase| (phase.name.as_str(), phase.start, phase.end));
     let (from, to) = history.whole();
-    spans.chain([(ALL, from, to)]).map(|(phase, from, to)| row(history, load, phase, from, to)).collect()
+    spans.chain([(ALL, from, to)]).map(|(phase, from, to)| row(history, which, phase, from, to)).collect()
 }
 
-fn row(history: &History, load: Option<&Name>, phase: &str, from: Offset, to: Offset) -> LoadRow {
-    let counts = history.counts(load, from, to);
+fn row(history: &History, which: Selection<'_>, phase: &str, from: Offset, to: Offset) -> LoadRow {
+    let counts = history.counts(which, from, to);
     let mut causes: BTreeMap<String, u64> = BTreeMap::new();
     let mut served_by: BTreeMap<String, u64> = BTreeMap::new();
-    for (_, tally) in history.windows_in(load, from, to) {
+    let mut sent_to: BTreeMap<String, u64> = BTreeMap::new();
+    let (mut opened, mut unopened) = (0, 0);
+    for (_, tally) in history.windows_in(which, from, to) {
         tally.causes.iter().for_each(|(cause, n)| *causes.entry(cause.clone()).or_default() += n);
         tally.served_by.iter().for_each(|(who, n)| *served_by.entry(who.clone()).or_default() += n);
+        tally.sent_to.iter().for_each(|(address, n)| *sent_to.entry(address.clone()).or_default() += n);
+        opened += tally.opened;
+        unopened += tally.unopened;
     }
-    let lateness = history.histogram(load, &[Outcome::Ok], Measure::Lateness, from, to);
-    let latency = history.histogram(load, TIMED, Measure::Response, from, to);
+    let lookups: Vec<&Lookup> = lookups(history, from, to).collect();
+    let lookups_failed = lookups.iter().filter(|lookup| lookup.failed.is_some()).count() as u64;
+    let mut dns = Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("constant bounds that the crate allows");
+    lookups.iter().filter(|lookup| lookup.failed.is_none()).for_each(|lookup| dns.saturating_record(lookup.took_us.max(1)));
+    let step = |measure| Quantiles::of(&history.histogram(which, &[Outcome::Ok], measure, from, to));
+    let lateness = history.histogram(which, &[Outcome::Ok], Measure::Lateness, from, to);
+    let latency = history.histogram(which, TIMED, Measure::Response, from, to);
     let p99 = statistics::quantile(&latency, 0.99, 1.0).and_then(|plain| {
-        let above = history.above_per_second(load, TIMED, Measure::Response, plain.value, from, to);
+        let above = history.above_per_second(which, TIMED, Measure::Response, plain.value, from, to);
         let clustering = statistics::overdispersion(above.values().copied());
         Some((statistics::quantile(&latency, 0.99, clustering)?, latency.len() as f64 / clustering))
     });
+    let load = which.load;
     let line = load.and_then(|load| history.started.loads.iter().find(|line| line.name == *load));
     LoadRow {
         name: load.map_or(ALL, Name::as_str).to_owned(),
         phase: phase.to_owned(),
+        class: which.class.map(|class| class.as_str().to_owned()),
         intended: counts.intended,
         sent: counts.sent,
         ok: counts.ok,
@@ -133,17 +183,45 @@ fn row(history: &History, load: Option<&Name>, phase: &str, from: Offset, to: Of
         p99_ci_low_ms: p99.map(|(interval, _)| interval.low as f64 / 1e3),
         p99_ci_high_ms: p99.map(|(interval, _)| interval.high as f64 / 1e3),
         n_eff: p99.map(|(_, worth)| (worth * 10.0).round() / 10.0),
-        service_ms: Quantiles::of(&history.histogram(load, TIMED, Measure::Service, from, to)),
+        service_ms: Quantiles::of(&history.histogram(which, TIMED, Measure::Service, from, to)),
+        first_byte_ms: Quantiles::of(&history.histogram(which, TIMED, Measure::FirstByte, from, to)),
         late_sends: lateness.len() - lateness.count_between(0, 10_000),
         lateness_ms: Quantiles::of(&lateness),
         causes,
         served_by,
+        sent_to,
+        connections: Connections {
+            opened,
+            unopened,
+            lookups: lookups.len() as u64,
+            lookups_failed,
+            dns_ms: Quantiles::of(&dns),
+            connect_ms: step(Measure::Connect),
+            tunnel_ms: step(Measure::Tunnel),
+            tls_ms: step(Measure::Tls),
+        },
         users: line.and_then(|line| match phase {
             ALL => line.users.keys().filter_map(|phase| line.most_users_in(phase)).max(),
             phase => line.users.keys().find(|name| name.as_str() == phase).and_then(|phase| line.most_users_in(phase)),
         }),
         method: line.map(|line| line.method.clone()),
         path: line.map(|line| line.path.clone()),
+    }
+}
+
+/// The looks at what the target's name stands for from `from` to `to`. What is before or after the run belongs to its first or last phase.
+fn lookups(history: &History, from: Offset, to: Offset) -> impl Iterator<Item = &Lookup> {
+    let (begin, end) = history.whole();
+    history.events.iter().filter_map(move |event| match &event.fact {
+        Fact::Lookup(lookup) if (event.t_ns >= from || from == begin) && (event.t_ns < to || to == end) => Some(lookup),
+        _ => None,
+    })
+}
+
+impl Connections {
+    /// Whether any was to be opened, as far as the recording tells.
+    pub fn any(&self) -> bool {
+        self.opened + self.unopened > 0
     }
 }
 

@@ -54,6 +54,11 @@ pub fn plural(n: u64, noun: &str) -> String {
     format!("{} {noun}{}", count(n), if n == 1 { "" } else { "s" })
 }
 
+/// `1 address`, `2 addresses`: of a noun whose plural has more than an s more.
+pub fn plurals(n: u64, one: &str, many: &str) -> String {
+    format!("{} {}", count(n), if n == 1 { one } else { many })
+}
+
 /// A measured number without its unit, or `-` where nothing was measured.
 pub fn or_dash(value: Option<f64>, unit: &str) -> String {
     value.map_or_else(|| "-".to_owned(), |value| digits(value, places(value, unit)))

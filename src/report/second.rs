@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use crate::recording::History;
 use crate::recording::fact::Counts;
+use crate::recording::fact::Part;
+use crate::recording::history::WindowKey;
 use crate::recording::sink::Measure;
 use crate::report::fault;
 use crate::report::load::{ALL, TIMED};
@@ -106,12 +108,14 @@ enum What {
     Lateness,
 }
 
-/// The counts of one second of one phase, per load.
+/// The counts of one second of one phase, per load and part of it.
 fn tallies<'a>(history: &'a History, phase: &'a str, second: i64) -> impl Iterator<Item = ((&'a str, &'a str, i64), &'a Counts)> {
-    history.started.loads.iter().filter_map(move |load| {
-        let phase = history.started.phases.iter().find(|span| span.name.as_str() == phase)?;
-        let key = crate::recording::history::WindowKey { load: load.name.clone(), phase: phase.name.clone(), second };
-        history.windows.get(&key).map(|tally| ((load.name.as_str(), phase.name.as_str(), second), &tally.counts))
+    let phase = history.started.phases.iter().find(|span| span.name.as_str() == phase);
+    let loads = phase.into_iter().flat_map(|phase| history.started.loads.iter().map(move |load| (load, phase)));
+    loads.flat_map(move |(load, phase)| {
+        let here = |second| WindowKey { load: load.name.clone(), phase: phase.name.clone(), second, part: Part::default() };
+        let parts = history.windows.range(here(second)..here(second + 1));
+        parts.map(move |(_, tally)| ((load.name.as_str(), phase.name.as_str(), second), &tally.counts))
     })
 }
 

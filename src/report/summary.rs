@@ -50,6 +50,9 @@ pub struct Report {
     pub load: Vec<LoadRow>,
     /// The same over all loads.
     pub totals: Vec<LoadRow>,
+    /// The same per class of the loads that have classes; the rows of a load are about all of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<LoadRow>,
     pub faults: Vec<FaultRow>,
     /// Faults that were never injected or never proven effective, and why not, in words: with one of these no run passes.
     pub unproven: Vec<String>,
@@ -160,6 +163,7 @@ impl Report {
             phases: phases(history),
             load: load::rows(history),
             totals: load::totals(history),
+            classes: load::classes(history),
             faults: fault::rows(history),
             unproven: verdict::unproven(history).iter().map(|why| words::clean(why)).collect(),
             findings: findings.to_vec(),

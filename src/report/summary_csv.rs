@@ -1,6 +1,8 @@
-//! `summary.csv`: one row per load and phase, then `_all` of them. Columns are only ever added, at the end.
+//! `summary.csv`: one row per load and phase, then `_all` of them; last, the same for each class of the loads that have
+//! classes, whose rows hold what the rows above hold already. Columns are only ever added, at the end.
 
-use crate::report::{Format, LoadRow, PhaseRow, Report, cells, load::ALL};
+use crate::report::load::{ALL, Connections};
+use crate::report::{Format, LoadRow, PhaseRow, Report, cells};
 
 pub const FORMAT: Format = Format {
     name: "summary-csv",
@@ -50,11 +52,32 @@ const HEADER: &[&str] = &[
     "service_p99_ms",
     "service_max_ms",
     "lateness_p99_ms",
+    "class",
+    "first_byte_p50_ms",
+    "first_byte_p95_ms",
+    "first_byte_p99_ms",
+    "first_byte_max_ms",
+    "connections_opened",
+    "connections_unopened",
+    "connect_p50_ms",
+    "connect_p99_ms",
+    "connect_max_ms",
+    "tls_p50_ms",
+    "tls_p99_ms",
+    "tls_max_ms",
+    "dns_lookups",
+    "dns_failed",
+    "dns_p50_ms",
+    "dns_p99_ms",
+    "dns_max_ms",
+    "tunnel_p50_ms",
+    "tunnel_p99_ms",
+    "tunnel_max_ms",
 ];
 
 fn render(report: &Report) -> anyhow::Result<Vec<u8>> {
     let mut table = cells::Table::new(HEADER)?;
-    for row in report.load.iter().chain(&report.totals) {
+    for row in report.load.iter().chain(&report.totals).chain(&report.classes) {
         table.row(&cells_of(report, row))?;
     }
     table.bytes()
@@ -64,7 +87,8 @@ fn cells_of(report: &Report, row: &LoadRow) -> Vec<String> {
     let phase: Option<&PhaseRow> = report.phases.iter().find(|phase| phase.name == row.phase);
     let start_s = phase.or(report.phases.first()).map_or(0.0, |phase| phase.start_s);
     let rate = |n: u64| cells::number((row.duration_s > 0.0).then(|| n as f64 / row.duration_s));
-    let (latency, service) = (&row.latency_ms, &row.service_ms);
+    let (latency, service, first_byte) = (&row.latency_ms, &row.service_ms, &row.first_byte_ms);
+    let Connections { dns_ms: dns, connect_ms: connect, tunnel_ms: tunnel, tls_ms: tls, .. } = &row.connections;
     vec![
         cells::text(&report.run_id),
         cells::text(&report.plan),
@@ -107,5 +131,26 @@ fn cells_of(report: &Report, row: &LoadRow) -> Vec<String> {
         cells::number(service.p99),
         cells::number(service.max),
         cells::number(row.lateness_ms.p99),
+        row.class.as_deref().map(cells::text).unwrap_or_default(),
+        cells::number(first_byte.p50),
+        cells::number(first_byte.p95),
+        cells::number(first_byte.p99),
+        cells::number(first_byte.max),
+        cells::plain(row.connections.opened),
+        cells::plain(row.connections.unopened),
+        cells::number(connect.p50),
+        cells::number(connect.p99),
+        cells::number(connect.max),
+        cells::number(tls.p50),
+        cells::number(tls.p99),
+        cells::number(tls.max),
+        cells::plain(row.connections.lookups),
+        cells::plain(row.connections.lookups_failed),
+        cells::number(dns.p50),
+        cells::number(dns.p99),
+        cells::number(dns.max),
+        cells::number(tunnel.p50),
+        cells::number(tunnel.p99),
+        cells::number(tunnel.max),
     ]
 }

@@ -12,6 +12,7 @@ use crate::report::{EvidenceRow, FaultRow, Format, LoadRow, Report, ScaleStep, n
 use crate::verdict::{Finding, Verdict};
 
 pub(super) mod capacity;
+mod connections;
 mod page;
 
 use page::{Ink, Page};
@@ -80,6 +81,7 @@ fn full(report: &Report, ink: Ink) -> String {
         block(&mut page, report, finding);
     }
     load(&mut page, report);
+    connections::table(&mut page, report);
     faults(&mut page, report);
     scaling(&mut page, report);
     measurement(&mut page, report);
@@ -184,17 +186,13 @@ fn load(page: &mut Page, report: &Report) {
             format!(" ({} {})", row.method.as_deref().unwrap_or_default(), row.path.as_deref().unwrap_or_default())
         });
         page.heading(&format!("Load {name}{request}, latency in ms from the intended start"));
-        let cells = rows.iter().map(|row| {
-            let mut cells = vec![if row.phase == ALL { "all".to_owned() } else { row.phase.clone() }];
-            cells.extend([row.sent, row.ok, row.rejected, row.failed, row.timed_out, row.unsent].map(numbers::count));
-            cells.extend([row.latency_ms.p50, row.latency_ms.p99].map(|value| numbers::or_dash(value, "ms")));
-            cells
-        });
-        page.table(
-            &["phase", "sent", "ok", "rejected", "failed", "timed out", "unsent", "p50", "p99"],
-            cells.collect(),
-            &[1, 2, 3, 4, 5, 6, 7, 8],
-        );
+        let phase = |row: &LoadRow| if row.phase == ALL { "all".to_owned() } else { row.phase.clone() };
+        outcomes(page, "phase", rows.iter().map(|row| (phase(row), *row)));
+        let classes: Vec<&LoadRow> = report.classes.iter().filter(|row| row.name == name && row.phase == ALL).collect();
+        if !classes.is_empty() {
+            page.gap();
+            outcomes(page, "class", classes.into_iter().map(|row| (row.class.clone().unwrap_or_default(), row)));
+        }
         let whole = rows.iter().find(|row| row.phase == ALL);
         if let Some(users) = whole.and_then(|row| row.users) {
             page.labelled(
@@ -209,6 +207,21 @@ fn load(page: &mut Page, report: &Report) {
             page.labelled("not ok: ", &words::causes(&row.causes));
         }
     }
+}
+
+/// What became of the requests of each row.
+fn outcomes<'r>(page: &mut Page, of: &str, rows: impl Iterator<Item = (String, &'r LoadRow)>) {
+    let cells = rows.map(|(name, row)| {
+        let mut cells = vec![name];
+        cells.extend([row.sent, row.ok, row.rejected, row.failed, row.timed_out, row.unsent].map(numbers::count));
+        cells.extend([row.latency_ms.p50, row.latency_ms.p99].map(|value| numbers::or_dash(value, "ms")));
+        cells
+    });
+    page.table(
+        &[of, "sent", "ok", "rejected", "failed", "timed out", "unsent", "p50", "p99"],
+        cells.collect(),
+        &[1, 2, 3, 4, 5, 6, 7, 8],
+    );
 }
 
 fn faults(page: &mut Page, report: &Report) {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::recording::fact::{Ending, Fact, FaultStep, SPACING_MS};
+use crate::recording::fact::{Ending, Fact, FaultStep, Lookup, SPACING_MS};
 use crate::recording::plain::plain;
 use crate::report::numbers;
 
@@ -88,6 +88,19 @@ pub fn of(fact: &Fact) -> String {
             numbers::moment(gap.to.seconds()),
             after_colon(&gap.reason)
         ),
+        Fact::Lookup(Lookup { host, failed: Some(why), .. }) => {
+            format!("`{host}` could not be looked up, and the addresses of before are used on{}", after_colon(why))
+        }
+        Fact::Lookup(Lookup { host, found, addresses, .. }) => {
+            let shown: Vec<&str> = addresses.iter().take(3).map(String::as_str).collect();
+            let more = (*found as usize).saturating_sub(shown.len());
+            let more = if more > 0 && !shown.is_empty() { format!(" and {more} more") } else { String::new() };
+            format!(
+                "{host} stands for {}{}{more}",
+                numbers::plurals(*found, "address", "addresses"),
+                after_colon(&shown.join(", "))
+            )
+        }
         Fact::Bound { what, limit, lost } => format!("a bound of Squall's own was hit: {what} (limit {limit}) cost {lost}"),
         Fact::LeftBehind { what, reason } => format!("{what} could not be proven gone{}", after_colon(reason)),
         Fact::RunEnded(ended) => {

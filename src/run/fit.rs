@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::machine::{Machine, Reuse};
 use super::rehearsal::{Rehearsal, Spread, rehearse};
 use crate::load;
-use crate::plan::{CONNECTION_AGE, Demand, Plan, Reach};
+use crate::plan::{Demand, Plan, Reach};
 use crate::timeline::Timeline;
 
 /// Descriptors for everything but the load's connections: files, timers, workers, and what watches the cluster.
@@ -111,19 +111,24 @@ impl Fit {
             Reuse::Nobody => false,
         };
         let kept = if reused { TIME_WAIT_REUSED } else { TIME_WAIT }.min(demand.length.duration());
-        // A connection that is replaced when it is old leaves its port behind for a while.
-        let left_behind = 1.0 + kept.as_secs_f64() / CONNECTION_AGE.seconds();
-        let ports = |sockets: u64| (sockets as f64 * left_behind).ceil() as u64;
-        let (needed, worst) = (ports(demand.sockets), ports(demand.sockets_worst));
-        let replaced = format!(
-            "a connection is replaced after about {CONNECTION_AGE}, and its port is free {:.0}s after that",
-            kept.as_secs_f64()
-        );
+        // A connection that is replaced leaves its port behind for a while.
+        let ports = |sockets: u64, replaced: f64| (sockets as f64 + replaced * kept.as_secs_f64()).ceil() as u64;
+        let (needed, worst) = (ports(demand.sockets, demand.replaced), ports(demand.sockets_worst, demand.replaced_worst));
+        let replaced = match demand.replaced_worst {
+            0.0 => "connections are kept".to_owned(),
+            _ => format!(
+                "of connections, {} are replaced each second, {} at worst, and the port of one is free {:.0}s after that",
+                few(demand.replaced),
+                few(demand.replaced_worst),
+                kept.as_secs_f64()
+            ),
+        };
         self.line("ports", format!("{needed}, {worst} at worst; {there} to each address of the target ({replaced})"));
         let words = |n: u64| {
             format!(
-                "the plan needs {n} local ports, and there are {there} to one address: {replaced}; widen net.ipv4.ip_local_port_range, \
-                 have fewer users, lower the rate, or name a target with more addresses"
+                "the plan needs {n} local ports, and there are {there} to one address: {replaced}; replace connections \
+                 less often (`rotate:`), widen net.ipv4.ip_local_port_range, have fewer users, lower the rate, or name a target with more \
+                 addresses"
             )
         };
         match demand.reach {
@@ -194,6 +199,11 @@ impl Fit {
     }
 }
 
+/// How many per second: with a digit after the point where there are few.
+fn few(rate: f64) -> String {
+    if rate < 10.0 { format!("{rate:.1}") } else { format!("{rate:.0}") }
+}
+
 /// `8.1us`, or `8.1us to 9.0us`.
 fn shown(Spread { least, most }: Spread) -> String {
     let micros = |time: Duration| format!("{:.1}us", time.as_secs_f64() * 1e6);
@@ -220,6 +230,8 @@ mod tests {
             sockets,
             sockets_worst,
             rate: 1000.0,
+            replaced: sockets as f64 / 5.0,
+            replaced_worst: sockets_worst as f64 / 5.0,
             reach: Reach::Address,
             tls: false,
             length: Span::from_secs(600),
@@ -246,7 +258,7 @@ mod tests {
         for says in [
             "in flight: 100 when each request is answered within 100ms, 1000 at worst",
             "descriptors: 228, 1128 at worst; 20000 may be open",
-            "ports: 1300, 13000 at worst; 28232 to each address",
+            "ports: 1300, 13000 at worst; 28232 to each address of the target (of connections, 20 are replaced each second, 200 at worst, and",
             "memory: 2 MiB for connections, 16 MiB at worst; 8192 MiB",
             "workers: 1 on 2 cores",
             "8.0us to 10.0us of CPU where it is never idle, 30.0us to 32.0us",
@@ -274,6 +286,8 @@ mod tests {
     fn ports_count_for_as_long_as_the_kernel_keeps_them() {
         let whole = demand(3_000, 3_000);
         refuses(&hold(&whole, 1, &machine(), None), &["needs 39000 local ports", "28232", "ip_local_port_range"]);
+        let kept = Demand { replaced: 0.0, replaced_worst: 0.0, ..whole.clone() };
+        assert!(hold(&kept, 1, &machine(), None).refusals.is_empty(), "no more than are open");
         let short = Demand { length: Span::from_secs(10), ..whole.clone() };
         assert!(hold(&short, 1, &machine(), None).refusals.is_empty(), "9000 by the end of it");
         let near = Demand { reach: Reach::Loopback, ..whole.clone() };

@@ -2,12 +2,13 @@
 //! is taken down again, however the run ends.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::lookup::Lookups;
 use super::{Audience, Order};
 use crate::cluster::{Access, Applied, Cluster};
 use crate::exit::{Exit, Failure};
@@ -16,11 +17,12 @@ use crate::faults::journal::{ClusterLine, Entry, Journal, SandboxLine};
 use crate::faults::{Act, Curtain, Stage, conduct};
 use crate::names::ObjectRef;
 use crate::observe::{self, Observers, Scrape, Watchlist};
-use crate::plan::{self, ClusterChoice, Plan};
-use crate::protocol::{Destination, Trust};
+use crate::plan::{self, ClusterChoice, Dns, Plan};
+use crate::protocol::{self, Destination};
 use crate::recording::Sink;
 use crate::recording::fact::Fact;
 use crate::sandbox::{Sandbox, SandboxConfig};
+use crate::time::monotonic_now;
 use crate::timeline::Timeline;
 
 /// How long the manifests' workloads may take to become ready.
@@ -29,6 +31,8 @@ const READY: Duration = Duration::from_secs(120);
 const SCRAPE: Duration = Duration::from_secs(1);
 /// How long the target may take to accept one connection.
 const KNOCK: Duration = Duration::from_secs(5);
+/// How long a look at what the target's name stands for may take while the run goes on.
+const LOOKUP: Duration = Duration::from_secs(5);
 /// How long removed manifests may take to go.
 const GONE: Duration = Duration::from_secs(60);
 
@@ -108,28 +112,60 @@ impl World {
         Ok(())
     }
 
-    /// Where the load goes: the target's name resolved, and somebody there who opens the door.
-    pub async fn destination(&self, plan: &Plan, audience: &mut dyn Audience) -> Result<Destination, Failure> {
-        let trust = if plan.target.insecure { Trust::Insecure } else { Trust::default() };
-        let destination =
-            Destination::read(&plan.target.url, trust).map_err(|error| Failure::new(Exit::Usage, format!("{error:#}")))?;
-        let destination = match &self.cluster {
-            Some(cluster) => {
-                let addresses = cluster.resolve(&destination.host, destination.port).await.map_err(environment)?;
+    /// Where the load goes: the target's name resolved, and somebody there who opens the door; and how the name is looked up from then on,
+    /// where it is one.
+    pub async fn destination(&self, plan: &Plan, audience: &mut dyn Audience) -> Result<(Destination, Option<Lookups>), Failure> {
+        let destination = Destination::read(&plan.target.url, plan.target.tls.clone())
+            .map_err(|error| Failure::new(Exit::Usage, format!("{error:#}")))?
+            .through(plan.target.proxy.clone());
+        let begun = monotonic_now();
+        let (host, port) = destination.door();
+        let (host, name) = (host.to_owned(), destination.door_name().to_owned());
+        let said = plan.target.resolved(&host, port);
+        let destination = match (&self.cluster, said) {
+            (_, Some(addresses)) => destination.at(addresses.to_vec()),
+            (Some(cluster), None) => {
+                let addresses = cluster.resolve(&host, port).await.map_err(environment)?;
                 destination.at(addresses)
             }
-            None => destination.resolved().await.map_err(environment)?,
+            (None, None) => destination.resolved().await.map_err(environment)?,
         };
-        let (open, shut) = knock(&plan.target.url, &destination).await?;
+        let found = destination.addresses.now();
+        let is_name = said.is_none() && host.parse::<IpAddr>().is_err();
+        let lookups = is_name.then(|| Lookups {
+            host: name.clone(),
+            every: match plan.target.dns {
+                Dns::Once => None,
+                Dns::Every(span) => Some(span.duration()),
+            },
+            patience: LOOKUP,
+            addresses: destination.addresses.clone(),
+            shut: Vec::new(),
+            first: (monotonic_now() - begun, found.clone()),
+        });
+        let (open, refusals) = knock(&plan.target.url, &destination).await?;
         if self.cluster.is_some() {
             // What a cluster has behind a name comes and goes during the run.
-            return Ok(destination);
+            return Ok((destination, lookups));
         }
         // Whoever knows several addresses of a service goes to the next when one is shut, as with `localhost` of two families.
-        for why in shut {
-            audience.stage(&format!("{why}; requests go to the other addresses of {}", destination.host));
+        for why in refusals {
+            audience.stage(&format!("{why}; requests go to the other addresses of {name}"));
         }
-        Ok(destination.at(open))
+        let shut = found.into_iter().filter(|address| !open.contains(address)).collect();
+        destination.addresses.set(open);
+        Ok((destination, lookups.map(|lookups| Lookups { shut, ..lookups })))
+    }
+
+    /// What a host at a port stands for by now, asked of whoever was asked before the run.
+    pub fn look_up(&self, host: &str, port: u16) -> impl Future<Output = Result<Vec<SocketAddr>, String>> + Send + use<> {
+        let (cluster, host) = (self.cluster.clone(), host.to_owned());
+        async move {
+            match cluster {
+                Some(cluster) => cluster.look_up(&host, port).await.map_err(|error| error.to_string()),
+                None => protocol::look_up(&host, port).await.map_err(|error| error.to_string()),
+            }
+        }
     }
 
     /// Starts to watch what the plan names, where there is a cluster.
@@ -274,9 +310,9 @@ fn words(left: Vec<(String, String)>) -> String {
 
 /// The addresses that take connections, and why the others do not. When none does, a run would only say so expensively.
 async fn knock(url: &str, destination: &Destination) -> Result<(Vec<SocketAddr>, Vec<String>), Failure> {
-    let knocks = destination.addresses.iter().map(|address| async move {
-        match tokio::time::timeout(KNOCK, destination.knock(*address)).await {
-            Ok(Ok(())) => Ok(*address),
+    let knocks = destination.addresses.now().into_iter().map(|address| async move {
+        match tokio::time::timeout(KNOCK, destination.knock(address)).await {
+            Ok(Ok(())) => Ok(address),
             Ok(Err(why)) => Err(format!("{address}: {why}")),
             Err(_) => Err(format!("{address}: no answer within {}s", KNOCK.as_secs())),
         }
@@ -307,6 +343,7 @@ fn environment(error: impl Into<anyhow::Error>) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::Trust;
 
     #[tokio::test]
     async fn a_door_that_is_shut_is_told_from_one_that_is_open() {

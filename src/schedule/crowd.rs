@@ -30,6 +30,8 @@ struct Planned {
     stays: Vec<Stay>,
     phases: Vec<Name>,
     rhythm: Rhythm,
+    /// The most users at once, of all shards together.
+    most: u64,
 }
 
 /// A stretch in which a user is there: requests begin in `[from, to)`.
@@ -93,7 +95,7 @@ impl Crowd {
         let mut stays: Vec<Stay> = (0..most).flat_map(|user| stays(user, pieces)).collect();
         stays.sort_by_key(|stay| (stay.from, stay.user));
         let phases = pieces.iter().map(|piece| piece.phase.clone()).collect();
-        Crowd { plan: Arc::new(Planned { pieces: pieces.to_vec(), stays, phases, rhythm }), seed, shard: 0, shards: 1 }
+        Crowd { plan: Arc::new(Planned { pieces: pieces.to_vec(), stays, phases, rhythm, most }), seed, shard: 0, shards: 1 }
     }
 
     /// Shard `index` of `of`: every `of`-th user.
@@ -103,6 +105,21 @@ impl Crowd {
     pub fn shard(&self, index: u64, of: u64) -> Crowd {
         assert!(index < of, "there is no shard {index} of {of}");
         Crowd { shard: self.shard + self.shards * index, shards: self.shards * of, ..self.clone() }
+    }
+
+    /// The seed that it was made with.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Which user a number belongs to, in the order of this crowd's own.
+    pub fn place_of(&self, user: u64) -> usize {
+        ((user - self.shard) / self.shards) as usize
+    }
+
+    /// The number of a user's `nth` request, from 0, among those of all users of all shards: users take turns, however fast each is.
+    pub fn number(&self, user: u64, nth: u64) -> u64 {
+        nth * self.plan.most + user
     }
 
     /// Everybody's stays, in the order in which they begin.
@@ -131,9 +148,8 @@ impl Crowd {
 
     /// The most users at once.
     pub fn peak(&self) -> u64 {
-        let most = self.plan.pieces.iter().map(|piece| piece.from.max(piece.to)).fold(0.0, f64::max).round() as u64;
-        // Users below `most` whose number belongs to this shard.
-        (most + self.shards - 1).saturating_sub(self.shard) / self.shards
+        // Users below the most whose number belongs to this shard.
+        (self.plan.most + self.shards - 1).saturating_sub(self.shard) / self.shards
     }
 
     /// Whether anybody is there in `[from, to)`.
@@ -200,6 +216,7 @@ impl Steps {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::time::Duration;
 
     use proptest::prelude::*;
@@ -261,6 +278,16 @@ mod tests {
             parts.sort_by_key(|stay| (stay.from, stay.user));
             prop_assert_eq!(parts, crowd.stays().collect::<Vec<_>>());
             prop_assert_eq!((0..shards).map(|i| crowd.shard(i, shards).peak()).sum::<u64>(), crowd.peak());
+            // Requests are numbered as if nobody had a share of them.
+            let numbers = |i| {
+                let shard = crowd.shard(i, shards);
+                let users: BTreeSet<u64> = shard.stays().map(|stay| stay.user).collect();
+                let places: Vec<usize> = users.iter().map(|user| shard.place_of(*user)).collect();
+                assert_eq!(places, (0..users.len()).collect::<Vec<_>>());
+                users.into_iter().flat_map(move |user| (0..3).map(move |nth| (user, nth))).map(|(user, nth)| shard.number(user, nth)).collect::<Vec<_>>()
+            };
+            let all: BTreeSet<u64> = (0..shards).flat_map(numbers).collect();
+            prop_assert_eq!(all, (0..3 * crowd.peak()).collect::<BTreeSet<u64>>());
             for piece in &pieces {
                 for share in [0.013, 0.37, 0.71, 0.993] {
                     let t = Offset::from_secs_f64(piece.start.seconds() + share);

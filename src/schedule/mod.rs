@@ -25,7 +25,7 @@ mod herd;
 mod periods;
 mod poisson;
 mod profile;
-mod random;
+pub(crate) mod random;
 mod replay;
 mod sum;
 mod wave;
@@ -235,6 +235,14 @@ impl Traffic {
         }
     }
 
+    /// The seed of the load: see [`seed_of`].
+    pub fn seed(&self) -> u64 {
+        match self {
+            Traffic::Open(schedule) => schedule.seed,
+            Traffic::Closed(crowd) => crowd.seed(),
+        }
+    }
+
     /// The fewest and the most requests that begin in `[from, to)`: see [`Schedule::spread_in`]. How many users get answered is known
     /// to nobody before the run.
     pub fn spread_in(&self, from: Offset, to: Offset) -> (u64, u64) {
@@ -270,10 +278,7 @@ pub struct Schedule {
 
 /// The seed of one load's schedule: loads of one run are independent of one another, and adding one changes no other.
 pub fn seed_of(run_seed: u64, load: &Name) -> u64 {
-    // FNV-1a over the name, then one round of SplitMix64 to spread it over all bits.
-    let name =
-        load.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
-    random::split_mix(run_seed ^ name)
+    random::seed_of_name(run_seed, load.as_str())
 }
 
 impl Schedule {

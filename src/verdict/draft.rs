@@ -3,9 +3,9 @@
 use super::window::{Blind, Window};
 use super::{Claim, Finding, Verdict};
 use crate::kinds::Kind;
-use crate::names::Name;
 use crate::recording::History;
 use crate::recording::fact::{Fact, Tally};
+use crate::recording::history::Selection;
 use crate::time::Offset;
 
 /// The most events that a finding points at.
@@ -134,14 +134,19 @@ fn round(x: f64) -> f64 {
 }
 
 /// The tally events of `[from, to)` by falling `weight`, those without any left out; where none has any, a few of those that show it.
-pub fn heaviest(history: &History, load: Option<&Name>, from: Offset, to: Offset, weight: impl Fn(&Tally) -> u64) -> Vec<u64> {
+pub fn heaviest<'a>(
+    history: &History,
+    which: impl Into<Selection<'a>>,
+    from: Offset,
+    to: Offset,
+    weight: impl Fn(&Tally) -> u64,
+) -> Vec<u64> {
+    let which = which.into();
     let tallies: Vec<(u64, &Tally)> = history
         .events
         .iter()
         .filter_map(|event| match &event.fact {
-            Fact::Tally(tally)
-                if load.is_none_or(|load| *load == tally.load) && history.overlaps(&tally.phase, tally.second, from, to) =>
-            {
+            Fact::Tally(tally) if which.has(&tally.load, &tally.part) && history.overlaps(&tally.phase, tally.second, from, to) => {
                 Some((event.n, &**tally))
             }
             _ => None,

@@ -12,6 +12,7 @@ use super::{Finding, Verdict};
 use crate::names::Name;
 use crate::recording::History;
 use crate::recording::fact::{Counts, Outcome};
+use crate::recording::history::Selection;
 use crate::recording::sink::Measure;
 use crate::units::Span;
 
@@ -21,7 +22,7 @@ pub struct Objective<'a> {
     /// The share that takes at most as long as `limit`.
     pub q: f64,
     pub limit: Span,
-    pub load: Option<&'a Name>,
+    pub which: Selection<'a>,
     pub of: Of,
 }
 
@@ -53,22 +54,23 @@ impl Of {
 }
 
 pub fn judge(draft: Draft, objective: &Objective<'_>, window: &Window, history: &History) -> Finding {
-    let Objective { q, limit, load, of } = *objective;
+    let Objective { q, limit, which, of } = *objective;
     let Window { from, to } = *window;
     let (budget, answered) = (budget(q), of.answered());
     let limit_us = u64::try_from(limit.duration().as_micros()).unwrap_or(u64::MAX);
-    let counts = history.counts(load, from, to);
-    let mut seconds: BTreeMap<i64, (u64, u64)> = history.above_per_second(load, &[answered], Measure::Response, limit_us, from, to);
+    let counts = history.counts(which, from, to);
+    let mut seconds: BTreeMap<i64, (u64, u64)> =
+        history.above_per_second(which, &[answered], Measure::Response, limit_us, from, to);
     let measured: u64 = seconds.values().map(|(_, all)| all).sum();
     if of == Of::Accepted {
-        for (second, counts) in history.per_second(load, from, to) {
+        for (second, counts) in history.per_second(which, from, to) {
             let (bad, all) = seconds.entry(second).or_default();
             *bad += counts.timed_out;
             *all += counts.timed_out;
         }
     }
     let share = Share::of_process(seconds.values().copied());
-    let draft = draft.samples(share.n).evidence(heaviest(history, load, from, to, |tally| {
+    let draft = draft.samples(share.n).evidence(heaviest(history, which, from, to, |tally| {
         seconds.get(&tally.second).map_or(0, |(bad, _)| if tally.counts.ended() > 0 { *bad } else { 0 })
     }));
     if share.n == 0 {
@@ -86,8 +88,8 @@ pub fn judge(draft: Draft, objective: &Objective<'_>, window: &Window, history: 
 
     // The value and its bounds are order statistics at the very counts where the verdict turns: PASS is a high bound within the limit,
     // FAIL a low one beyond it. Those that timed out stand at the end.
-    let known = history.histogram(load, &[answered], Measure::Response, from, to);
-    let recorded = history.histogram(load, of.outcomes(), Measure::Response, from, to);
+    let known = history.histogram(which, &[answered], Measure::Response, from, to);
+    let recorded = history.histogram(which, of.outcomes(), Measure::Response, from, to);
     // A value that the histogram cannot tell from the limit counts as the limit.
     let shown = |us: u64| if known.equivalent(us, limit_us) { limit_us } else { us };
     let (passes, fails) = share.edges(budget);
@@ -110,7 +112,7 @@ pub fn judge(draft: Draft, objective: &Objective<'_>, window: &Window, history: 
         format!("longer than {} ({bounds})", micros(value))
     };
     let draft = if of == Of::Accepted { draft.notes(&left_out(&counts, share.n)) } else { draft };
-    let draft = history.closed(load).fold(draft, |draft, name| draft.note(unseen(name)));
+    let draft = history.closed(which.load).fold(draft, |draft, name| draft.note(unseen(name)));
     let said = format!("{said}; {} of {} took longer than {limit}: {}", share.bad, share.n, share.words());
     let allowed = percent(budget);
     match verdict {

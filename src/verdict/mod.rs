@@ -110,6 +110,8 @@ pub enum Need {
     OpenModel { why: String },
     /// A load of this name must exist.
     Load(Name),
+    /// The load that it speaks of, or some load, must have requests of this class.
+    Class(Name),
     /// The spec contradicts itself, and how.
     Never { why: String },
 }

@@ -328,7 +328,7 @@ impl Spec {
     }
 
     fn p99(&self, limit: Span, of: Of) -> Objective<'_> {
-        Objective { q: 0.99, limit, load: self.load.as_ref(), of }
+        Objective { q: 0.99, limit, which: self.load.as_ref().into(), of }
     }
 
     fn retry_after(&self, draft: Draft, window: &Window, history: &History) -> Finding {

@@ -17,6 +17,7 @@ use super::{Claim, Finding, Judge, Need, Verdict};
 use crate::names::Name;
 use crate::recording::History;
 use crate::recording::fact::{Counts, Fact};
+use crate::recording::history::Selection;
 use crate::units::{Ratio, Span};
 
 /// Service level objectives. Give at least one.
@@ -46,6 +47,9 @@ pub struct Spec {
     /// Only requests of this load; of every load together when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<Name>,
+    /// Only requests of this class; of every class together when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<Name>,
     /// What a rejected request (429, 503) is to `available`.
     #[serde(default, skip_serializing_if = "Rejected::is_bad")]
     pub rejected: Rejected,
@@ -88,29 +92,36 @@ impl Spec {
         .filter_map(|(check, q, limit)| Some((check, q, limit?)))
     }
 
-    fn of_load(&self) -> String {
-        self.load.as_ref().map(|load| format!(" of {load}")).unwrap_or_default()
+    /// Which requests it speaks of.
+    fn which(&self) -> Selection<'_> {
+        Selection { load: self.load.as_ref(), class: self.class.as_ref() }
+    }
+
+    /// The same in words.
+    fn of_which(&self) -> String {
+        let class = self.class.as_ref().map(|class| format!(" of class {class}"));
+        let load = self.load.as_ref().map(|load| format!(" of {load}"));
+        class.into_iter().chain(load).collect()
     }
 
     fn available(&self, draft: Draft, target: Ratio, window: &Window, history: &History) -> Finding {
         let budget = budget(target.fraction());
         let draft = history.closed(self.load.as_ref()).fold(draft, |draft, name| draft.note(latency::unseen(name)));
         let seconds: Vec<(u64, u64)> = history
-            .per_second(self.load.as_ref(), window.from, window.to)
+            .per_second(self.which(), window.from, window.to)
             .iter()
             .map(|(_, counts)| self.rejected.share_of(counts))
             .collect();
         let bad = Share::of_process(seconds);
-        let counts = history.counts(self.load.as_ref(), window.from, window.to);
-        let draft = draft.samples(bad.n).evidence(heaviest(history, self.load.as_ref(), window.from, window.to, |tally| {
-            self.rejected.share_of(&tally.counts).0
-        }));
+        let counts = history.counts(self.which(), window.from, window.to);
+        let draft = draft
+            .samples(bad.n)
+            .evidence(heaviest(history, self.which(), window.from, window.to, |tally| self.rejected.share_of(&tally.counts).0));
         if bad.n == 0 {
             return draft.inconclusive(nothing_counts(&counts));
         }
         let draft = draft.observed((1.0 - bad.point) * 100.0).interval((1.0 - bad.high) * 100.0, (1.0 - bad.low) * 100.0);
-        let why =
-            causes(history, self.load.as_ref(), window).filter(|_| bad.bad > 0).map(|why| format!(", {why}")).unwrap_or_default();
+        let why = causes(history, self.which(), window).filter(|_| bad.bad > 0).map(|why| format!(", {why}")).unwrap_or_default();
         let said = format!(
             "{} of {} were not answered as asked ({} failed, {} timed out, {} rejected{}{why}): {}",
             bad.bad,
@@ -169,9 +180,9 @@ fn crowded(history: &History, load: Option<&Name>) -> Vec<String> {
 }
 
 /// The commonest causes of requests that did not end well: `503 x status 503, 12 x reset`.
-pub(super) fn causes(history: &History, load: Option<&Name>, window: &Window) -> Option<String> {
+pub(super) fn causes<'a>(history: &'a History, which: impl Into<Selection<'a>>, window: &Window) -> Option<String> {
     let mut causes: BTreeMap<&str, u64> = BTreeMap::new();
-    for (_, tally) in history.windows_in(load, window.from, window.to) {
+    for (_, tally) in history.windows_in(which, window.from, window.to) {
         for (cause, count) in &tally.causes {
             *causes.entry(cause).or_default() += count;
         }
@@ -192,7 +203,7 @@ impl Judge for Spec {
         let open = |draft: Draft| match &window {
             Ok(window) => {
                 let draft = draft.window(window.from, window.to);
-                if history.rounds(self.load.as_ref(), window.from, window.to) { draft.note(rounded) } else { draft }
+                if history.rounds(self.which(), window.from, window.to) { draft.note(rounded) } else { draft }
             }
             Err(_) => draft,
         };
@@ -200,7 +211,7 @@ impl Judge for Spec {
         let open = |draft: Draft| open(draft).notes(&crowded);
         let mut findings = Vec::new();
         if let Some(target) = self.available {
-            let words = format!("{target} of requests{} are answered as asked", self.of_load());
+            let words = format!("{target} of requests{} are answered as asked", self.of_which());
             let draft = open(Draft::of(claim, "available", words, "%").limit(target.percent()));
             findings.push(match &window {
                 Ok(window) => unless_blamed(self.available(draft, target, window, history), blame.as_deref()),
@@ -208,11 +219,11 @@ impl Judge for Spec {
             });
         }
         for (check, q, limit) in self.quantiles() {
-            let words = format!("{} of requests{} answer within {limit}", percent(q), self.of_load());
+            let words = format!("{} of requests{} answer within {limit}", percent(q), self.of_which());
             let draft = open(Draft::of(claim, check, words, "ms").limit(limit.millis()));
             findings.push(match &window {
                 Ok(window) => {
-                    let objective = Objective { q, limit, load: self.load.as_ref(), of: Of::Accepted };
+                    let objective = Objective { q, limit, which: self.which(), of: Of::Accepted };
                     unless_blamed(latency::judge(draft, &objective, window, history), blame.as_deref())
                 }
                 Err(blind) => draft.blind(blind),
@@ -223,6 +234,7 @@ impl Judge for Spec {
 
     fn needs(&self) -> Vec<Need> {
         let mut needs: Vec<Need> = self.load.iter().cloned().map(Need::Load).collect();
+        needs.extend(self.class.iter().cloned().map(Need::Class));
         let sample = |name: &str, budget| Need::Samples {
             least: least_samples(budget),
             why: format!("{name} needs {} to pass at 95% confidence", super::words::count(least_samples(budget), "request")),
@@ -244,7 +256,7 @@ impl Judge for Spec {
     fn describe(&self) -> String {
         let mut parts: Vec<String> = Vec::new();
         if let Some(target) = self.available {
-            parts.push(format!("{target} of requests{} are answered as asked", self.of_load()));
+            parts.push(format!("{target} of requests{} are answered as asked", self.of_which()));
         }
         parts.extend(self.quantiles().map(|(_, q, limit)| format!("{} answer within {limit}", percent(q))));
         parts.join(", ")

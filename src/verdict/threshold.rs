@@ -17,6 +17,7 @@ use super::{Claim, Finding, Judge, Need, Verdict};
 use crate::names::{Name, ObjectRef};
 use crate::recording::History;
 use crate::recording::fact::{Counts, Outcome};
+use crate::recording::history::Selection;
 use crate::recording::sink::Measure;
 use crate::time::Offset;
 use crate::units::Ratio;
@@ -40,6 +41,9 @@ pub struct Spec {
     /// For `client.` metrics: only this load; all together when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<Name>,
+    /// For `client.` metrics that count requests: only this class; every class together when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<Name>,
     /// With `max` and `at_most`, or `min` and `at_least`: the share of the window's time that may lie beyond the limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tolerate: Option<Ratio>,
@@ -151,12 +155,18 @@ impl Spec {
         step.map(|step| (step.value, step.n))
     }
 
+    /// Which requests a metric of the client is about.
+    fn which(&self) -> Selection<'_> {
+        Selection { load: self.load.as_ref(), class: self.class.as_ref() }
+    }
+
     fn words(&self) -> String {
         let limits: Vec<String> = [("at least", self.at_least), ("at most", self.at_most)]
             .into_iter()
             .filter_map(|(word, limit)| Some(format!("{word} {}", limit?)))
             .collect();
-        let of = self.load.as_ref().map(|load| format!(" of {load}")).unwrap_or_default();
+        let class = self.class.as_ref().map(|class| format!(" of class {class}")).unwrap_or_default();
+        let of = self.load.as_ref().map_or_else(|| class.clone(), |load| format!("{class} of {load}"));
         let but = self.tolerate.map(|share| format!(", but for {share} of the time")).unwrap_or_default();
         format!("the {} of {}{of} is {}{but}", self.aggregate.as_str(), self.metric, limits.join(" and "))
     }
@@ -202,7 +212,7 @@ impl Judge for Spec {
                 if let Some(why) = unseen_share(client, self.load.as_ref(), history) {
                     return vec![bare(draft).inconclusive(why)];
                 }
-                (client_steps(client, self.load.as_ref(), &window, history), unsound.clone().map(|why| (why, Vec::new())))
+                (client_steps(client, self.which(), &window, history), unsound.clone().map(|why| (why, Vec::new())))
             }
             Ok(Source::Object(object, metric)) => {
                 let seen = steps(&history.series(&object, &metric), window.from, window.to);
@@ -233,7 +243,7 @@ impl Judge for Spec {
         let evidence: Vec<u64> = match shown_by {
             Some(n) => vec![n],
             None if matches!(self.source(), Ok(Source::Client(..))) => {
-                heaviest(history, self.load.as_ref(), window.from, window.to, |tally| tally.counts.ended() - tally.counts.ok)
+                heaviest(history, self.which(), window.from, window.to, |tally| tally.counts.ended() - tally.counts.ok)
             }
             None => seen.iter().filter_map(|step| step.n).collect(),
         };
@@ -280,10 +290,17 @@ impl Judge for Spec {
 
     fn needs(&self) -> Vec<Need> {
         let mut needs: Vec<Need> = self.load.iter().cloned().map(Need::Load).collect();
+        needs.extend(self.class.iter().cloned().map(Need::Class));
         let never = |why: &str| Need::Never { why: why.to_owned() };
         match self.source() {
             Err(why) => needs.push(Need::Never { why }),
             Ok(Source::Object(..)) if self.load.is_some() => needs.push(never("`load` chooses among client metrics, not readings")),
+            Ok(Source::Object(..)) if self.class.is_some() => {
+                needs.push(never("`class` chooses among client metrics, not readings"))
+            }
+            Ok(Source::Client(Client::InFlight | Client::Connections, _)) if self.class.is_some() => {
+                needs.push(never("what is in flight, and on which connections, is not counted apart by class"));
+            }
             Ok(Source::Client(Client::BadRatio, _)) => needs.push(Need::OpenModel { why: NO_SHARE.to_owned() }),
             Ok(_) => {}
         }
@@ -327,9 +344,9 @@ fn unseen_share(client: Client, load: Option<&Name>, history: &History) -> Optio
 }
 
 /// A client metric, one step per second; a second that the window cuts counts for the part within.
-fn client_steps(client: Client, load: Option<&Name>, window: &Window, history: &History) -> Vec<Step> {
+fn client_steps(client: Client, which: Selection<'_>, window: &Window, history: &History) -> Vec<Step> {
     const SECOND: Duration = Duration::from_secs(1);
-    let counts: BTreeMap<i64, Counts> = history.per_second(load, window.from, window.to).into_iter().collect();
+    let counts: BTreeMap<i64, Counts> = history.per_second(which, window.from, window.to).into_iter().collect();
     if counts.values().all(|counts| counts.intended == 0) {
         return Vec::new();
     }
@@ -355,7 +372,7 @@ fn client_steps(client: Client, load: Option<&Name>, window: &Window, history: &
             Client::InFlight => samples.get(&second).map(|(n, sample)| (sample.in_flight as f64, Some(*n))),
             Client::Connections => samples.get(&second).map(|(n, sample)| (sample.connections as f64, Some(*n))),
             Client::LatenessMs => {
-                let late = history.histogram(load, &[Outcome::Ok], Measure::Lateness, from, to);
+                let late = history.histogram(which, &[Outcome::Ok], Measure::Lateness, from, to);
                 (!late.is_empty()).then(|| (value_at(&late, 0.99) as f64 / 1e3, None))
             }
         };

@@ -56,6 +56,30 @@ fn steady(rate: u64, seconds: u64, answer: impl FnMut(f64, u64) -> Answer) -> St
 
 const SLO: &str = r#"{"available": "99%", "p99": "300ms", "p50": "100ms"}"#;
 
+/// Goal: one class can be held to what another does not keep, and all together are what they were. How: critical requests are answered at
+/// once, sheddable ones slowly or not at all, in the same seconds.
+#[test]
+fn a_class_is_judged_by_its_own_requests() {
+    let mut story = Story::of("classes", &[("burst", 20)]);
+    story.class("critical").traffic("burst", 50, |_, _| ok(20.0));
+    story.class("sheddable").traffic("burst", 50, |_, i| if i % 2 == 0 { ok(900.0) } else { not(Outcome::Rejected, 1.0) });
+    let history = story.history();
+    for (class, verdicts) in [
+        (r#", "class": "critical""#, [Verdict::Pass, Verdict::Pass]),
+        (r#", "class": "sheddable""#, [Verdict::Fail, Verdict::Fail]),
+        ("", [Verdict::Fail, Verdict::Fail]),
+    ] {
+        let found = findings(during("burst"), "slo", &format!(r#"{{"available": "99%", "p95": "100ms"{class}}}"#), &history);
+        assert_eq!(found.iter().map(|finding| finding.verdict).collect::<Vec<_>>(), verdicts, "{class}: {found:#?}");
+        let n = if class.is_empty() { 2_000 } else { 1_000 };
+        assert_eq!(found[0].n, n, "{class}");
+        let spec = format!(r#"{{"metric": "client.goodput", "aggregate": "min", "at_least": 40{class}}}"#);
+        let goodput = &findings(during("burst"), "threshold", &spec, &history)[0];
+        let expected = if class.contains("sheddable") { (Verdict::Fail, Some(25.0)) } else { (Verdict::Pass, goodput.observed) };
+        assert_eq!((goodput.verdict, goodput.observed), expected, "{class}");
+    }
+}
+
 #[test]
 fn slo_passes_a_healthy_service_and_fails_a_slow_or_failing_one() {
     let found = findings(during("steady"), "slo", SLO, &steady(100, 20, healthy).history());

@@ -12,6 +12,7 @@ fn environment(name: &str) -> Option<String> {
     match name {
         "SECRET" => Some("hunter2".into()),
         "HOST" => Some("127.0.0.1:8080".into()),
+        "BRACES" => Some("hunter2{{a}}".into()),
         "EMPTY" => Some(String::new()),
         _ => None,
     }

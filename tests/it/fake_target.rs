@@ -2,7 +2,7 @@
 //! One fake that can be every bad server, rather than one mock per badness. It keeps count of what it saw, as the other side of
 //! what the load engine reports.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -112,6 +112,9 @@ struct Shared {
     random: Mutex<Pcg64Mcg>,
 }
 
+/// Any free port of this machine.
+const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
 /// A running server; it ends when this is dropped.
 pub struct FakeTarget {
     pub address: SocketAddr,
@@ -122,7 +125,12 @@ pub struct FakeTarget {
 
 impl FakeTarget {
     pub fn start(dial: Dial) -> FakeTarget {
-        FakeTarget::run(dial, None, Accepting::All)
+        FakeTarget::start_at(ANY, dial)
+    }
+
+    /// At this address.
+    pub fn start_at(address: SocketAddr, dial: Dial) -> FakeTarget {
+        FakeTarget::run(address, dial, None, Accepting::All)
     }
 
     /// Speaks TLS with this certificate and its key.
@@ -134,23 +142,28 @@ impl FakeTarget {
             .with_no_client_auth()
             .with_single_cert(vec![certificate], key)
             .expect("the test's certificate is sound");
-        FakeTarget::run(dial, Some(TlsAcceptor::from(Arc::new(config))), Accepting::All)
+        FakeTarget::run(ANY, dial, Some(TlsAcceptor::from(Arc::new(config))), Accepting::All)
+    }
+
+    /// Speaks TLS as `acceptor` does.
+    pub fn start_encrypted(dial: Dial, acceptor: TlsAcceptor) -> FakeTarget {
+        FakeTarget::run(ANY, dial, Some(acceptor), Accepting::All)
     }
 
     /// Listens, but never takes a connection, with room for one that waits.
     pub fn start_deaf() -> FakeTarget {
-        FakeTarget::run(Dial::good(Timing::Never), None, Accepting::None)
+        FakeTarget::run(ANY, Dial::good(Timing::Never), None, Accepting::None)
     }
 
     /// Takes connections, greets, and never reads a byte.
     pub fn start_ignoring(greeting: &str) -> FakeTarget {
         let dial = Dial { greeting: greeting.as_bytes().to_vec(), ..Dial::good(Timing::Never) };
-        FakeTarget::run(dial, None, Accepting::Ignored)
+        FakeTarget::run(ANY, dial, None, Accepting::Ignored)
     }
 
     /// Takes connections and resets each at once, or when it has read so many bytes.
     pub fn start_resetting(after: usize) -> FakeTarget {
-        FakeTarget::run(Dial::good(Timing::Never), None, Accepting::ResetAfter(after))
+        FakeTarget::run(ANY, Dial::good(Timing::Never), None, Accepting::ResetAfter(after))
     }
 
     /// An address where nobody listens.
@@ -167,7 +180,7 @@ impl FakeTarget {
         self.shared.seen.lock().expect("no test panics while it counts").clone()
     }
 
-    fn run(dial: Dial, tls: Option<TlsAcceptor>, accepting: Accepting) -> FakeTarget {
+    fn run(at: SocketAddr, dial: Dial, tls: Option<TlsAcceptor>, accepting: Accepting) -> FakeTarget {
         let seed = if let Timing::Either { seed, .. } = dial.timing { seed } else { 0 };
         let shared = Arc::new(Shared { dial, seen: Mutex::default(), random: Mutex::new(Pcg64Mcg::seed_from_u64(seed)) });
         let (stop, mut stopped) = oneshot::channel();
@@ -179,7 +192,8 @@ impl FakeTarget {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
                 runtime.block_on(async move {
                     let socket = TcpSocket::new_v4().expect("a socket");
-                    socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+                    socket.set_reuseaddr(true).expect("a socket");
+                    socket.bind(at).expect("a free port");
                     let listener = socket.listen(if accepting == Accepting::None { 1 } else { 4096 }).expect("a listening socket");
                     ready.send(listener.local_addr().expect("a bound socket has an address")).expect("the test waits");
                     match accepting {

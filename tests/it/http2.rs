@@ -12,8 +12,9 @@ use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::PrivateKeyDer;
-use squall::plan::{Protocol, Rhythm, Think};
+use squall::plan::{Protocol, Rhythm, Rotation, Think};
 use squall::protocol::Trust;
+use squall::recording::History;
 use squall::recording::Outcome;
 use squall::recording::sink::Measure;
 use squall::time::Clock;
@@ -28,16 +29,21 @@ use crate::fake_http2::{
     WINDOW_UPDATE, answer, frame, goaway, rst_stream, settings,
 };
 use crate::fake_target::{Dial, FakeTarget, Then, Timing};
-use crate::load::{Drive, LEAD, Ran};
+use crate::load::{Drive, LEAD, Ran, trusting};
 
 /// 25 requests in half a second over a few connections.
+/// Connections that live for so many milliseconds.
+fn aged(millis: u64) -> Rotation {
+    Rotation { age: Some(Span::from_millis(millis)), requests: None }
+}
+
 fn drive(url: impl Into<String>) -> Drive {
     Drive { protocol: Protocol::Http2, connections: 2, streams: 16, ..Drive::at(url) }
 }
 
 /// hyper's server on a thread of its own. It answers after a time with what it was asked, and trailers.
-struct Good {
-    address: SocketAddr,
+pub struct Good {
+    pub address: SocketAddr,
     connections: Arc<AtomicU64>,
     requests: Arc<AtomicU64>,
     stop: Option<oneshot::Sender<()>>,
@@ -45,16 +51,16 @@ struct Good {
 }
 
 #[derive(Clone, Copy)]
-struct Manners {
+pub struct Manners {
     takes: Duration,
     streams: u32,
     window: u32,
 }
 
-const QUICK: Manners = Manners { takes: Duration::ZERO, streams: 200, window: 65_535 };
+pub const QUICK: Manners = Manners { takes: Duration::ZERO, streams: 200, window: 65_535 };
 
 impl Good {
-    fn start(manners: Manners, tls: Option<TlsAcceptor>) -> Good {
+    pub fn start(manners: Manners, tls: Option<TlsAcceptor>) -> Good {
         let (connections, requests) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let counting = (connections.clone(), requests.clone());
         let (stop, mut stopped) = oneshot::channel();
@@ -116,17 +122,48 @@ async fn reply(
 ) -> Result<Response<BoxBody<Bytes, Infallible>>, Infallible> {
     requests.fetch_add(1, Ordering::Relaxed);
     let asked = request.uri().to_string();
+    let item = request.headers().get("x-item").cloned();
     let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    // Where each request is another, its parts must belong together.
+    let meant =
+        |item: &HeaderValue| asked.ends_with(&format!("/{}", item.to_str().unwrap_or("?"))) && body.ends_with(item.as_bytes());
+    let status = if item.as_ref().is_none_or(meant) { 200 } else { 400 };
     if manners.takes > Duration::ZERO {
         tokio::time::sleep(manners.takes).await;
     }
     let trailers = HeaderMap::from_iter([(http::HeaderName::from_static("x-check"), HeaderValue::from_static("0"))]);
     let said = Full::new(Bytes::from(format!("{asked}: {} bytes", body.len())));
     let said = said.with_trailers(std::future::ready(Some(Ok(trailers)))).boxed();
-    Ok(Response::builder().header("x-pod", "good-1").body(said).expect("a response"))
+    Ok(Response::builder().status(status).header("x-pod", "good-1").body(said).expect("a response"))
 }
 
-fn certificate() -> (tempfile::TempDir, Trust, TlsAcceptor) {
+/// Goal: requests that differ are whole on every stream, also where their bodies wait for the peer's window while others are composed.
+/// How: path, header and body of each name one key, and a server that compares them; bodies of 40 KB in windows of 10.
+#[test]
+fn requests_that_differ_are_whole_on_streams_that_they_share() {
+    for volume in ["rate: 200/s", "users: 20"] {
+        let squall = Squall::new();
+        let good = Good::start(Manners { streams: 8, window: 10_000, ..QUICK }, None);
+        let padding = "x".repeat(40_000);
+        squall.file(
+            "plan.yaml",
+            &format!(
+                "plan: p\nclaim: c\ntarget: {{url: \"{}\"}}\nphases: [{{name: a, for: 1s}}]\nload:\n- name: l\n  {volume}\n  protocol: http2\n  \
+                 draw: {{item: {{uniform: {{of: 1000000}}}}}}\n  \
+                 request: {{post: \"/{{{{item}}}}\", headers: {{x-item: \"{{{{item}}}}\"}}, body: \"{padding}{{{{item}}}}\", timeout: 20s}}\n\
+                 assert: [{{name: answered, slo: {{available: 90%}}}}]\n",
+                good.url()
+            ),
+        );
+        squall.run(&["run", "plan.yaml", "--seed", "7", "--out", "run"]).expect(0);
+        let history = History::load(&squall.path("run")).expect("a recording");
+        let (from, to) = history.whole();
+        let counts = history.counts(None, from, to);
+        assert!(counts.ok >= 20 && counts.ok == counts.intended, "{volume}: {counts:?}");
+    }
+}
+
+pub fn certificate() -> (tempfile::TempDir, Trust, TlsAcceptor) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
     let folder = tempfile::tempdir().expect("a folder");
     let pem = folder.path().join("ca.pem");
@@ -139,7 +176,7 @@ fn certificate() -> (tempfile::TempDir, Trust, TlsAcceptor) {
         .with_single_cert(vec![made.cert.der().clone()], key)
         .expect("the test's certificate is sound");
     config.alpn_protocols = vec![b"h2".to_vec()];
-    (folder, Trust::Verified { extra_authorities: Some(pem) }, TlsAcceptor::from(Arc::new(config)))
+    (folder, trusting(&pem), TlsAcceptor::from(Arc::new(config)))
 }
 
 #[test]
@@ -206,16 +243,18 @@ fn bodies_go_through_small_windows() {
 fn over_tls_the_server_has_to_agree() {
     let (folder, trust, tls) = certificate();
     let target = Good::start(QUICK, Some(tls));
-    let at = |address: SocketAddr| Drive { trust: trust.clone(), ..drive(format!("https://localhost:{}/", address.port())) };
-    let ran = at(target.address).run();
+    let at =
+        |address: SocketAddr, trust: Trust| Drive { tls: trust.into(), ..drive(format!("https://localhost:{}/", address.port())) };
+    let ran = at(target.address, trust).run();
     assert_eq!((ran.counts.ok, target.seen().1), (25, 25), "{:?}", ran.causes);
 
     // One that knows no ALPN at all.
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
-    std::fs::write(folder.path().join("ca.pem"), made.cert.pem()).expect("a file");
+    let pem = folder.path().join("ca.pem");
+    std::fs::write(&pem, made.cert.pem()).expect("a file");
     let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
     let old = FakeTarget::start_tls(Dial::good(Timing::AtOnce), made.cert.der().clone(), key);
-    let ran = at(old.address).run();
+    let ran = at(old.address, trusting(&pem)).run();
     assert_eq!((ran.counts.failed, ran.cause("http/2 not agreed")), (25, 25), "{:?}", ran.causes);
     assert_eq!(old.seen().requests, 0);
 }
@@ -512,7 +551,7 @@ fn users_share_connections() {
 #[test]
 fn old_connections_are_replaced_without_a_failure() {
     let target = Good::start(Manners { takes: Duration::from_millis(60), ..QUICK }, None);
-    let drive = Drive { rate: 100.0, seconds: 2.0, connection_age: Some(Duration::from_millis(100)), ..drive(target.url()) };
+    let drive = Drive { rate: 100.0, seconds: 2.0, rotation: aged(100), ..drive(target.url()) };
     let ran = drive.run();
     assert_eq!((ran.counts.ok, target.seen().1), (200, 200), "{:?}", ran.causes);
     // Two at a time live 75 to 125 ms and as long as their last request: at least 2 x 2 s / 0.2 s = 20, less what a busy machine swallows.
@@ -531,7 +570,7 @@ fn old_connections_on_which_users_rest_keep_nobody_waiting() {
         seconds: 3.0,
         streams: 32,
         timeout: Duration::from_secs(1),
-        connection_age: Some(Duration::from_millis(60)),
+        rotation: aged(60),
         ..drive(target.url())
     };
     let ran = drive.run();
@@ -541,7 +580,7 @@ fn old_connections_on_which_users_rest_keep_nobody_waiting() {
 #[test]
 fn whoever_leaves_says_goodbye() {
     let target = FakeHttp2::start(Script::says(|id| answer(id, OK, b""), After::Keep));
-    let ran = Drive { connection_age: Some(Duration::from_millis(50)), ..drive(target.url()) }.run();
+    let ran = Drive { rotation: aged(50), ..drive(target.url()) }.run();
     assert_eq!(ran.counts.ok, 25, "{:?}", ran.causes);
     let seen = target.seen();
     assert!(seen.connections >= 3 && seen.goodbyes.len() >= 2 && seen.goodbyes.iter().all(|code| *code == 0), "{seen:?}");

@@ -2,19 +2,22 @@
 //! recording read back, and the numbers compared with theory, or the outcomes and causes with what the server is known to do.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use squall::load::{self, Job, Summary};
 use squall::names::Name;
-use squall::plan::{Arrivals, Generator, Level, Load, Model, Pacing, PhaseRate, Protocol, Request, Rhythm};
-use squall::protocol::{Destination, Trust};
+use squall::plan::{Arrivals, Generator, Level, Load, Model, Pacing, PhaseRate, Protocol, Request, Rhythm, Rotation};
+use squall::protocol::{Addresses, Destination, Tls, Trust};
+use squall::proxy::Proxy;
 use squall::recording::fact::{Counts, Ending, Fact, LoadLine, PhaseSpan, RunEnded, RunStarted};
 use squall::recording::sink::Measure;
 use squall::recording::writer::Recording;
 use squall::recording::{History, Outcome, Sink};
 use squall::schedule::{Crowd, RatePiece, Schedule, Traffic};
 use squall::time::{Clock, Offset};
+use squall::tls::Authorities;
 use squall::units::{Rate, Span, Users};
 
 use crate::fake_target::{Dial, FakeTarget, Then, Timing};
@@ -26,7 +29,7 @@ pub const LEAD: Duration = Duration::from_millis(300);
 #[derive(Clone)]
 pub struct Drive {
     pub url: String,
-    pub trust: Trust,
+    pub tls: Tls,
     pub arrivals: Arrivals,
     pub rate: f64,
     /// In place of a rate: so many users, and when each sends again.
@@ -41,7 +44,10 @@ pub struct Drive {
     pub in_flight: u32,
     pub workers: u32,
     pub pacing: Pacing,
-    pub connection_age: Option<Duration>,
+    pub rotation: Rotation,
+    /// Where it goes; to the URL's port on 127.0.0.1 unless said otherwise.
+    pub addresses: Option<Addresses>,
+    pub proxy: Option<Proxy>,
     pub seed: u64,
 }
 
@@ -49,7 +55,7 @@ impl Drive {
     pub fn at(url: impl Into<String>) -> Drive {
         Drive {
             url: url.into(),
-            trust: Trust::default(),
+            tls: Tls::default(),
             arrivals: Arrivals::default(),
             rate: 50.0,
             users: None,
@@ -63,7 +69,9 @@ impl Drive {
             in_flight: 10_000,
             workers: 1,
             pacing: Pacing::default(),
-            connection_age: None,
+            rotation: Rotation::NEVER,
+            addresses: None,
+            proxy: None,
             seed: 1,
         }
     }
@@ -79,6 +87,7 @@ impl Drive {
         Load {
             name: name("users"),
             model,
+            varying: Default::default(),
             request: Request {
                 method: self.method.to_owned(),
                 path: "/".to_owned(),
@@ -90,6 +99,7 @@ impl Drive {
             connections: self.connections,
             streams: self.streams,
             in_flight: self.in_flight,
+            rotation: self.rotation,
         }
     }
 
@@ -110,14 +120,15 @@ impl Drive {
     }
 
     fn job(&self) -> Job {
-        let destination = Destination::read(&self.url, self.trust.clone()).expect("a URL");
-        let address = format!("127.0.0.1:{}", destination.port).parse().expect("an address");
+        let destination = Destination::read(&self.url, self.tls.clone()).expect("a URL");
+        let port = self.proxy.as_ref().map_or(destination.port, |proxy| proxy.port);
+        let usual = || Addresses::of([SocketAddr::from(([127, 0, 0, 1], port))]);
+        let addresses = self.addresses.clone().unwrap_or_else(usual);
         Job {
-            destination: destination.at(vec![address]),
+            destination: Destination { addresses, proxy: self.proxy.clone(), ..destination },
             identity_header: "x-pod".to_owned(),
             loads: vec![(self.load(), self.traffic())],
             generator: Generator { workers: Some(self.workers), pacing: self.pacing },
-            connection_age: self.connection_age,
         }
     }
 
@@ -166,6 +177,7 @@ impl Drive {
                     Traffic::Closed(_) => BTreeMap::new(),
                 },
                 users: self.users.into_iter().map(|(users, _)| (name("main"), [users; 2])).collect(),
+                classes: Vec::new(),
             }],
             faults: Vec::new(),
             environment: BTreeMap::new(),
@@ -203,6 +215,11 @@ impl Ran {
         assert_eq!(ran.histogram(Measure::Lateness).len(), counts.sent, "lateness is known of all that was sent");
         assert_eq!(ran.histogram(Measure::Service).len(), counts.sent);
         assert_eq!(ran.histogram(Measure::Response).len(), counts.intended - counts.unsent);
+        let first = ran.histogram(Measure::FirstByte);
+        assert!((counts.ok..=counts.sent).contains(&first.len()), "{} first bytes of {counts:?}", first.len());
+        assert!(first.max() <= ran.histogram(Measure::Service).max(), "the first byte does not come after the last");
+        let sent_to: u64 = ran.history.windows.values().flat_map(|tally| tally.sent_to.values()).sum();
+        assert_eq!(sent_to, counts.sent, "what was sent was sent somewhere");
         ran
     }
 
@@ -227,6 +244,12 @@ impl Ran {
     pub fn cause(&self, cause: &str) -> u64 {
         self.causes.get(cause).copied().unwrap_or(0)
     }
+}
+
+/// Trusts the authorities in a file as well.
+pub fn trusting(pem: &Path) -> Trust {
+    let bytes = std::fs::read(pem).expect("a file");
+    Trust::Verified { extra: Some(Authorities::of_pem("ca.pem", &bytes).expect("an authority")) }
 }
 
 /// Arrivals that know nothing of one another.
@@ -498,15 +521,19 @@ fn certificates_are_checked_unless_the_plan_says_not_to() {
     let key = || rustls::pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
     let target = FakeTarget::start_tls(Dial::good(Timing::AtOnce), made.cert.der().clone(), key());
     let at = |host: &str, trust: Trust| {
-        Drive { trust, timeout: Duration::from_secs(5), ..Drive::at(format!("https://{host}:{}/", target.address.port())) }.run()
+        Drive {
+            tls: trust.into(),
+            timeout: Duration::from_secs(5),
+            ..Drive::at(format!("https://{host}:{}/", target.address.port()))
+        }
+        .run()
     };
-    let trusting = || Trust::Verified { extra_authorities: Some(pem.clone()) };
 
-    let good = at("localhost", trusting());
+    let good = at("localhost", trusting(&pem));
     assert_eq!(good.counts.ok, 25, "{:?}", good.causes);
     let stranger = at("localhost", Trust::default());
     assert_eq!(stranger.cause("certificate not trusted"), 25, "{:?}", stranger.causes);
-    let misnamed = at("shop.example", trusting());
+    let misnamed = at("shop.example", trusting(&pem));
     assert_eq!(misnamed.cause("certificate for another name"), 25, "{:?}", misnamed.causes);
     let insecure = at("shop.example", Trust::Insecure);
     assert_eq!(insecure.counts.ok, 25, "{:?}", insecure.causes);
@@ -592,7 +619,7 @@ fn old_connections_are_replaced_without_a_failure() {
         rate: 100.0,
         seconds: 2.0,
         connections: 2,
-        connection_age: Some(Duration::from_millis(100)),
+        rotation: Rotation { age: Some(Span::from_millis(100)), requests: None },
         ..Drive::at(target.url())
     };
     let ran = drive.run();

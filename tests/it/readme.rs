@@ -34,7 +34,12 @@ const QUICKSTART: &str = "plans/quickstart.yaml";
 #[test]
 fn the_plans_in_the_readme_mean_what_the_shipped_ones_mean() {
     let value = |text: &str| serde_yaml::from_str::<serde_json::Value>(text).unwrap_or_else(|error| panic!("{error}"));
-    for plan in [QUICKSTART, "plans/however-requests-arrive.yaml"] {
+    for plan in [
+        QUICKSTART,
+        "plans/however-requests-arrive.yaml",
+        "plans/requests-that-differ.yaml",
+        "plans/every-address-gets-its-share.yaml",
+    ] {
         let shipped = fs::read_to_string(root().join(plan)).expect("the shipped plan");
         assert_eq!(value(unfenced(&readme(), "plan", plan)), value(&shipped), "{plan}");
     }
@@ -44,14 +49,32 @@ fn the_plans_in_the_readme_mean_what_the_shipped_ones_mean() {
 #[test]
 fn the_loads_in_the_readme_are_loads() {
     let readme = readme();
-    for name in ["users", "protocols"] {
+    for name in ["users", "protocols", "transport"] {
         let load = unfenced(&readme, "load", name);
         let text = format!(
             "plan: p\nclaim: c\ntarget: {{url: http://127.0.0.1/}}\nphases: [{{name: baseline, for: 9s}}, {{name: burst, for: 9s}}]\n{load}"
         );
-        let plan = Plan::read_text("README.md", &text, Path::new(""), &[], &|_| None);
+        let plan = Plan::read_text("README.md", &text, &root().join("plans"), &[], &|_| None);
         plan.unwrap_or_else(|problems| panic!("{name}: {problems}"));
     }
+}
+
+/// Goal: what it shows of a target can be copied into a plan. How: it is read as that of one, with files made for it.
+#[test]
+fn the_target_in_the_readme_is_a_target() {
+    let readme = readme();
+    let target = unfenced(&readme, "target", "transport");
+    let folder = tempfile::tempdir().expect("a folder");
+    let made = rcgen::generate_simple_self_signed(vec!["client".to_owned()]).expect("a certificate");
+    let files = [("ca.pem", made.cert.pem()), ("client.pem", made.cert.pem()), ("client.key", made.signing_key.serialize_pem())];
+    for (file, text) in files {
+        fs::write(folder.path().join(file), text).expect("a file");
+    }
+    let text =
+        format!("plan: p\nclaim: c\n{target}phases: [{{name: a, for: 9s}}]\nload: [{{name: l, rate: 1/s, request: {{get: /}}}}]\n");
+    let plan =
+        Plan::read_text("README.md", &text, folder.path(), &[], &|name| (name == "PROXY_PASSWORD").then(|| "hunter2".into()));
+    plan.unwrap_or_else(|problems| panic!("{problems}"));
 }
 
 /// Goal: whoever reads it sees what a run prints. How: it has every one of the plan's assertions, as passed.

@@ -110,10 +110,14 @@ impl Sample {
             Fact::Tally(Box::new(Tally {
                 load: name("shoppers"),
                 phase: name(phase),
+                part: Default::default(),
                 second,
                 counts,
                 causes,
                 served_by,
+                sent_to: BTreeMap::from([("127.16.1.1:8080".to_owned(), due)]),
+                opened: if second % 5 == 0 { 16 } else { 0 },
+                unopened: failed,
                 retry_after: 0,
             })),
         );
@@ -123,6 +127,9 @@ impl Sample {
         self.interval(phase, second, Outcome::Ok, Measure::Service, &mut (0..ok).map(micros));
         self.interval(phase, second, Outcome::Failed, Measure::Response, &mut (0..failed).map(|_| 900));
         self.interval(phase, second, Outcome::Ok, Measure::Lateness, &mut (0..due).map(|n| 60 + n % 120));
+        self.interval(phase, second, Outcome::Ok, Measure::FirstByte, &mut (0..ok).map(|n| micros(n) * 9 / 10));
+        let fresh = if second % 5 == 0 { 16 } else { 0 };
+        self.interval(phase, second, Outcome::Ok, Measure::Connect, &mut (0..fresh).map(|n| 150 + 10 * n));
         self.fact(
             second as f64 + 1.1,
             Fact::Generator(GeneratorSample {
@@ -141,7 +148,7 @@ impl Sample {
         let mut histogram = Histogram::<u64>::new_with_bounds(1, 3_600_000_000, 3).expect("bounds");
         micros.for_each(|value| histogram.saturating_record(value));
         if !histogram.is_empty() {
-            let series = Series { load: name("shoppers"), phase: name(phase), outcome, measure };
+            let series = Series { load: name("shoppers"), phase: name(phase), part: Default::default(), outcome, measure };
             self.intervals.push(Interval { series, second, histogram });
         }
     }
@@ -176,6 +183,7 @@ fn started() -> RunStarted {
             timeout_ns: 2_000_000_000,
             intended: BTreeMap::from([(name("baseline"), 250), (name("burst"), 2500), (name("recovery"), 250)]),
             users: BTreeMap::new(),
+            classes: Vec::new(),
         }],
         faults: vec![
             FaultLine { name: name("kill-one"), kind: "pod_kill".into(), at: Some(at(8.0)), duration_ns: None },
@@ -662,7 +670,19 @@ fn requests_that_found_the_door_closed_are_in_the_error_rate() {
     let (load, phase) = (name("shoppers"), name("baseline"));
     run.fact(
         2.1,
-        Fact::Tally(Box::new(Tally { load, phase, second: 1, counts, causes, served_by: BTreeMap::new(), retry_after: 0 })),
+        Fact::Tally(Box::new(Tally {
+            load,
+            phase,
+            part: Default::default(),
+            second: 1,
+            counts,
+            causes,
+            served_by: BTreeMap::new(),
+            sent_to: BTreeMap::new(),
+            opened: 0,
+            unopened: 0,
+            retry_after: 0,
+        })),
     );
     let report = Report::of(&run.history(), &[], certificate(), ExitInfo { exit: Exit::Fail, reason: String::new() });
     let row = &rows(&report, "summary-csv")[0];

@@ -8,8 +8,8 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use squall::names::{Name, ObjectRef};
 use squall::recording::fact::{
-    AutoscalerSpec, Counts, Ending, Event, Fact, FaultLine, FaultStep, Gap, GeneratorSample, LoadLine, Outcome, PhaseSpan, PodSeen,
-    Reading, RunEnded, RunStarted, SCHEMA, ScalingPolicy, ScalingRules, Tally,
+    AutoscalerSpec, Counts, Ending, Event, Fact, FaultLine, FaultStep, Gap, GeneratorSample, LoadLine, Outcome, Part, PhaseSpan,
+    PodSeen, Reading, RunEnded, RunStarted, SCHEMA, ScalingPolicy, ScalingRules, Tally,
 };
 use squall::recording::hlog::HlogWriter;
 use squall::recording::sink::{Interval, Measure, Series};
@@ -22,6 +22,7 @@ pub const LOAD: &str = "shoppers";
 /// A run in the making. Everything about Kubernetes is of namespace `shop` and called `checkout`.
 pub struct Story {
     started: RunStarted,
+    part: Part,
     facts: Vec<(Offset, Fact)>,
     intervals: BTreeMap<(Series, i64), Histogram<u64>>,
     ended: Option<RunEnded>,
@@ -97,10 +98,12 @@ impl Story {
                     timeout_ns: 2_000_000_000,
                     intended: BTreeMap::new(),
                     users: BTreeMap::new(),
+                    classes: Vec::new(),
                 }],
                 faults: Vec::new(),
                 environment: BTreeMap::new(),
             },
+            part: Part::default(),
             facts: Vec::new(),
             intervals: BTreeMap::new(),
             ended: Some(RunEnded { how: Ending::Completed, lost_events: 0 }),
@@ -117,6 +120,13 @@ impl Story {
         self
     }
 
+    /// What is told from here on is of requests of this class.
+    pub fn class(&mut self, class: &str) -> &mut Story {
+        self.part = Part { class: Some(name(class)) };
+        self.started.loads[0].classes.push(name(class));
+        self
+    }
+
     /// `rate` requests in each second of `phase`; `answer` says what became of number `i` of the phase, due at `t` seconds.
     pub fn traffic(&mut self, phase: &str, rate: u64, answer: impl FnMut(f64, u64) -> Answer) -> &mut Story {
         self.ramp(phase, |_| rate, answer)
@@ -130,11 +140,15 @@ impl Story {
             let mut tally = Tally {
                 load: name(LOAD),
                 phase: name(phase),
+                part: self.part.clone(),
                 second,
                 counts: Counts::default(),
                 causes: BTreeMap::new(),
                 served_by: BTreeMap::new(),
                 retry_after: 0,
+                sent_to: BTreeMap::new(),
+                opened: 0,
+                unopened: 0,
             };
             let rate = rate(second - span.start.second());
             for k in 0..rate {
@@ -147,7 +161,7 @@ impl Story {
                 GeneratorSample { second, cpu: 0.1, steal: Some(0.0), in_flight: 4, connections: 16, starved: None, window_us: 0 };
             self.fact(at(second as f64 + 1.0), Fact::Generator(sample));
         }
-        self.started.loads[0].intended.insert(name(phase), i);
+        *self.started.loads[0].intended.entry(name(phase)).or_default() += i;
         self
     }
 
@@ -177,7 +191,7 @@ impl Story {
         counts.sent += 1;
         let (second, phase) = (tally.second, tally.phase.clone());
         let mut record = |outcome, measure, ms: f64| {
-            let series = Series { load: name(LOAD), phase: phase.clone(), outcome, measure };
+            let series = Series { load: name(LOAD), phase: phase.clone(), part: tally.part.clone(), outcome, measure };
             let fresh = || Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("constant bounds");
             self.intervals.entry((series, second)).or_insert_with(fresh).saturating_record((ms * 1e3).round() as u64);
         };

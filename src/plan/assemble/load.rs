@@ -1,16 +1,21 @@
 //! One load of a plan: which model it is of, how much it sends and what, and the bounds that follow from it.
 
+use super::super::body::{FILE_MOST, WrittenBody};
 use super::super::level::{self, Level, Levels, Quantity, peak};
 use super::super::problem::proposal;
 use super::super::recording;
+use super::super::rotation::WrittenRotation;
 use super::super::tree::Id;
 use super::super::written::{WrittenGenerator, WrittenLoad, WrittenRequest};
-use super::super::{Arrivals, Generator, Load, Model, Protocol, REPLAYED, Request, Rhythm, Think};
-use super::{Desk, LoadPlace, Located, Names, Pairs};
+use super::super::{Arrivals, Generator, Load, Model, Protocol, REPLAYED, Request, Rhythm, Rotation, Think};
+use super::feeds::Feeds;
+use super::{Desk, LoadPlace, Located, Names, Pairs, transport, varying};
 use crate::names::Name;
 use crate::schedule::Replayed;
 use crate::target;
 use crate::units::{Rate, Span, Users};
+use crate::varying::Varying;
+use crate::varying::template::{self, Part};
 
 /// The most connections that a load may have: there are no more ports to have them from.
 const CONNECTIONS_MOST: u32 = 65_535;
@@ -28,11 +33,31 @@ const DEFAULT_TIMEOUT: Span = Span::from_secs(5);
 /// The load that is written, and what says how much it sends.
 pub(super) fn load(
     desk: &mut Desk<'_>,
-    written: Located<WrittenLoad>,
+    mut written: Located<WrittenLoad>,
     names: &Names,
     phases: &[(Located<Name>, Span)],
+    feeds: &Feeds,
 ) -> (Load, LoadPlace) {
-    if written.value.users.is_some() { closed(desk, written, names, phases) } else { open(desk, written, names, phases) }
+    let (varying, headers) = varying::read(desk, &written, feeds);
+    let rotation = rotation(desk, written.value.rotate.take());
+    let closed_model = written.value.users.is_some();
+    let read = if closed_model { closed(desk, written, names, phases) } else { open(desk, written, names, phases) };
+    let (mut load, place) = read;
+    load.request.headers.extend(headers);
+    (Load { varying, rotation, ..load }, place)
+}
+
+/// When connections are replaced.
+fn rotation(desk: &mut Desk<'_>, written: Option<Located<WrittenRotation>>) -> Rotation {
+    let Some(Located { value: written, at }) = written else { return Rotation::default() };
+    // Of what was left out of it nothing more is to be said.
+    if !desk.left_out.nothing_below(&desk.tree, at) {
+        return Rotation::default();
+    }
+    written.rotation().unwrap_or_else(|why| {
+        desk.wrong(at, why);
+        Rotation::default()
+    })
 }
 
 /// A load on a schedule.
@@ -85,7 +110,20 @@ fn open(
     let connections = bounded(desk, written.connections, usual, CONNECTIONS_MOST, "connections");
     let in_flight = bounded(desk, written.in_flight, default_in_flight(due), IN_FLIGHT_MOST, "requests in flight");
     let model = Model::Open { arrivals, rate };
-    (Load { name: written.name.value, model, request, protocol, connections, streams, in_flight }, LoadPlace { sends })
+    (
+        Load {
+            name: written.name.value,
+            model,
+            request,
+            varying: Varying::default(),
+            protocol,
+            connections,
+            streams,
+            in_flight,
+            rotation: Rotation::default(),
+        },
+        LoadPlace { sends },
+    )
 }
 
 /// A load from users.
@@ -131,7 +169,20 @@ fn closed(
         }
     };
     let (model, in_flight) = (Model::Closed { users, rhythm }, most as u32);
-    (Load { name: written.name.value, model, request, protocol, connections, streams, in_flight }, LoadPlace { sends })
+    (
+        Load {
+            name: written.name.value,
+            model,
+            request,
+            varying: Varying::default(),
+            protocol,
+            connections,
+            streams,
+            in_flight,
+            rotation: Rotation::default(),
+        },
+        LoadPlace { sends },
+    )
 }
 
 /// Requests that one connection carries at once.
@@ -141,6 +192,17 @@ fn streams(desk: &mut Desk<'_>, written: Option<Located<u32>>, protocol: Protoco
             Some("say `protocol: http2`, or leave out `streams`".into());
     }
     bounded(desk, written, protocol.usual_streams(), STREAMS_MOST, "streams")
+}
+
+/// What is sent as a body, as a template: in a file, nothing is a reference.
+fn body(desk: &mut Desk<'_>, written: WrittenBody) -> Vec<u8> {
+    match written {
+        WrittenBody::Text(text) => text.0.into_bytes(),
+        WrittenBody::File(file) => {
+            let bytes = transport::bytes(desk, file.at, &file.value, "body", FILE_MOST).unwrap_or_default();
+            String::from_utf8(bytes).map_or_else(|error| error.into_bytes(), |text| template::escaped(&text).into_bytes())
+        }
+    }
 }
 
 fn missing_request(desk: &mut Desk<'_>, load: Id) {
@@ -298,7 +360,11 @@ fn request(
             }
         }
         ([(only, given)], _) => {
-            if let Err(error) = target::path(&given.value) {
+            // Braces that name nothing have been reported.
+            let whole = !template::parts(&given.value).contains(&Part::Broken);
+            if let Err(error) = target::path(&template::sample(&given.value))
+                && whole
+            {
                 desk.wrong(given.at, error);
             }
             (method, path) = (*only, given.value.clone());
@@ -326,7 +392,7 @@ fn request(
     {
         desk.wrong(given.at, format!("no request can be given {}: from 1ms to 1h", given.value));
     }
-    let (body_at, body) = written.body.map(|body| (body.at, body.value.0.into_bytes())).unwrap_or((at, Vec::new()));
+    let (body_at, body) = written.body.map_or((at, Vec::new()), |body| (body.at, self::body(desk, body.value)));
     let different = recorded.len();
     if different * body.len() > BODIES_MOST {
         desk.wrong(body_at, format!("{different} different requests with a body of {} bytes each", body.len())).help =

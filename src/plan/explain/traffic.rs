@@ -1,11 +1,12 @@
 //! What a load sends, and what that needs.
 
 use super::super::assemble::{default_connections, default_in_flight, most_due};
-use super::super::{ASSUMED_LATENCY, Arrivals, CONNECTION_AGE, Levels, Load, Model, Plan, Rhythm, Think};
+use super::super::{ASSUMED_LATENCY, Arrivals, Levels, Load, Model, Plan, Rhythm, Think};
 use super::{Page, flow};
 use crate::kinds::Kind;
 use crate::timeline::Timeline;
 use crate::units::{Rate, Span, Users};
+use crate::varying::Template;
 
 /// How many of a recording's different requests are shown.
 const SHOWN_REQUESTS: usize = 5;
@@ -48,7 +49,12 @@ pub(super) fn traffic(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &
         page.item(2, "            ", &plan.secrets.redact(&format!("{name}: {value}")));
     }
     if !request.body.is_empty() {
-        page.item(2, "            ", &format!("with a body of {} bytes", request.body.len()));
+        let body = Template::of_body(&request.body, &[]);
+        let length = body.fixed().map_or(request.body.len(), <[u8]>::len);
+        page.item(2, "            ", &format!("with a body of {length} bytes"));
+    }
+    for (name, source) in &load.varying.values {
+        page.item(2, "            ", &format!("{{{{{name}}}}}: {}", source.describe()));
     }
     page.item(2, "timeout     ", &format!("{} from the moment when the request is due", request.timeout));
     match &load.model {
@@ -73,7 +79,7 @@ fn from_users(page: &mut Page, timeline: &Timeline, load: &Load, (users, rhythm)
         false => "one for each user".to_owned(),
         true => format!("{}, shared by the users", load.connections),
     };
-    page.item(2, "connections ", &format!("{connections}, each replaced after about {CONNECTION_AGE}"));
+    page.item(2, "connections ", &format!("{connections}, each replaced {}", load.rotation));
     page.line(2, &format!("{:<16} {:>22}", "phase", "users"));
     for phase in &timeline.phases {
         if let Some(level) = users.get(&phase.name) {
@@ -95,7 +101,7 @@ fn scheduled(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &Load, (ar
     let usual = default_connections(due, load.protocol, load.streams);
     let how = format!(" (default: highest rate x timeout{over}, from {} to 4096)", load.protocol.fewest_connections());
     let connections = format!("at most {}{}", load.connections, if load.connections == usual { &how } else { "" });
-    page.item(2, "connections ", &format!("{connections}, each replaced after about {CONNECTION_AGE}"));
+    page.item(2, "connections ", &format!("{connections}, each replaced {}", load.rotation));
     let bound = default_in_flight(due);
     page.item(
         2,

@@ -1,42 +1,93 @@
-//! A request as bytes, written once for the whole run. What the plan says goes first; what it leaves out and the standard asks
-//! for (`Host`, `Content-Length`) is added.
+//! A request as bytes, written once for the whole run, or taken apart once where something in it differs from request to request. What
+//! the plan says goes first; what it leaves out and the standard asks for (`Host`, `Content-Length`) is added.
 
 use anyhow::{Result, anyhow, ensure};
 
 use crate::plan::Request;
-use crate::protocol::Destination;
+use crate::protocol::{Destination, Scheme};
+use crate::proxy::Proxy;
 use crate::target;
+use crate::varying::{Form, Names, Template, Values, template};
 
-/// The bytes of `request` on their way to `destination`.
-pub(super) fn write(destination: &Destination, request: &Request) -> Result<Vec<u8>> {
+/// A request, ready to be sent any number of times.
+pub(super) enum Written {
+    /// Always the same bytes.
+    Fixed(Vec<u8>),
+    Varying(Varying),
+}
+
+/// A request whose bytes hang on its values.
+pub(super) struct Varying {
+    /// All before the length of the body.
+    head: Template,
+    says_length: bool,
+    body: Template,
+}
+
+impl Varying {
+    /// Puts the request with `values` in it into `out`, whatever was there before.
+    pub(super) fn compose(&self, values: &Values, out: &mut Vec<u8>) {
+        out.clear();
+        self.head.render(values, out);
+        if self.says_length {
+            out.extend_from_slice(b"Content-Length: ");
+            template::write_number(self.body.length(values) as u64, out);
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+        self.body.render(values, out);
+    }
+}
+
+/// `request` on its way to `destination`, with `names` in it.
+pub(super) fn write(destination: &Destination, request: &Request, names: &Names) -> Result<Written> {
     ensure!(is_token(&request.method), "`{}` is not a method: write one as in GET", request.method);
-    let path = format!("{}{}", destination.base_path, request.path);
+    let path = format!("{}{}", template::escaped(&destination.base_path), request.path);
+    let sample = template::sample(&path);
     ensure!(
-        path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic()),
+        sample.starts_with('/') && sample.bytes().all(|byte| byte.is_ascii_graphic()),
         "`{path}` is not a path: it starts with `/` and has no space (write %20 for one)"
     );
-    let mut bytes = format!("{} {path} HTTP/1.1\r\n", request.method).into_bytes();
+    // A proxy is told the whole URL, and who asks; unless it only hands on bytes.
+    let proxy = destination.proxy.as_ref().filter(|_| destination.scheme == Scheme::Http);
+    let path = match proxy {
+        None => path,
+        Some(_) => format!("http://{}{path}", template::escaped(&destination.authority())),
+    };
+    let mut head = Template::default();
+    head.push_text(format!("{} ", request.method).as_bytes());
+    head.push(Template::new(&path, Form::Path, names));
+    head.push_text(b" HTTP/1.1\r\n");
     let given = |name: &str| request.headers.iter().any(|(given, _)| given.eq_ignore_ascii_case(name));
     if !given("host") {
-        bytes.extend(format!("Host: {}\r\n", destination.authority()).into_bytes());
+        head.push_text(format!("Host: {}\r\n", destination.authority()).as_bytes());
     }
     if !given("user-agent") {
-        bytes.extend(concat!("User-Agent: squall/", env!("CARGO_PKG_VERSION"), "\r\n").as_bytes());
+        head.push_text(concat!("User-Agent: squall/", env!("CARGO_PKG_VERSION"), "\r\n").as_bytes());
     }
     if !given("accept") {
-        bytes.extend(b"Accept: */*\r\n");
+        head.push_text(b"Accept: */*\r\n");
+    }
+    if let Some(known) = proxy.and_then(Proxy::authorization).filter(|_| !given("proxy-authorization")) {
+        head.push_text(format!("Proxy-Authorization: {known}\r\n").as_bytes());
     }
     for (name, value) in &request.headers {
         target::header(name, value).map_err(|why| anyhow!(why))?;
-        bytes.extend(format!("{name}: {value}\r\n").into_bytes());
+        head.push_text(format!("{name}: ").as_bytes());
+        head.push(Template::new(value, Form::Header, names));
+        head.push_text(b"\r\n");
     }
     // Where content is expected, its absence is said too (RFC 9110, section 8.6).
-    if !request.body.is_empty() || matches!(request.method.as_str(), "POST" | "PUT" | "PATCH") {
-        bytes.extend(format!("Content-Length: {}\r\n", request.body.len()).into_bytes());
+    let says_length = !request.body.is_empty() || matches!(request.method.as_str(), "POST" | "PUT" | "PATCH");
+    let body = Template::of_body(&request.body, names);
+    let fixed = head.fixed().is_some() && body.fixed().is_some();
+    let written = Varying { head, says_length, body };
+    if !fixed {
+        return Ok(Written::Varying(written));
     }
-    bytes.extend(b"\r\n");
-    bytes.extend(&request.body);
-    Ok(bytes)
+    let mut bytes = Vec::new();
+    written.compose(&Values::default(), &mut bytes);
+    Ok(Written::Fixed(bytes))
 }
 
 /// Methods are tokens (RFC 9110, section 9.1).
@@ -62,7 +113,27 @@ mod tests {
 
     fn written(url: &str, request: &Request) -> Result<String> {
         let destination = Destination::read(url, Trust::default()).expect("a URL");
-        write(&destination, request).map(|bytes| String::from_utf8(bytes).expect("the test's request is text"))
+        let Written::Fixed(bytes) = write(&destination, request, &[])? else { panic!("nothing in it differs") };
+        Ok(String::from_utf8(bytes).expect("the test's request is text"))
+    }
+
+    /// Goal: a request with values in it is whole, its length included, and the buffer's last content is gone.
+    #[test]
+    fn what_differs_is_put_into_each_request() {
+        let destination = Destination::read("http://shop/a{{b", Trust::default()).expect("a URL");
+        let names = ["item".to_owned(), "user".to_owned()];
+        let request = request("PUT", "/items/{{item}}?u={{user}}", &[("x-user", "u {{ user }}")], "{\"user\":\"{{user}}\"}");
+        let Written::Varying(varying) = write(&destination, &request, &names).expect("a request") else { panic!("it differs") };
+        let agent = concat!("User-Agent: squall/", env!("CARGO_PKG_VERSION"), "\r\n");
+        let mut out = Vec::new();
+        for (item, user, path, length) in [("7", "ann", "7?u=ann", 14), ("a b", "j\u{fc}rgen", "a%20b?u=j%C3%BCrgen", 18)] {
+            let mut values = Values::default();
+            [item, user].iter().for_each(|value| values.push(|out| out.extend_from_slice(value.as_bytes())));
+            varying.compose(&values, &mut out);
+            let head = format!("PUT /a{{{{b/items/{path} HTTP/1.1\r\nHost: shop\r\n{agent}Accept: */*\r\nx-user: u {user}\r\n");
+            let whole = format!("{head}Content-Length: {length}\r\n\r\n{{\"user\":\"{user}\"}}");
+            assert_eq!(String::from_utf8_lossy(&out), whole);
+        }
     }
 
     #[test]
@@ -72,6 +143,23 @@ mod tests {
         assert_eq!(get, format!("GET /api/cart?a=b HTTP/1.1\r\nHost: shop:8080\r\n{agent}Accept: */*\r\nx-tenant: gold\r\n\r\n"));
         let post = written("http://shop/", &request("POST", "/", &[("HOST", "other")], "hello")).expect("a request");
         assert_eq!(post, format!("POST / HTTP/1.1\r\n{agent}Accept: */*\r\nHOST: other\r\nContent-Length: 5\r\n\r\nhello"));
+    }
+
+    #[test]
+    fn a_proxy_is_told_the_whole_url_and_who_asks_and_a_server_behind_a_tunnel_is_not() {
+        let proxy: Proxy = "http://a:b@proxy:3128".parse().expect("a proxy");
+        let through = |url: &str| {
+            let destination = Destination::read(url, Trust::default()).expect("a URL").through(Some(proxy.clone()));
+            let Ok(Written::Fixed(bytes)) = write(&destination, &request("GET", "/cart", &[], ""), &[]) else {
+                panic!("a request")
+            };
+            String::from_utf8(bytes).expect("text")
+        };
+        let plain = through("http://shop:8080/api");
+        assert!(plain.starts_with("GET http://shop:8080/api/cart HTTP/1.1\r\nHost: shop:8080\r\n"), "{plain}");
+        assert!(plain.contains("\r\nProxy-Authorization: Basic YTpi\r\n"), "{plain}");
+        let hidden = through("https://shop/api");
+        assert!(hidden.starts_with("GET /api/cart HTTP/1.1\r\nHost: shop\r\n") && !hidden.contains("Proxy"), "{hidden}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::*;
 use crate::plan::Request;
 use crate::protocol::Trust;
 use crate::units::Span;
+use crate::varying::Values;
 
 /// What is the same however an answer is cut. Not whether the connection lives on: what comes after an answer may come too late to
 /// be seen.
@@ -69,10 +70,10 @@ async fn exchanged(pieces: &[&[u8]]) -> Ended {
         body: Vec::new(),
         timeout: Span::from_secs(1),
     };
-    let http1 = Http1::new(&destination, &[request], "x-pod", Arc::new(Identities::default())).expect("a request");
+    let http1 = Http1::new(&destination, &[request], &[], "x-pod", Arc::new(Identities::default())).expect("a request");
     let client = async {
-        let mut link = http1.connect(address).await.expect("somebody listens");
-        http1.exchange(&mut link, 0, &mut Progress::default()).await
+        let mut link = http1.connect(address, &mut Steps::default()).await.expect("somebody listens");
+        http1.exchange(&mut link, What { request: 0, values: &Values::default() }, &mut Progress::default()).await
     };
     let server = async {
         let (mut stream, _) = listener.accept().await.expect("a connection");

@@ -20,7 +20,8 @@ use super::notes::Listener;
 use super::outgoing::Outgoing;
 use super::request::Template;
 use super::streams::{Slot, Stream, Streams};
-use crate::protocol::{Afterwards, Answer, End, Progress};
+use crate::protocol::{Afterwards, Answer, End, Progress, What};
+use crate::time::monotonic_now;
 
 /// What a client says first (RFC 9113, section 3.4).
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -58,6 +59,8 @@ pub(super) struct Connection {
     pub(super) deaf: bool,
     /// The kernel took less than it was given, last time.
     pub(super) blocked: bool,
+    /// When the bytes that are being taken in were read, once somebody has asked.
+    pub(super) read_at: Option<Instant>,
     links: usize,
     /// It is to end although there are links.
     leaving: bool,
@@ -94,6 +97,7 @@ impl Connection {
             over: None,
             deaf: false,
             blocked: false,
+            read_at: None,
             links: 0,
             leaving: false,
             driver: None,
@@ -145,12 +149,13 @@ impl Connection {
         }
     }
 
-    /// Begins the exchange of `slot`, at once or as soon as the peer's limits allow: with the request of that index.
-    pub(super) fn begin(&mut self, slot: Slot, request: usize) {
+    /// Begins the exchange of `slot`, at once or as soon as the peer's limits allow: with what it sends.
+    pub(super) fn begin(&mut self, slot: Slot, what: What<'_>) {
         let starts = self.waiting.is_empty() && self.has_room();
         let stream = self.streams.at(slot);
         // The one who waits is mostly the one of last time.
-        *stream = Stream { request, waker: stream.waker.take(), ..Stream::default() };
+        *stream = Stream { request: what.request, waker: stream.waker.take(), own: stream.own.take(), ..Stream::default() };
+        self.templates[what.request].compose(what.values, &mut stream.own);
         match (self.over, self.going) {
             (Some(end), _) => stream.done = Some(Err(end)),
             (None, Some(code)) => stream.done = Some(Err(End::GoneAway(code))),
@@ -195,7 +200,7 @@ impl Connection {
     fn close(&mut self, slot: Slot) {
         let stream = self.streams.at(slot);
         let id = stream.id;
-        if stream.body_out < self.templates[stream.request].body.len() {
+        if stream.body_out < self.templates[stream.request].frames(&stream.own).body.len() {
             self.bodies.retain(|body| *body != (slot, id));
         }
         self.streams.close(slot);
@@ -230,10 +235,10 @@ impl Connection {
         let window = self.initial_window;
         let stream = self.streams.open(slot, id);
         stream.window = window;
-        let template = &self.templates[stream.request];
-        self.out.departs(template.length(), slot, id);
-        template.write(&mut self.out.bytes, id);
-        if !template.body.is_empty() {
+        let frames = self.templates[stream.request].frames(&stream.own);
+        self.out.departs(frames.length(), slot, id);
+        frames.write(&mut self.out.bytes, id);
+        if !frames.body.is_empty() {
             self.bodies.push_back((slot, id));
         }
     }
@@ -244,7 +249,7 @@ impl Connection {
             return;
         }
         let stream = self.streams.at(slot);
-        let body = &self.templates[stream.request].body;
+        let body = &self.templates[stream.request].frames(&stream.own).body;
         let rest = body.len() - stream.body_out;
         let room = self.window.min(stream.window).max(0) as usize;
         let length = rest.min(room).min(PAYLOAD_MOST);
@@ -292,14 +297,21 @@ impl Connection {
         }
     }
 
+    /// When the bytes that are being taken in were read: one look at the clock for all the answers that they bring.
+    pub(super) fn read_at(&mut self) -> Instant {
+        *self.read_at.get_or_insert_with(monotonic_now)
+    }
+
     /// The whole answer has come.
     pub(super) fn finish(&mut self, slot: Slot) {
+        let now = self.read_at();
         let stream = self.streams.at(slot);
+        stream.progress.last = Some(now);
         let notes = stream.head.unwrap_or_default();
         let template = &self.templates[stream.request];
         let bodiless = template.asks_head || matches!(notes.status, Some(204 | 304));
         let whole = bodiless || notes.content_length.is_none_or(|length| length == stream.body_in);
-        if stream.body_out < template.body.len() {
+        if stream.body_out < template.frames(&stream.own).body.len() {
             // The peer has answered without the rest of the request, and is told that none will come.
             let id = stream.id;
             frame::rst_stream(&mut self.out.bytes, id, Code::Cancel);

@@ -245,6 +245,13 @@ fn integer(block: &[u8], at: &mut usize, prefix: u32) -> Result<u32, Wrong> {
 
 /// Writes a field that no table is to remember (RFC 7541, section 6.2.2). `name` is in lower case.
 pub(super) fn write(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    write_name(out, name);
+    write_length(out, value.len());
+    out.extend_from_slice(value);
+}
+
+/// Writes the name of a field whose value, with its length before it, is to follow.
+pub(super) fn write_name(out: &mut Vec<u8>, name: &str) {
     match STATIC.iter().position(|(known, _)| *known == name) {
         Some(index) => write_integer(out, 0, 4, index + 1),
         None => {
@@ -253,8 +260,11 @@ pub(super) fn write(out: &mut Vec<u8>, name: &str, value: &[u8]) {
             out.extend_from_slice(name.as_bytes());
         }
     }
-    write_integer(out, 0, 7, value.len());
-    out.extend_from_slice(value);
+}
+
+/// Writes how long the value is that follows.
+pub(super) fn write_length(out: &mut Vec<u8>, length: usize) {
+    write_integer(out, 0, 7, length);
 }
 
 /// Writes a field by its place in the static table, where it stands there as a whole; else as [`write`] does.

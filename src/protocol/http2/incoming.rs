@@ -75,6 +75,7 @@ impl Connection {
     /// # Errors
     /// When the connection cannot go on.
     pub(super) fn receive(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+        self.read_at = None;
         let mut at = 0;
         while let Some(head) = bytes[at..].first_chunk::<HEAD>() {
             let head = Head::read(head);
@@ -207,8 +208,10 @@ impl Connection {
             Err(Wrong::Garbage) => return Err(Fault::of(Code::CompressionError)),
         };
         let Some(slot) = slot else { return self.idle() };
+        let now = self.read_at();
         let stream = self.streams.at(slot);
         stream.progress.bytes_in += wire;
+        stream.progress.first.get_or_insert(now);
         let interim = matches!(notes.status, Some(100..=199));
         let wrong = match section {
             // 101 is a change of protocol, which there is none of in HTTP/2.

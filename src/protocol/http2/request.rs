@@ -1,5 +1,6 @@
 //! A request as frames, written once for the whole run: its header block is literals and places of the static table, which are the
-//! same bytes on every stream. What is left to do per request is to write the stream's number into it.
+//! same bytes on every stream. What is left to do per request is to write the stream's number into it; and, where something in it
+//! differs from request to request, to compose the frames anew in a buffer of the stream's own.
 
 use anyhow::{Result, anyhow, ensure};
 
@@ -8,16 +9,48 @@ use super::hpack;
 use crate::plan::{self, Request};
 use crate::protocol::{Destination, Scheme};
 use crate::target;
+use crate::varying::{self, Form, Names, Values, template};
 
 /// A request, ready to be put on any stream.
 pub(super) struct Template {
+    written: Written,
+    /// Its answer has no body, whatever the answer's head says.
+    pub(super) asks_head: bool,
+}
+
+enum Written {
+    /// Always the same frames.
+    Fixed(Frames),
+    Varying(Varying),
+}
+
+/// A request whose frames hang on its values.
+struct Varying {
+    /// The header block, in parts.
+    block: Vec<Field>,
+    body: varying::Template,
+}
+
+/// A part of a header block.
+enum Field {
+    /// Fields that are always the same.
+    Fixed(Vec<u8>),
+    /// One that differs: its name as it is written, and its value.
+    Varying(Vec<u8>, varying::Template),
+    /// How long the body is: its name.
+    Length(Vec<u8>),
+}
+
+/// The frames of one request.
+#[derive(Default)]
+pub(super) struct Frames {
     /// One HEADERS frame and as many CONTINUATION frames as its length takes.
     head: Vec<u8>,
     /// Where the frames start.
-    frames: Vec<usize>,
+    starts: Vec<usize>,
     pub(super) body: Vec<u8>,
-    /// Its answer has no body, whatever the answer's head says.
-    pub(super) asks_head: bool,
+    /// The header block before it is cut into frames.
+    block: Vec<u8>,
 }
 
 impl Template {
@@ -25,27 +58,78 @@ impl Template {
     ///
     /// # Errors
     /// When it cannot be sent as written.
-    pub(super) fn new(destination: &Destination, request: &Request) -> Result<Template> {
-        let block = block(destination, request)?;
-        let (mut head, mut frames) = (Vec::new(), Vec::new());
+    pub(super) fn new(destination: &Destination, request: &Request, names: &Names) -> Result<Template> {
+        let varying =
+            Varying { block: block(destination, request, names)?, body: varying::Template::of_body(&request.body, names) };
+        let fixed = varying.body.fixed().is_some() && !varying.block.iter().any(|field| matches!(field, Field::Varying(..)));
+        let asks_head = request.method == "HEAD";
+        if !fixed {
+            return Ok(Template { written: Written::Varying(varying), asks_head });
+        }
+        let mut frames = Frames::default();
+        varying.compose(&Values::default(), &mut frames);
+        frames.block = Vec::new();
+        Ok(Template { written: Written::Fixed(frames), asks_head })
+    }
+
+    /// Puts the frames with `values` in them into `own`, where they are not the same for every request.
+    pub(super) fn compose(&self, values: &Values, own: &mut Option<Box<Frames>>) {
+        if let Written::Varying(varying) = &self.written {
+            varying.compose(values, own.get_or_insert_default());
+        }
+    }
+
+    /// Its frames: the stream's own, where they were composed for it.
+    pub(super) fn frames<'f>(&'f self, own: &'f Option<Box<Frames>>) -> &'f Frames {
+        match (&self.written, own) {
+            (Written::Fixed(frames), _) => frames,
+            (Written::Varying(_), Some(own)) => own,
+            (Written::Varying(_), None) => unreachable!("an exchange that begins has composed its request"),
+        }
+    }
+}
+
+impl Varying {
+    fn compose(&self, values: &Values, into: &mut Frames) {
+        let Frames { head, starts, body, block } = into;
+        starts.clear();
+        [&mut *head, body, block].into_iter().for_each(Vec::clear);
+        self.body.render(values, body);
+        for field in &self.block {
+            match field {
+                Field::Fixed(bytes) => block.extend_from_slice(bytes),
+                Field::Varying(name, value) => {
+                    block.extend_from_slice(name);
+                    hpack::write_length(block, value.length(values));
+                    value.render(values, block);
+                }
+                Field::Length(name) => {
+                    block.extend_from_slice(name);
+                    let digits = body.len().checked_ilog10().unwrap_or(0) + 1;
+                    hpack::write_length(block, digits as usize);
+                    template::write_number(body.len() as u64, block);
+                }
+            }
+        }
         let parts = block.chunks(PAYLOAD_MOST);
         let last = parts.len() - 1;
         for (n, part) in parts.enumerate() {
-            frames.push(head.len());
-            let end_stream = if n == 0 && request.body.is_empty() { flag::END_STREAM } else { 0 };
+            starts.push(head.len());
+            let end_stream = if n == 0 && body.is_empty() { flag::END_STREAM } else { 0 };
             let end_headers = if n == last { flag::END_HEADERS } else { 0 };
             let kind = if n == 0 { kind::HEADERS } else { kind::CONTINUATION };
-            Head { length: part.len(), kind, flags: end_stream | end_headers, stream: 0 }.write(&mut head);
+            Head { length: part.len(), kind, flags: end_stream | end_headers, stream: 0 }.write(head);
             head.extend_from_slice(part);
         }
-        Ok(Template { head, frames, body: request.body.clone(), asks_head: request.method == "HEAD" })
     }
+}
 
+impl Frames {
     /// Puts the head on `stream`.
     pub(super) fn write(&self, out: &mut Vec<u8>, stream: u32) {
         let start = out.len();
         out.extend_from_slice(&self.head);
-        for frame in &self.frames {
+        for frame in &self.starts {
             out[start + frame + HEAD - 4..start + frame + HEAD].copy_from_slice(&stream.to_be_bytes());
         }
     }
@@ -56,10 +140,11 @@ impl Template {
     }
 }
 
-fn block(destination: &Destination, request: &Request) -> Result<Vec<u8>> {
-    let path = format!("{}{}", destination.base_path, request.path);
+fn block(destination: &Destination, request: &Request, names: &Names) -> Result<Vec<Field>> {
+    let path = format!("{}{}", template::escaped(&destination.base_path), request.path);
+    let sample = template::sample(&path);
     ensure!(
-        path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic()),
+        sample.starts_with('/') && sample.bytes().all(|byte| byte.is_ascii_graphic()),
         "`{path}` is not a path: it starts with `/` and has no space (write %20 for one)"
     );
     ensure!(
@@ -70,28 +155,46 @@ fn block(destination: &Destination, request: &Request) -> Result<Vec<u8>> {
     let given = |name: &str| request.headers.iter().find(|(given, _)| given.eq_ignore_ascii_case(name));
     // A dynamic table of no size, whatever size the peer allows: one that allows less than usual must be told of it at the start of the
     // next block (RFC 7541, section 4.2), and may be told each time.
-    let mut block = vec![0x20];
-    hpack::write_known(&mut block, ":method", &request.method);
-    hpack::write_known(&mut block, ":scheme", if destination.scheme == Scheme::Https { "https" } else { "http" });
+    let mut start = vec![0x20];
+    hpack::write_known(&mut start, ":method", &request.method);
+    hpack::write_known(&mut start, ":scheme", if destination.scheme == Scheme::Https { "https" } else { "http" });
+    let mut block = vec![Field::Fixed(start)];
     // What HTTP/1.1 calls `Host` is said here (RFC 9113, section 8.3.1).
-    let authority = given("host").map_or_else(|| destination.authority(), |(_, host)| host.clone());
-    hpack::write(&mut block, ":authority", authority.as_bytes());
-    hpack::write_known(&mut block, ":path", &path);
+    let authority = given("host").map_or_else(|| template::escaped(&destination.authority()), |(_, host)| host.clone());
+    block.push(field(":authority", varying::Template::new(&authority, Form::Header, names)));
+    block.push(field(":path", varying::Template::new(&path, Form::Path, names)));
+    let mut usual = Vec::new();
     if given("user-agent").is_none() {
-        hpack::write(&mut block, "user-agent", concat!("squall/", env!("CARGO_PKG_VERSION")).as_bytes());
+        hpack::write(&mut usual, "user-agent", concat!("squall/", env!("CARGO_PKG_VERSION")).as_bytes());
     }
     if given("accept").is_none() {
-        hpack::write(&mut block, "accept", b"*/*");
+        hpack::write(&mut usual, "accept", b"*/*");
     }
+    block.push(Field::Fixed(usual));
     for (name, value) in request.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("host")) {
         target::header(name, value).and_then(|()| plan::Protocol::Http2.header(name, value)).map_err(|why| anyhow!(why))?;
-        hpack::write(&mut block, &name.to_ascii_lowercase(), value.trim().as_bytes());
+        block.push(field(&name.to_ascii_lowercase(), varying::Template::new(value.trim(), Form::Header, names)));
     }
     // Where content is expected, its absence is said too (RFC 9110, section 8.6).
     if !request.body.is_empty() || matches!(request.method.as_str(), "POST" | "PUT" | "PATCH") {
-        hpack::write(&mut block, "content-length", request.body.len().to_string().as_bytes());
+        let mut name = Vec::new();
+        hpack::write_name(&mut name, "content-length");
+        block.push(Field::Length(name));
     }
     Ok(block)
+}
+
+/// One field, as it is written.
+fn field(name: &str, value: varying::Template) -> Field {
+    let mut bytes = Vec::new();
+    match value.fixed().map(str::from_utf8) {
+        Some(Ok(text)) => hpack::write_known(&mut bytes, name, text),
+        _ => {
+            hpack::write_name(&mut bytes, name);
+            return Field::Varying(bytes, value);
+        }
+    }
+    Field::Fixed(bytes)
 }
 
 #[cfg(test)]
@@ -112,16 +215,20 @@ mod tests {
     }
 
     fn template(url: &str, request: &Request) -> Result<Template> {
-        Template::new(&Destination::read(url, Trust::default()).expect("a URL"), request)
+        Template::new(&Destination::read(url, Trust::default()).expect("a URL"), request, &[])
     }
 
     /// The frames on stream 5 and, as text, the header block in them.
     fn written(template: &Template) -> (Vec<Head>, String) {
+        on_a_stream(template.frames(&None))
+    }
+
+    fn on_a_stream(frames: &Frames) -> (Vec<Head>, String) {
         let mut bytes = b"before".to_vec();
-        template.write(&mut bytes, 5);
+        frames.write(&mut bytes, 5);
         let (mut heads, mut block) = (Vec::new(), Vec::new());
         let mut rest = &bytes[6..];
-        assert_eq!(rest.len(), template.length());
+        assert_eq!(rest.len(), frames.length());
         while let Some((head, after)) = rest.split_first_chunk::<HEAD>() {
             let head = Head::read(head);
             block.extend(&after[..head.length]);
@@ -153,6 +260,29 @@ mod tests {
         assert_eq!(heads[0].flags, flag::END_HEADERS, "the body is still to come");
     }
 
+    /// Goal: a request with values in it is whole, its length included, and what was composed last leaves nothing behind.
+    #[test]
+    fn what_differs_is_put_into_each_request() {
+        let names = ["item".to_owned(), "user".to_owned()];
+        let put = request("PUT", "/items/{{item}}", &[("X-User", " u {{ user }} ")], "{{user}}");
+        let destination = Destination::read("https://shop/a{{b", Trust::default()).expect("a URL");
+        let template = Template::new(&destination, &put, &names).expect("a request");
+        let agent = concat!("user-agent: squall/", env!("CARGO_PKG_VERSION"), "\n");
+        let mut own = None;
+        let long = "x".repeat(2 * PAYLOAD_MOST);
+        for (item, user, path, frames) in [("7", long.as_str(), "7", 3), ("a b", "ann", "a%20b", 1), ("", "", "", 1)] {
+            let mut values = Values::default();
+            [item, user].iter().for_each(|value| values.push(|out| out.extend_from_slice(value.as_bytes())));
+            template.compose(&values, &mut own);
+            let (heads, text) = on_a_stream(template.frames(&own));
+            let start =
+                format!(":method: PUT\n:scheme: https\n:authority: shop\n:path: /a{{{{b/items/{path}\n{agent}accept: */*\n");
+            assert_eq!(text, format!("{start}x-user: u {user}\ncontent-length: {}\n", user.len()));
+            assert_eq!((heads.len(), heads[0].flags & flag::END_STREAM != 0), (frames, user.is_empty()));
+            assert_eq!(template.frames(&own).body, user.as_bytes());
+        }
+    }
+
     #[test]
     fn a_head_that_is_longer_than_a_frame_is_continued() {
         let long = "x".repeat(2 * PAYLOAD_MOST);
@@ -171,7 +301,7 @@ mod tests {
     fn every_block_begins_by_emptying_the_dynamic_table() {
         for request in [request("GET", "/", &[], ""), request("POST", "/", &[("x-tenant", "gold")], "hello")] {
             let template = template("http://shop/", &request).expect("a request");
-            assert_eq!(template.head[HEAD], 0x20, "{:x?}", template.head);
+            assert_eq!(template.frames(&None).head[HEAD], 0x20);
         }
     }
 

@@ -5,6 +5,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::task::Waker;
 
 use super::notes::Notes;
+use super::request::Frames;
 use crate::protocol::{Answer, End, Progress};
 
 /// A place among the streams of a connection.
@@ -17,6 +18,8 @@ pub(super) struct Stream {
     pub(super) id: u32,
     /// Which of the requests that were prepared it carries.
     pub(super) request: usize,
+    /// Its frames, where they are not the same for every request; kept for the next.
+    pub(super) own: Option<Box<Frames>>,
     /// What the head of its answer said.
     pub(super) head: Option<Notes>,
     /// Bytes of the answer's body.

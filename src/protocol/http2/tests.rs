@@ -12,6 +12,11 @@ use super::*;
 use crate::protocol::{Afterwards, Trust};
 use crate::time::monotonic_now;
 use crate::units::Span;
+use crate::varying::Values;
+
+/// The one request that is prepared, which has no values in it.
+const FIRST: What<'static> = What { request: 0, values: &NOTHING };
+static NOTHING: Values = Values::new();
 
 /// `:status: 200`, from the static table.
 const OK: &[u8] = &[0x88];
@@ -42,10 +47,10 @@ impl Peer {
             body: body.to_vec(),
             timeout: Span::from_secs(1),
         };
-        let templates = Arc::from([Template::new(&destination, &request).expect("a request")]);
+        let templates = Arc::from([Template::new(&destination, &request, &[]).expect("a request")]);
         let mut connection = Connection::new(templates, Listener::new("x-pod", Arc::default()));
         let slots: Vec<Slot> = (0..requests).map(|_| connection.link()).collect();
-        slots.iter().for_each(|slot| connection.begin(*slot, 0));
+        slots.iter().for_each(|slot| connection.begin(*slot, FIRST));
         Peer { connection, slots, rest: Vec::new(), fault: None }
     }
 
@@ -217,7 +222,7 @@ fn the_peer_s_limit_of_streams_is_kept_and_what_waited_for_it_was_held() {
     let mut peer = Peer::ungreeted(0, b"");
     peer.says(&settings(&[(setting::MAX_CONCURRENT_STREAMS, 2)]));
     let slots: Vec<Slot> = (0..4).map(|_| peer.connection.link()).collect();
-    slots.iter().for_each(|slot| peer.connection.begin(*slot, 0));
+    slots.iter().for_each(|slot| peer.connection.begin(*slot, FIRST));
     peer.slots = slots.clone();
     let heads = |peer: &mut Peer| peer.kinds().iter().filter(|kind| **kind == kind::HEADERS).count();
     assert_eq!(heads(&mut peer), 2);
@@ -229,7 +234,7 @@ fn the_peer_s_limit_of_streams_is_kept_and_what_waited_for_it_was_held() {
     let progress = peer.connection.progress(slots[3]);
     assert!(progress.held.is_some() && progress.held == progress.sent);
     // One that is cancelled on its stream makes room as well, and the peer is told.
-    peer.connection.begin(slots[0], 0);
+    peer.connection.begin(slots[0], FIRST);
     assert_eq!(heads(&mut peer), 0);
     peer.connection.cancel(slots[1]);
     peer.connection.advance();
@@ -245,7 +250,7 @@ fn bodies_keep_to_both_windows_and_go_on_when_they_open() {
     peer.says(&settings(&[(setting::INITIAL_WINDOW_SIZE, 40_000)]));
     peer.written();
     let slots = [peer.connection.link(), peer.connection.link()];
-    slots.iter().for_each(|slot| peer.connection.begin(*slot, 0));
+    slots.iter().for_each(|slot| peer.connection.begin(*slot, FIRST));
     peer.slots = slots.to_vec();
     peer.connection.advance();
     let sums = |peer: &mut Peer| {
@@ -273,7 +278,7 @@ fn bodies_keep_to_both_windows_and_go_on_when_they_open() {
     // An answer ends the request, and the connection is as good as before.
     peer.says(&headers(1, flag::END_STREAM, OK));
     assert_eq!((peer.end(0), peer.kinds()), (End::Answered(200), vec![]));
-    let heads = peer.connection.progress(slots[1]).bytes_out - 100_000 - peer.connection.templates[0].length() as u64;
+    let heads = peer.connection.progress(slots[1]).bytes_out - 100_000 - peer.connection.templates[0].frames(&None).length() as u64;
     assert!(heads.is_multiple_of(HEAD as u64) && heads >= (100_000_u64.div_ceil(PAYLOAD_MOST as u64)) * HEAD as u64, "{heads}");
 }
 
@@ -314,7 +319,7 @@ fn going_away_ends_what_was_not_looked_at_and_lets_the_rest_finish() {
     assert_eq!((answer.status, answer.connection), (200, Afterwards::Close));
     assert_eq!(peer.end(1), End::Answered(200));
     let late = peer.connection.link();
-    peer.connection.begin(late, 0);
+    peer.connection.begin(late, FIRST);
     peer.slots[0] = late;
     assert_eq!(peer.end(0), End::GoneAway(Code::NoError));
 }
@@ -473,7 +478,7 @@ fn answers_that_come_too_late_are_no_flood() {
     let mut peer = Peer::new(0, b"");
     let slot = peer.connection.link();
     for n in 0..6_000 {
-        peer.connection.begin(slot, 0);
+        peer.connection.begin(slot, FIRST);
         peer.connection.cancel(slot);
         peer.says(&headers(2 * n + 1, 0, OK)).says(&data(2 * n + 1, flag::END_STREAM, b"late"));
         peer.written();
@@ -487,9 +492,9 @@ fn a_body_that_is_given_up_is_forgotten() {
     let mut peer = Peer::new(0, &[b'x'; 1_000]);
     peer.connection.window = 0;
     peer.slots = (0..2).map(|_| peer.connection.link()).collect();
-    peer.connection.begin(peer.slots[0], 0);
+    peer.connection.begin(peer.slots[0], FIRST);
     for n in 1..=100 {
-        peer.connection.begin(peer.slots[1], 0);
+        peer.connection.begin(peer.slots[1], FIRST);
         match n % 3 {
             0 => peer.connection.cancel(peer.slots[1]),
             1 => {
@@ -527,7 +532,7 @@ fn requests_that_wait_to_be_written_do_not_keep_answers_from_being_read() {
     peer.says(&settings(&[(setting::INITIAL_WINDOW_SIZE, MOST)])).says(&number(kind::WINDOW_UPDATE, 0, 1 << 24));
     peer.slots = (0..4).map(|_| peer.connection.link()).collect();
     for slot in peer.slots.clone() {
-        peer.connection.begin(slot, 0);
+        peer.connection.begin(slot, FIRST);
     }
     peer.connection.advance();
     let queued = peer.connection.out.rest().len();
@@ -544,13 +549,13 @@ fn a_peer_that_does_not_read_is_not_written_to() {
     let slot = peer.connection.link();
     // Requests that are begun and given up, as timeouts do, and nothing is ever written.
     for _ in 0..100_000 {
-        peer.connection.begin(slot, 0);
+        peer.connection.begin(slot, FIRST);
         peer.connection.cancel(slot);
     }
     let queued = peer.connection.out.rest().len();
     assert!(!peer.connection.out.takes_requests() && queued < 150 * 1024, "{queued}");
     assert!(peer.connection.waiting.is_empty());
-    peer.connection.begin(slot, 0);
+    peer.connection.begin(slot, FIRST);
     peer.written();
     peer.connection.advance();
     assert_eq!(peer.kinds(), [kind::HEADERS], "it goes on once there is room");
