@@ -29,7 +29,11 @@ const SLICE: Duration = Duration::from_millis(20);
 const WAITED_MOST_NS: f64 = 300_000.0;
 /// How much has to be quiet for a judgement: 50 windows of 10 ms, 500 of 1 ms. A timer of a millisecond adds 0.9 at 2,000/s.
 const ENOUGH: i64 = 500 * MS;
-/// Of how many runs at most; of more where nobody else should be on the machine.
+/// What a hypervisor may take of a machine whose word counts against the generator. It is told in hundredths of a second when they have come
+/// together, so that no slice shows the milliseconds that were taken from it, and each of those is ten arrivals at once.
+const STOLEN_MOST: f64 = 0.002;
+/// Of how many runs at most; of more where nobody else should be on the machine. Others can only make arrivals more dispersed, and what the
+/// generator does it does each time: one quiet stretch as planned is enough.
 const TRIES: usize = 2;
 const TRIES_ALONE: usize = 6;
 
@@ -52,40 +56,77 @@ fn poisson_arrivals_come_as_poisson_arrivals() {
     }
 
     let tries = if release.is_some() { TRIES_ALONE } else { TRIES };
-    let mut windows = [(MS, Vec::new(), Vec::new()), (10 * MS, Vec::new(), Vec::new())];
-    let mut quiet_for = 0;
+    let mut quiet = Quiet::default();
+    let mut found = Vec::new();
+    let mut stolen = 0.0_f64;
     for _ in 0..tries {
         let tried = Tried::run(&binary, rate);
         assert_eq!(tried.came.len(), dues.len(), "every request comes once");
+        stolen = stolen.max(tried.stolen());
+        quiet.add(&tried, &dues);
+        println!("quiet for {} ms so far", quiet.length() / MS);
+        if quiet.length() < ENOUGH {
+            continue;
+        }
+        let judged = std::mem::take(&mut quiet);
+        if judged.says(rate).into_iter().all(|added| (0.9..=1.15).contains(&(1.0 + added))) {
+            return;
+        }
+        found.push(judged.length() / MS);
+    }
+    if found.is_empty() {
+        println!("INCONCLUSIVE: this machine was quiet for no more than {} ms of {tries} runs", quiet.length() / MS);
+        assert!(release.is_none(), "run it with the machine for itself");
+    } else if stolen > STOLEN_MOST {
+        println!("INCONCLUSIVE: a hypervisor took {:.1}% of this machine", stolen * 100.0);
+        assert!(release.is_none(), "run it with the machine for itself");
+    } else {
+        panic!("arrivals were more dispersed than planned each time they could be looked at, for {found:?} ms");
+    }
+}
+
+/// What was planned and what was seen in the windows that were quiet, by their width.
+struct Quiet {
+    windows: [(i64, Vec<f64>, Vec<f64>); 2],
+}
+
+impl Default for Quiet {
+    fn default() -> Quiet {
+        Quiet { windows: [MS, 10 * MS].map(|width| (width, Vec::new(), Vec::new())) }
+    }
+}
+
+impl Quiet {
+    fn add(&mut self, tried: &Tried, dues: &[i64]) {
         // The run's zero on the server's clock: nothing comes before it is due, and of thousands one comes nearly at once.
-        let zero = tried.came.iter().zip(&dues).map(|(came, due)| came - due).min().expect("there are arrivals");
+        let zero = tried.came.iter().zip(dues).map(|(came, due)| came - due).min().expect("there are arrivals");
         let came: Vec<i64> = tried.came.iter().map(|came| came - zero).collect();
         let quiet: Vec<(i64, i64)> = tried.quiet().into_iter().map(|(from, to)| (from - zero, to - zero)).collect();
-        for (width, planned, seen) in &mut windows {
+        for (width, planned, seen) in &mut self.windows {
             let within = |n: usize| {
                 let (from, to) = (n as i64 * *width, (n as i64 + 1) * *width);
                 quiet.iter().any(|(begins, ends)| *begins <= from && to <= *ends)
             };
             let kept = |counts: Vec<f64>| counts.into_iter().enumerate().filter(|(n, _)| within(*n)).map(|(_, count)| count);
-            planned.extend(kept(counts(&dues, *width)));
+            planned.extend(kept(counts(dues, *width)));
             seen.extend(kept(counts(&came, *width)));
         }
-        quiet_for = windows[1].0 * windows[1].1.len() as i64;
-        println!("quiet for {} ms so far", quiet_for / MS);
-        if quiet_for >= ENOUGH {
-            break;
-        }
     }
-    if quiet_for < ENOUGH {
-        println!("INCONCLUSIVE: this machine was quiet for no more than {} ms of {tries} runs", quiet_for / MS);
-        assert!(release.is_none(), "run it with the machine for itself");
-        return;
+
+    fn length(&self) -> i64 {
+        let (width, seen, _) = &self.windows[1];
+        width * seen.len() as i64
     }
-    for (width, planned, seen) in windows {
-        let (n, planned, seen) = (seen.len(), dispersion(&planned), dispersion(&seen));
-        let added = seen - planned;
-        println!("{rate}/s, {n} windows of {} ms: planned {planned:.3}, seen {seen:.3}, added {added:+.3}", width / MS);
-        assert!((0.9..=1.15).contains(&(1.0 + added)), "windows of {} ms: planned {planned:.3}, seen {seen:.3}", width / MS);
+
+    /// What was added to the dispersion that was planned, in windows of each width.
+    fn says(&self, rate: f64) -> [f64; 2] {
+        [0, 1].map(|n| {
+            let (width, planned, seen) = &self.windows[n];
+            let (n, planned, seen) = (seen.len(), dispersion(planned), dispersion(seen));
+            let added = seen - planned;
+            println!("{rate}/s, {n} windows of {} ms: planned {planned:.3}, seen {seen:.3}, added {added:+.3}", width / MS);
+            added
+        })
     }
 }
 
@@ -159,6 +200,14 @@ impl Tried {
         }
         let came = server.close().iter().map(|visit| visit.came.nanos()).collect();
         Tried { came, looks }
+    }
+
+    /// The share of the machine that a hypervisor took in all.
+    fn stolen(&self) -> f64 {
+        let (Some(first), Some(last)) = (self.looks.first(), self.looks.last()) else { return 0.0 };
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        // In hundredths of a second: USER_HZ.
+        (last.stolen - first.stolen) as f64 * 1e7 / ((last.at - first.at) as f64 * cores as f64).max(1.0)
     }
 
     /// The stretches in which nobody had to wait. The kernel counts a wait when it is over, so that what is before it is suspect too.
