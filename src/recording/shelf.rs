@@ -9,6 +9,10 @@ use hdrhistogram::Histogram;
 /// The longest that a recording can tell apart, in microseconds: an hour.
 pub const LONGEST_US: u64 = 3_600_000_000;
 
+/// What a new one has room for, in microseconds: a minute, 136 KiB. Who waits longer makes it grow; but where each grew with the slowest answer
+/// that it has seen, memory would rise for as long as some are slower than all before.
+const USUAL_US: u64 = 60_000_000;
+
 /// How many are kept: as many as twenty loads fill in the time between two writes. More are only in use after a disk has stood still.
 const KEPT: usize = 256;
 
@@ -17,10 +21,14 @@ const KEPT: usize = 256;
 pub struct Shelf(Arc<Mutex<Vec<Histogram<u64>>>>);
 
 impl Shelf {
-    /// An empty histogram of microseconds, exact to three digits. It grows with what is recorded in it: most series never see a minute.
+    /// An empty histogram of microseconds, exact to three digits. It grows where something takes longer than a minute.
     pub fn take(&self) -> Histogram<u64> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        kept.unwrap_or_else(|| Histogram::new(3).expect("three digits are a precision that the crate has"))
+        kept.unwrap_or_else(|| {
+            let mut fresh = Histogram::new_with_max(USUAL_US, 3).expect("three digits are a precision that the crate has");
+            fresh.auto(true);
+            fresh
+        })
     }
 
     /// Takes one back that is done with.
@@ -46,7 +54,7 @@ mod tests {
         let again = shelf.clone().take();
         assert!(again.is_empty() && again.high() >= LONGEST_US, "the same one, with room for what it held");
         assert_eq!((again.min(), again.max(), again.len()), (0, 0, 0));
-        assert!(shelf.take().high() < 3_000, "the shelf is empty, and a fresh one is small");
+        assert!((USUAL_US..LONGEST_US).contains(&shelf.take().high()), "the shelf is empty, and a fresh one has seen no hour");
     }
 
     #[test]
