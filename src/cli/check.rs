@@ -29,7 +29,7 @@ pub fn main(args: Args) -> Result<Exit, Failure> {
         super::print(&plan::explain(&plan, &timeline))?;
         super::print(&plan::section("this machine", &fit.lines))?;
     }
-    fit.warnings.iter().for_each(|warning| super::tell(&format!("warning: {warning}")));
+    fit.remarks.iter().for_each(|remark| super::tell(&format!("note: {remark}")));
     super::fitting(&fit)?;
     if !args.explain {
         super::tell(&format!("{}: no problems", args.plan.display()));

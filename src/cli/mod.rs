@@ -195,8 +195,9 @@ fn fit(plan: &Plan, timeline: &Timeline, wanted: Wanted) -> Result<Fit, Failure>
     Ok(runtime()?.block_on(crate::run::fit(plan, timeline, wanted)))
 }
 
-/// Refuses what cannot be done here.
+/// Refuses what cannot be done here, and says what may not.
 fn fitting(fit: &Fit) -> Result<(), Failure> {
+    fit.warnings.iter().for_each(|warning| tell(&format!("warning: {warning}")));
     match &fit.refusals[..] {
         [] => Ok(()),
         refusals => Err(Failure::new(Exit::Environment, format!("this machine cannot send that: {}", refusals.join("; ")))),

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use super::{ASSUMED_LATENCY, Load, Model, Plan, Target};
+use crate::names::Name;
 use crate::target::TargetUrl;
 use crate::time::Offset;
 use crate::timeline::Timeline;
@@ -19,20 +20,41 @@ pub struct Demand {
     /// The same when each runs into its timeout, or into the load's own bound.
     pub in_flight_worst: u64,
     /// Connections that carry them: one for each user of a closed load.
-    pub sockets: u64,
-    pub sockets_worst: u64,
+    pub sockets: Need,
     /// Requests per second of all open loads, in the mean of the busiest phase.
     pub rate: f64,
-    /// Connections per second that are replaced when as many as [`Demand::sockets`] are open. Those of users by count are not in it: how
-    /// fast users are depends on the service.
-    pub replaced: f64,
-    /// The same with [`Demand::sockets_worst`].
-    pub replaced_worst: f64,
+    /// Connections per second that are replaced when as many as [`Demand::sockets`] are open.
+    pub replaced: Need,
+    /// Whether requests share connections, as streams do.
+    pub shared: bool,
     pub reach: Reach,
     /// Whether connections are encrypted.
     pub tls: bool,
     /// From the first phase to the last.
     pub length: Span,
+}
+
+/// How much of something is needed.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Need {
+    /// However fast the service is: without it, the plan cannot be carried out.
+    pub least: f64,
+    /// When it answers within [`Demand::latency`].
+    pub usual: f64,
+    /// When each request runs into its timeout, or into the load's own bound.
+    pub worst: f64,
+}
+
+impl Need {
+    /// The same of something that hangs on it.
+    pub fn each(self, of: impl Fn(f64) -> f64) -> Need {
+        Need { least: of(self.least), usual: of(self.usual), worst: of(self.worst) }
+    }
+
+    /// What hangs on both, each taken with its like.
+    pub fn with(self, other: Need, of: impl Fn(f64, f64) -> f64) -> Need {
+        Need { least: of(self.least, other.least), usual: of(self.usual, other.usual), worst: of(self.worst, other.worst) }
+    }
 }
 
 /// What is known of the addresses that connections go to, before a name is resolved.
@@ -67,53 +89,46 @@ impl Reach {
     }
 }
 
-/// What one load needs in one phase.
+/// What is asked for in one phase.
 #[derive(Clone, Copy, Default)]
-struct Need {
+struct Asked {
     in_flight: f64,
     in_flight_worst: f64,
-    sockets: f64,
-    sockets_worst: f64,
+    sockets: Need,
     rate: f64,
-    replaced: f64,
-    replaced_worst: f64,
+    replaced: Need,
+}
+
+impl Asked {
+    fn with(self, other: Asked, of: impl Fn(f64, f64) -> f64) -> Asked {
+        Asked {
+            in_flight: of(self.in_flight, other.in_flight),
+            in_flight_worst: of(self.in_flight_worst, other.in_flight_worst),
+            sockets: self.sockets.with(other.sockets, &of),
+            rate: of(self.rate, other.rate),
+            replaced: self.replaced.with(other.replaced, &of),
+        }
+    }
 }
 
 impl Demand {
     pub fn of(plan: &Plan, timeline: &Timeline) -> Demand {
         let asserted = plan.claims.iter().filter_map(|claim| claim.spec.latency_limit()).min();
         let latency = asserted.map_or(ASSUMED_LATENCY, |limit| limit.min(ASSUMED_LATENCY));
-        let mut most = Need::default();
+        let mut most = Asked::default();
         for phase in &timeline.phases {
-            let mut sum = Need::default();
-            for load in &plan.loads {
-                let rate = rate_in(timeline, load, (phase.start, phase.end));
-                let need = of_load(load, &phase.name, latency, rate);
-                sum.in_flight += need.in_flight;
-                sum.in_flight_worst += need.in_flight_worst;
-                sum.sockets += need.sockets;
-                sum.sockets_worst += need.sockets_worst;
-                sum.rate += need.rate;
-                sum.replaced += need.replaced;
-                sum.replaced_worst += need.replaced_worst;
-            }
-            most.in_flight = most.in_flight.max(sum.in_flight);
-            most.in_flight_worst = most.in_flight_worst.max(sum.in_flight_worst);
-            most.sockets = most.sockets.max(sum.sockets);
-            most.sockets_worst = most.sockets_worst.max(sum.sockets_worst);
-            most.rate = most.rate.max(sum.rate);
-            most.replaced = most.replaced.max(sum.replaced);
-            most.replaced_worst = most.replaced_worst.max(sum.replaced_worst);
+            let asked = |load| of_load(load, &phase.name, latency, rate_in(timeline, load, (phase.start, phase.end)));
+            let all = plan.loads.iter().map(asked).fold(Asked::default(), |all, one| all.with(one, |all, one| all + one));
+            most = most.with(all, f64::max);
         }
         Demand {
             latency,
             in_flight: most.in_flight.ceil() as u64,
             in_flight_worst: most.in_flight_worst.ceil() as u64,
-            sockets: most.sockets as u64,
-            sockets_worst: most.sockets_worst as u64,
+            sockets: most.sockets,
             rate: most.rate,
             replaced: most.replaced,
-            replaced_worst: most.replaced_worst,
+            shared: plan.loads.iter().any(|load| load.streams > 1),
             reach: Reach::of(&plan.target),
             tls: plan.target.url.starts_with("https"),
             length: timeline.end.since(Offset::ZERO).into(),
@@ -136,43 +151,47 @@ fn rate_in(timeline: &Timeline, load: &Load, (from, to): (Offset, Offset)) -> f6
     }
 }
 
-fn of_load(load: &Load, phase: &crate::names::Name, latency: Span, rate: f64) -> Need {
+fn of_load(load: &Load, phase: &Name, latency: Span, rate: f64) -> Asked {
     let streams = f64::from(load.streams.max(1));
-    let by_age = |sockets: f64| load.rotation.age.map_or(0.0, |age| sockets / age.seconds());
-    let by_count = load.rotation.requests.map_or(0.0, |requests| rate / f64::from(requests));
+    let age = load.rotation.age.map_or(f64::INFINITY, |age| age.seconds());
     match &load.model {
-        Model::Closed { users, .. } => {
+        Model::Closed { users, rhythm } => {
             let users = users.get(phase).map_or(0.0, |level| f64::from(level.peak().count()));
             // Connections are opened for the users that come, and shared where they have streams.
-            let sockets = if load.streams > 1 { f64::from(load.connections).min(users) } else { users };
-            let replaced = by_age(sockets);
-            Need {
-                in_flight: users,
-                in_flight_worst: users,
-                sockets,
-                sockets_worst: sockets,
-                rate: 0.0,
-                replaced,
-                replaced_worst: replaced,
-            }
+            let sockets = match load.streams {
+                0 | 1 => Need { least: users, usual: users, worst: users },
+                _ => {
+                    let most = users.min(f64::from(load.connections));
+                    Need { least: (users / streams).ceil(), usual: most, worst: most }
+                }
+            };
+            // One is replaced when a request on it has ended: by age or by count, and no more often than its users send.
+            let pause = rhythm.mean().seconds();
+            let gap = |answered: f64| (pause + answered) * sockets.usual / users.max(1.0);
+            let by_count = |answered: f64| load.rotation.requests.map_or(f64::INFINITY, |n| f64::from(n) * gap(answered));
+            let after = |answered: f64| age.min(by_count(answered)).max(gap(answered));
+            let timeout = load.request.timeout.seconds();
+            // Give or take a quarter, and a request may be under way.
+            let slowest = age.min(by_count(timeout)) * 1.25 + pause + timeout;
+            let replaced = Need {
+                least: sockets.least / slowest,
+                usual: sockets.usual / after(latency.seconds()),
+                worst: sockets.worst / after(0.0).max(1e-3),
+            };
+            Asked { in_flight: users, in_flight_worst: users, sockets, rate: 0.0, replaced }
         }
-        Model::Open { .. } if rate == 0.0 => Need::default(),
+        Model::Open { .. } if rate == 0.0 => Asked::default(),
         Model::Open { arrivals, .. } => {
             let level = if arrivals.has_own_rate() { 0.0 } else { rate };
             let within = |span: Span| arrivals.most_within(level, span.seconds()).min(f64::from(load.in_flight));
             let (usual, worst) = (within(latency.min(load.request.timeout)), within(load.request.timeout));
-            let sockets = |under_way: f64| (under_way / streams).ceil().min(f64::from(load.connections));
-            let (few, many) = (sockets(usual), sockets(worst));
-            Need {
-                in_flight: usual,
-                in_flight_worst: worst,
-                sockets: few,
-                sockets_worst: many,
-                rate,
-                // Whatever comes first replaces it: no more often than both together.
-                replaced: by_age(few).max(by_count),
-                replaced_worst: by_age(many) + by_count,
-            }
+            let sockets =
+                Need { least: 1.0, usual, worst }.each(|under_way| (under_way / streams).ceil().min(f64::from(load.connections)));
+            let by_count = load.rotation.requests.map_or(0.0, |requests| rate / f64::from(requests));
+            // Whatever comes first replaces it: no more often than both together, no less often than one of them.
+            let replaced =
+                Need { least: by_count / 1.25, usual: (sockets.usual / age).max(by_count), worst: sockets.worst / age + by_count };
+            Asked { in_flight: usual, in_flight_worst: worst, sockets, rate, replaced }
         }
     }
 }
@@ -197,7 +216,11 @@ mod tests {
                     - {name: y, rate: {a: 50/s}, request: {get: /, timeout: 2s}}\n";
         let need = demand("http://10.0.0.1/", load, "");
         assert_eq!((need.in_flight, need.in_flight_worst), (40, 800), "400/s of b alone: 100ms is assumed");
-        assert_eq!((need.sockets, need.sockets_worst), (40, 800));
+        assert_eq!(
+            need.sockets,
+            Need { least: 2.0, usual: 40.0, worst: 800.0 },
+            "a fast service needs no more than one for each load"
+        );
         assert_eq!((need.rate, need.reach, need.tls, need.length), (400.0, Reach::Address, false, Span::from_secs(30)));
         let asserted = demand("http://10.0.0.1/", load, "assert: [{name: s, slo: {p95: 50ms}}]\n");
         assert_eq!(asserted.in_flight, 20, "within the 50ms that are promised");
@@ -208,10 +231,10 @@ mod tests {
     #[test]
     fn users_have_a_connection_each_and_streams_share_them() {
         let need = demand("http://localhost:1/", "- {name: x, users: {a: 10, b: 10 -> 3000}, request: {get: /}}\n", "");
-        assert_eq!((need.sockets, need.in_flight, need.rate), (3000, 3000, 0.0));
+        assert_eq!((need.sockets.least, need.in_flight, need.rate), (3000.0, 3000, 0.0));
         assert_eq!(need.reach, Reach::Loopback);
         let need = demand("https://shop.example/", "- {name: x, rate: 10000/s, protocol: http2, request: {get: /}}\n", "");
-        assert_eq!((need.in_flight, need.sockets, need.sockets_worst), (1000, 10, 500));
+        assert_eq!((need.in_flight, need.sockets), (1000, Need { least: 1.0, usual: 10.0, worst: 500.0 }));
         assert_eq!((need.reach, need.tls), (Reach::Name, true));
     }
 
@@ -225,10 +248,29 @@ mod tests {
             )
         };
         let usual = with("{age: 4s}");
-        assert_eq!((usual.sockets, usual.replaced, usual.replaced_worst), (100, 25.0, 250.0));
+        assert_eq!(usual.replaced, Need { least: 0.0, usual: 25.0, worst: 250.0 });
         let both = with("{age: 4s, requests: 10}");
-        assert_eq!((both.replaced, both.replaced_worst), (100.0, 350.0));
-        assert_eq!(with("never").replaced_worst, 0.0);
+        assert_eq!(both.replaced, Need { least: 80.0, usual: 100.0, worst: 350.0 });
+        assert_eq!(with("never").replaced, Need::default());
+    }
+
+    #[test]
+    fn users_who_think_replace_no_more_than_they_send() {
+        let with = |think: &str, rotate: &str| {
+            let load = format!("- {{name: x, users: 300, think: {think}, rotate: {rotate}, request: {{get: /, timeout: 10s}}}}\n");
+            demand("http://10.0.0.1/", &load, "").replaced
+        };
+        let busy = with("0s", "{age: 5s}");
+        assert_eq!((busy.usual, busy.worst), (60.0, 60.0));
+        assert!(
+            (busy.least - 300.0 / 16.25).abs() < 1e-9,
+            "a quarter later, and after a request that takes its whole timeout: {busy:?}"
+        );
+        let slow = with("60s", "{age: 5s}");
+        assert!(slow.usual < 5.0 && slow.worst <= 5.0 && slow.least > 3.0, "{slow:?}");
+        let each = with("2s", "{requests: 1}");
+        assert!((each.worst - 150.0).abs() < 1e-9 && each.usual < 150.0 && each.least > 0.0, "{each:?}");
+        assert_eq!(with("1s", "never"), Need::default());
     }
 
     #[test]

@@ -42,7 +42,7 @@ mod written;
 
 pub use adhoc::{Adhoc, AdhocTls, USUAL, Volume};
 pub use claims::read_manifests;
-pub use demand::{Demand, Reach};
+pub use demand::{Demand, Need, Reach};
 pub use dns::{Dns, Override};
 pub use explain::{explain, section};
 pub use level::{Level, Levels, PhaseRate, PhaseUsers, Quantity, peak};

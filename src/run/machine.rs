@@ -41,7 +41,11 @@ impl Machine {
             },
             memory: available(&read("/proc/meminfo"))
                 .into_iter()
-                .chain(left(&read("/sys/fs/cgroup/memory.max"), &read("/sys/fs/cgroup/memory.current")))
+                .chain(left(
+                    &read("/sys/fs/cgroup/memory.max"),
+                    &read("/sys/fs/cgroup/memory.current"),
+                    &read("/sys/fs/cgroup/memory.stat"),
+                ))
                 .min(),
         }
     }
@@ -61,10 +65,12 @@ fn available(meminfo: &str) -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// What the control group could still give, where it has a limit (`max` is none).
-fn left(most: &str, current: &str) -> Option<u64> {
+/// What the control group could still give, where it has a limit (`max` is none). What it uses has the pages of files in it, which the
+/// kernel takes back when memory is asked for: `file` of its `memory.stat`.
+fn left(most: &str, current: &str, stat: &str) -> Option<u64> {
     let (most, current): (u64, u64) = (most.trim().parse().ok()?, current.trim().parse().ok()?);
-    Some(most.saturating_sub(current))
+    let files = stat.lines().find_map(|line| line.strip_prefix("file ")?.trim().parse().ok()).unwrap_or(0);
+    Some(most.saturating_sub(current.saturating_sub(files)))
 }
 
 #[cfg(test)]
@@ -78,9 +84,10 @@ mod tests {
         assert_eq!(ports(""), None);
         assert_eq!(available("MemTotal:  2 kB\nMemAvailable:   20480 kB\n"), Some(20 << 20));
         assert_eq!(available("MemTotal: 2 kB\n"), None);
-        assert_eq!(left("1000\n", "400\n"), Some(600));
-        assert_eq!(left("max\n", "400\n"), None);
-        assert_eq!(left("", ""), None);
+        assert_eq!(left("1000\n", "400\n", ""), Some(600));
+        assert_eq!(left("1000\n", "990\n", "anon 190\nfile 800\nfile_mapped 5\n"), Some(810), "what files take is given back");
+        assert_eq!(left("max\n", "400\n", ""), None);
+        assert_eq!(left("", "", ""), None);
     }
 
     #[test]
