@@ -52,6 +52,7 @@ fn drive(address: SocketAddr, seconds: f64, users: u32) -> u64 {
             headers: Vec::new(),
             body: Vec::new(),
             timeout: Span::from_secs(10),
+            wanted: Default::default(),
         },
         protocol: Protocol::Http1,
         connections: users,

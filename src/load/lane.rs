@@ -25,7 +25,7 @@ use super::mailbox::Mailbox;
 use super::pool::Pool;
 use super::seat::Seat;
 use crate::plan::Rotation;
-use crate::protocol::{Addresses, End, Identity, Peer, Wire};
+use crate::protocol::{Addresses, End, Identity, Peer, Reader, Wire};
 use crate::schedule::Arrival;
 use crate::time::{Clock, Offset};
 use crate::varying::Supply;
@@ -34,6 +34,7 @@ use crate::varying::Supply;
 pub(super) struct Lane {
     pub(super) load: usize,
     pub(super) wire: Wire,
+    pub(super) reader: Reader,
     /// What differs from request to request.
     pub(super) supply: Supply,
     pub(super) clock: Clock,
@@ -273,6 +274,7 @@ impl Lane {
             to: Identity::UNKNOWN,
             retry_after: false,
             waited: due.waited,
+            hops: 0,
             bytes_in: 0,
             bytes_out: 0,
         });

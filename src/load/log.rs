@@ -45,6 +45,8 @@ pub(super) struct Ended {
     pub(super) retry_after: bool,
     /// All connections that its load may have were taken when it came due.
     pub(super) waited: bool,
+    /// Redirects that were followed; a plan allows no more than fit.
+    pub(super) hops: u8,
     pub(super) bytes_in: u32,
     pub(super) bytes_out: u32,
 }

@@ -21,7 +21,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::names::Name;
 use crate::plan;
-use crate::protocol::{Destination, Identities, Wire};
+use crate::protocol::{Destination, Identities, Reader, Wire};
 use crate::recording::Sink;
 use crate::recording::fact::Counts;
 use crate::schedule::Traffic;
@@ -114,7 +114,8 @@ pub fn start(job: Job, sink: Sink) -> Result<Running> {
                 let names = planned.varying.names();
                 let wire = Wire::new(&job.destination, planned.protocol, &requests, &names, header, identities.clone())
                     .with_context(|| format!("load `{}`", planned.name))?;
-                lanes.push((share, wire));
+                let reader = Reader::new(&job.destination, &requests, &names).with_context(|| format!("load `{}`", planned.name))?;
+                lanes.push((share, wire, reader));
             }
         }
         let gauge = Arc::new(Gauges::default());

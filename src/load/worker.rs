@@ -20,7 +20,7 @@ use super::log::{Batch, Log};
 use super::pacer::{Pacer, Window};
 use super::users::Users;
 use crate::plan::{self, Pacing, Rotation};
-use crate::protocol::{Addresses, Wire};
+use crate::protocol::{Addresses, Reader, Wire};
 use crate::schedule::{Arrival, Traffic};
 use crate::time::{Clock, Offset, monotonic_now, thread_cpu};
 use crate::varying::Supply;
@@ -40,7 +40,7 @@ pub(super) struct Worker {
     pub(super) clock: Clock,
     pub(super) addresses: Addresses,
     pub(super) pacing: Pacing,
-    pub(super) lanes: Vec<(Share, Wire)>,
+    pub(super) lanes: Vec<(Share, Wire, Reader)>,
     pub(super) batches: SyncSender<Batch>,
     pub(super) gauges: Arc<Gauges>,
     pub(super) stopped: watch::Receiver<bool>,
@@ -176,7 +176,7 @@ impl Worker {
         let log = Rc::new(Log::new(self.batches.clone()));
         let bells = Rc::new(Bells::default());
         let mut feeds: Vec<Feed> =
-            std::mem::take(&mut self.lanes).into_iter().map(|(share, wire)| self.feed(share, wire, &log, &bells)).collect();
+            std::mem::take(&mut self.lanes).into_iter().map(|(share, wire, reader)| self.feed(share, (wire, reader), &log, &bells)).collect();
         let clerk = tokio::task::spawn_local(hand_over(log.clone(), self.gauges.clone()));
 
         let stopped = self.pace(&pacer, &mut feeds, &bells).await;
@@ -202,10 +202,11 @@ impl Worker {
         }
     }
 
-    fn feed(&self, share: Share, wire: Wire, log: &Rc<Log>, bells: &Rc<Bells>) -> Feed {
+    fn feed(&self, share: Share, (wire, reader): (Wire, Reader), log: &Rc<Log>, bells: &Rc<Bells>) -> Feed {
         let lane = Rc::new(Lane {
             load: share.load,
             wire,
+            reader,
             supply: share.supply,
             clock: self.clock,
             timeout: share.timeout,

@@ -353,6 +353,7 @@ mod tests {
             causes: [("reset".to_owned(), 3), ("memory".to_owned(), 1)].into(),
             served_by: [("a \"pod\"".to_owned(), 5)].into(),
             retry_after: 0,
+            redirects: 0,
             sent_to: [("127.0.0.2:80".to_owned(), 8)].into(),
             opened: 2,
             unopened: 1,

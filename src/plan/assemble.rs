@@ -22,6 +22,7 @@ mod feeds;
 mod load;
 mod transport;
 mod varying;
+mod wanted;
 
 pub(super) use load::{default_connections, default_in_flight, most_due};
 

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::level::Levels;
+use crate::answers::Wanted;
 use super::{Protocol, Rotation};
 use crate::names::Name;
 use crate::schedule::{Arrivals, Rhythm};
@@ -105,6 +106,8 @@ pub struct Request {
     pub body: Vec<u8>,
     /// From the intended start.
     pub timeout: Span,
+    /// What is wanted of its answer.
+    pub wanted: Wanted,
 }
 
 impl std::fmt::Debug for Request {
@@ -116,6 +119,7 @@ impl std::fmt::Debug for Request {
             .field("headers", &names)
             .field("body", &self.body.len())
             .field("timeout", &self.timeout)
+            .field("wanted", &self.wanted)
             .finish()
     }
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer};
 use super::body::WrittenBody;
 use super::class::WrittenClass;
 use super::dns::WrittenDns;
+use super::expect::WrittenExpect;
 use super::located::{self, LeftOut, Located, NodeId, Pairs};
 use super::rotation::WrittenRotation;
 use super::tree::{Limits, Tree};
@@ -424,6 +425,14 @@ pub(super) struct WrittenRequest {
     pub body: Option<Located<WrittenBody>>,
     /// How long an answer may take, from the moment when the request was due; 5s unless said otherwise.
     pub timeout: Option<Located<Span>>,
+    /// What an answer must be like; unless said otherwise, its status is from 200 to 399.
+    pub expect: Option<Located<WrittenExpect>>,
+    /// How many redirects (301, 302, 303, 307, 308) are followed, one after the other, within the same origin; none unless said
+    /// otherwise. Together they are one request, whose answer is the last one.
+    #[schemars(range(min = 0, max = 20))]
+    pub redirects: Option<Located<u32>>,
+    /// Ask for the answer in gzip. It is counted as it comes, and taken apart only where something in the body is looked at.
+    pub gzip: Option<Located<bool>>,
 }
 
 impl WrittenRequest {

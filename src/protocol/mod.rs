@@ -1,6 +1,7 @@
 //! How one request travels: one file per protocol. A protocol knows bytes, connections and how an exchange ended ([`End`]); it
 //! knows nothing of schedules, of how many connections there should be, or of when to give up. It never retries by itself.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
+use crate::answers::Heard;
 use crate::plan::{self, Request, TargetUrl};
 use crate::proxy::Proxy;
 use crate::time::monotonic_now;
@@ -19,6 +21,8 @@ mod end;
 mod http1;
 mod http2;
 mod identity;
+mod outline;
+mod reader;
 mod stream;
 mod tunnel;
 
@@ -27,9 +31,11 @@ pub use addresses::{Addresses, Peer};
 pub use end::End;
 pub use http2::Code;
 pub use identity::{Identities, Identity};
+pub use reader::{Next, Reader, Reading};
 pub use tunnel::Refusal;
 
 use encryption::Encryption;
+use outline::Outline;
 use stream::{Stream, Way};
 use tunnel::Tunnel;
 
@@ -175,7 +181,7 @@ impl Destination {
     }
 }
 
-/// What an answer said that the tally wants to know; its body is counted and thrown away.
+/// What an answer said that the tally wants to know. Its body is counted, and thrown away where nobody listens to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,
@@ -200,6 +206,19 @@ pub struct What<'v> {
     pub request: usize,
     /// What is put in the place of the names in it; none where it has none.
     pub values: &'v Values,
+    /// Where what is heard of the answer is put down, where somebody listens.
+    pub ear: Option<&'v Ear>,
+}
+
+/// What is heard of an answer. It is taken out while the answer comes, and may be lost with an exchange that is given up.
+pub type Ear = Cell<Option<Box<Heard>>>;
+
+impl<'v> What<'v> {
+    /// The first of the requests that were prepared, to whose answer nobody listens.
+    #[cfg(test)]
+    fn plain(values: &'v Values) -> What<'v> {
+        What { request: 0, values, ear: None }
+    }
 }
 
 /// What has happened to a request so far. It is outside of the exchange so that it is still there when the exchange is given up.
@@ -308,9 +327,10 @@ impl Wire {
         identity_header: &str,
         identities: Arc<Identities>,
     ) -> Result<Wire> {
+        let outlines = outline::all(destination, requests, names)?;
         match protocol {
-            plan::Protocol::Http1 => http1::Http1::new(destination, requests, names, identity_header, identities).map(Wire::Http1),
-            plan::Protocol::Http2 => http2::Http2::new(destination, requests, names, identity_header, identities).map(Wire::Http2),
+            plan::Protocol::Http1 => http1::Http1::new(destination, &outlines, names, identity_header, identities).map(Wire::Http1),
+            plan::Protocol::Http2 => http2::Http2::new(destination, &outlines, names, identity_header, identities).map(Wire::Http2),
         }
     }
 }

@@ -293,6 +293,9 @@ pub struct Tally {
     /// Of the rejected, how many carried Retry-After.
     #[serde(default)]
     pub retry_after: u64,
+    /// Redirects that were followed; a request that was led on is one all the same.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub redirects: u64,
     /// Requests that were sent, by the address that they went to, bounded; the rest under `_other`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sent_to: BTreeMap<String, u64>,

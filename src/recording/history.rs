@@ -616,6 +616,7 @@ fn add(sum: &mut Tally, more: &Tally) {
         *sum.sent_to.entry(address.clone()).or_default() += count;
     }
     sum.retry_after += more.retry_after;
+    sum.redirects += more.redirects;
     sum.opened += more.opened;
     sum.unopened += more.unopened;
 }

@@ -60,6 +60,8 @@ pub struct LoadRow {
     pub late_sends: u64,
     /// Why requests did not end `ok`.
     pub causes: BTreeMap<String, u64>,
+    /// Redirects that were followed: more answers than requests.
+    pub redirects: u64,
     /// Answers by who gave them, where answers say so.
     pub served_by: BTreeMap<String, u64>,
     /// Requests that were sent, by the address that they went to.
@@ -143,11 +145,12 @@ fn row(history: &History, which: Selection<'_>, phase: &str, from: Offset, to: O
     let mut causes: BTreeMap<String, u64> = BTreeMap::new();
     let mut served_by: BTreeMap<String, u64> = BTreeMap::new();
     let mut sent_to: BTreeMap<String, u64> = BTreeMap::new();
-    let (mut opened, mut unopened) = (0, 0);
+    let (mut opened, mut unopened, mut redirects) = (0, 0, 0);
     for (_, tally) in history.windows_in(which, from, to) {
         tally.causes.iter().for_each(|(cause, n)| *causes.entry(cause.clone()).or_default() += n);
         tally.served_by.iter().for_each(|(who, n)| *served_by.entry(who.clone()).or_default() += n);
         tally.sent_to.iter().for_each(|(address, n)| *sent_to.entry(address.clone()).or_default() += n);
+        redirects += tally.redirects;
         opened += tally.opened;
         unopened += tally.unopened;
     }
@@ -188,6 +191,7 @@ fn row(history: &History, which: Selection<'_>, phase: &str, from: Offset, to: O
         late_sends: lateness.len() - lateness.count_between(0, 10_000),
         lateness_ms: Quantiles::of(&lateness),
         causes,
+        redirects,
         served_by,
         sent_to,
         connections: Connections {

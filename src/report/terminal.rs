@@ -206,6 +206,9 @@ fn load(page: &mut Page, report: &Report) {
         if let Some(row) = whole.filter(|row| !row.causes.is_empty()) {
             page.labelled("not ok: ", &words::causes(&row.causes));
         }
+        if let Some(row) = whole.filter(|row| row.redirects > 0) {
+            page.labelled("redirects: ", &format!("{} followed, each within its request", numbers::count(row.redirects)));
+        }
     }
 }
 

@@ -146,6 +146,7 @@ impl Story {
                 causes: BTreeMap::new(),
                 served_by: BTreeMap::new(),
                 retry_after: 0,
+                redirects: 0,
                 sent_to: BTreeMap::new(),
                 opened: 0,
                 unopened: 0,

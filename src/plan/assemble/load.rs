@@ -9,12 +9,12 @@ use super::super::tree::Id;
 use super::super::written::{WrittenGenerator, WrittenLoad, WrittenRequest};
 use super::super::{Arrivals, Generator, Load, Model, Protocol, REPLAYED, Request, Rhythm, Rotation, Think};
 use super::feeds::Feeds;
-use super::{Desk, LoadPlace, Located, Names, Pairs, transport, varying};
+use super::{Desk, LoadPlace, Located, Names, Pairs, transport, varying, wanted};
 use crate::names::Name;
 use crate::schedule::Replayed;
 use crate::target;
 use crate::units::{Rate, Span, Users};
-use crate::varying::Varying;
+use crate::varying::{LOCATION, Varying};
 use crate::varying::template::{self, Part};
 
 /// The most connections that a load may have: there are no more ports to have them from.
@@ -44,7 +44,13 @@ pub(super) fn load(
     let read = if closed_model { closed(desk, written, names, phases) } else { open(desk, written, names, phases) };
     let (mut load, place) = read;
     load.request.headers.extend(headers);
+    let varying = Varying { told: told(&load.request), ..varying };
     (Load { varying, rotation, ..load }, place)
+}
+
+/// The names of what only answers tell.
+fn told(request: &Request) -> Vec<String> {
+    (request.wanted.redirects > 0).then(|| LOCATION.to_owned()).into_iter().collect()
 }
 
 /// When connections are replaced.
@@ -337,7 +343,8 @@ fn request(
     protocol: Protocol,
 ) -> Request {
     let given = written.is_some();
-    let Located { value: written, at } = written.unwrap_or(Located { value: WrittenRequest::default(), at: load });
+    let Located { value: mut written, at } = written.unwrap_or(Located { value: WrittenRequest::default(), at: load });
+    let wanted = wanted::wanted(desk, &mut written);
     let methods = written.methods();
     let (mut method, mut path) = ("GET", String::from("/"));
     let recorded = arrivals.map_or(&[][..], |arrivals| arrivals.requests());
@@ -398,5 +405,5 @@ fn request(
         desk.wrong(body_at, format!("{different} different requests with a body of {} bytes each", body.len())).help =
             Some(format!("at most {} MiB together: send less, or fewer", BODIES_MOST >> 20));
     }
-    Request { method: method.to_owned(), path, headers, body, timeout }
+    Request { method: method.to_owned(), path, headers, body, timeout, wanted }
 }

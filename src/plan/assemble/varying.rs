@@ -66,7 +66,7 @@ pub(super) fn read(desk: &mut Desk<'_>, load: &Located<WrittenLoad>, feeds: &Fee
     // Columns by name: the same plan is the same, whether or not its feeds are at hand.
     known.sort_by_key(|(name, source)| matches!(source, Source::Column(..)).then(|| name.clone()));
     headers(desk, &texts, &known);
-    let varying = Varying { values: known, class };
+    let varying = Varying { values: known, class, told: Vec::new() };
     (varying, told.into_iter().map(|(header, value, _)| (header, value)).collect())
 }
 

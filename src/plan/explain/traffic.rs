@@ -1,7 +1,7 @@
 //! What a load sends, and what that needs.
 
 use super::super::assemble::{default_connections, default_in_flight, most_due};
-use super::super::{ASSUMED_LATENCY, Arrivals, Levels, Load, Model, Plan, Rhythm, Think};
+use super::super::{ASSUMED_LATENCY, Arrivals, Levels, Load, Model, Plan, Request, Rhythm, Think};
 use super::{Page, flow};
 use crate::kinds::Kind;
 use crate::timeline::Timeline;
@@ -53,6 +53,7 @@ pub(super) fn traffic(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &
         let length = body.fixed().map_or(request.body.len(), <[u8]>::len);
         page.item(2, "            ", &format!("with a body of {length} bytes"));
     }
+    answers(page, request);
     for (name, source) in &load.varying.values {
         page.item(2, "            ", &format!("{{{{{name}}}}}: {}", source.describe()));
     }
@@ -60,6 +61,21 @@ pub(super) fn traffic(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &
     match &load.model {
         Model::Open { arrivals, rate } => scheduled(page, plan, timeline, load, (arrivals, rate)),
         Model::Closed { users, rhythm } => from_users(page, timeline, load, (users, rhythm)),
+    }
+}
+
+/// What is wanted of its answers.
+fn answers(page: &mut Page, request: &Request) {
+    let wanted = &request.wanted;
+    for (n, line) in wanted.expect.describe().iter().enumerate() {
+        page.item(2, if n == 0 { "expects     " } else { "            " }, line);
+    }
+    if wanted.redirects > 0 {
+        let within = format!("followed, at most {} within its origin; together they are one request", wanted.redirects);
+        page.item(2, "redirects   ", &within);
+    }
+    if wanted.gzip {
+        page.item(2, "            ", "the answer may come in gzip, and is counted as it comes");
     }
 }
 

@@ -146,13 +146,19 @@ impl Connection {
         let stream = self.streams.at(slot);
         stream.progress.bytes_in += (HEAD + head.length) as u64;
         stream.body_in += data.len() as u64;
-        let (body, notes, asks_head) = (stream.body_in, stream.head, self.templates[stream.request].asks_head);
+        let template = &self.templates[stream.request];
+        let (body, notes, asks_head) = (stream.body_in, stream.head, template.asks_head);
+        let kept = match &mut stream.heard {
+            Some(heard) if template.hears.body() => heard.piece(data),
+            _ => Ok(()),
+        };
         match notes {
             None => self.reset(slot, End::Garbage, Code::ProtocolError),
             Some(_) if body > BODY_MOST => self.reset(slot, End::BodyTooLarge, Code::Cancel),
             Some(notes) if !asks_head && notes.content_length.is_some_and(|length| body > length) => {
                 self.reset(slot, End::Garbage, Code::ProtocolError);
             }
+            Some(_) if kept.is_err() => self.reset(slot, kept.map_or_else(End::Flawed, |()| End::BodyTooLarge), Code::Cancel),
             Some(_) if head.has(flag::END_STREAM) => self.finish(slot),
             Some(_) if data.is_empty() => return self.idle(),
             Some(_) => self.incoming.idle = 0,
@@ -202,7 +208,7 @@ impl Connection {
         let answered = slot.and_then(|slot| self.streams.at(slot).head);
         let section = if answered.is_some() { Section::Trailers } else { Section::Head };
         // Read even when nobody waits for it: the dynamic table is the connection's.
-        let notes = match self.notes(section, answered.unwrap_or_default(), block) {
+        let notes = match self.notes(slot, section, answered.unwrap_or_default(), block) {
             Ok(notes) => notes,
             Err(Wrong::TooLarge) => return self.too_large(id),
             Err(Wrong::Garbage) => return Err(Fault::of(Code::CompressionError)),
@@ -232,9 +238,22 @@ impl Connection {
         Ok(())
     }
 
-    /// What a block says on top of what was `known`.
-    fn notes(&mut self, section: Section, known: Notes, block: &[u8]) -> Result<Notes, Wrong> {
+    /// What a block says on top of what was `known`. Where somebody listens to the head of the answer on `slot`, it is put down there.
+    fn notes(&mut self, slot: Option<Slot>, section: Section, known: Notes, block: &[u8]) -> Result<Notes, Wrong> {
         let Incoming { decoder, memo, .. } = &mut self.incoming;
+        if section == Section::Head
+            && let Some(stream) = slot.map(|slot| self.streams.at(slot))
+            && let Some(heard) = &mut stream.heard
+        {
+            // What an interim head said is nothing to it.
+            heard.clear();
+            let (mut notes, hears, listener) = (known, &self.templates[stream.request].hears, &mut self.listener);
+            decoder.read(block, |name, value| {
+                listener.hear(&mut notes, section, name, value);
+                heard.header(hears, name, value);
+            })?;
+            return Ok(notes);
+        }
         let before = decoder.changes();
         if section == Section::Head && memo.changes == before && memo.bytes == block && !block.is_empty() {
             return Ok(memo.notes);

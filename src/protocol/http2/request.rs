@@ -6,8 +6,9 @@ use anyhow::{Result, anyhow, ensure};
 
 use super::frame::{HEAD, Head, PAYLOAD_MOST, flag, kind};
 use super::hpack;
-use crate::plan::{self, Request};
-use crate::protocol::{Destination, Scheme};
+use crate::answers::Hears;
+use crate::plan;
+use crate::protocol::{Destination, Outline, Scheme};
 use crate::target;
 use crate::varying::{self, Form, Names, Values, template};
 
@@ -16,6 +17,8 @@ pub(super) struct Template {
     written: Written,
     /// Its answer has no body, whatever the answer's head says.
     pub(super) asks_head: bool,
+    /// What is listened to of its answer.
+    pub(super) hears: Hears,
 }
 
 enum Written {
@@ -39,6 +42,8 @@ enum Field {
     Varying(Vec<u8>, varying::Template),
     /// How long the body is: its name.
     Length(Vec<u8>),
+    /// The cookies, where there are any: its name, and which value holds them.
+    Cookies(Vec<u8>, usize),
 }
 
 /// The frames of one request.
@@ -54,22 +59,24 @@ pub(super) struct Frames {
 }
 
 impl Template {
-    /// The frames of `request` on their way to `destination`.
+    /// The frames of the request of `outline` on their way to `destination`.
     ///
     /// # Errors
     /// When it cannot be sent as written.
-    pub(super) fn new(destination: &Destination, request: &Request, names: &Names) -> Result<Template> {
+    pub(super) fn new(destination: &Destination, outline: &Outline<'_>, names: &Names) -> Result<Template> {
+        let request = &outline.request;
         let varying =
-            Varying { block: block(destination, request, names)?, body: varying::Template::of_body(&request.body, names) };
-        let fixed = varying.body.fixed().is_some() && !varying.block.iter().any(|field| matches!(field, Field::Varying(..)));
-        let asks_head = request.method == "HEAD";
+            Varying { block: block(destination, outline, names)?, body: varying::Template::of_body(&request.body, names) };
+        let differs = |field: &Field| matches!(field, Field::Varying(..) | Field::Cookies(..));
+        let fixed = varying.body.fixed().is_some() && !varying.block.iter().any(differs);
+        let (asks_head, hears) = (request.method == "HEAD", request.wanted.hears());
         if !fixed {
-            return Ok(Template { written: Written::Varying(varying), asks_head });
+            return Ok(Template { written: Written::Varying(varying), asks_head, hears });
         }
         let mut frames = Frames::default();
         varying.compose(&Values::default(), &mut frames);
         frames.block = Vec::new();
-        Ok(Template { written: Written::Fixed(frames), asks_head })
+        Ok(Template { written: Written::Fixed(frames), asks_head, hears })
     }
 
     /// Puts the frames with `values` in them into `own`, where they are not the same for every request.
@@ -102,6 +109,14 @@ impl Varying {
                     block.extend_from_slice(name);
                     hpack::write_length(block, value.length(values));
                     value.render(values, block);
+                }
+                Field::Cookies(name, index) => {
+                    let cookies = values.get(*index);
+                    if !cookies.is_empty() {
+                        block.extend_from_slice(name);
+                        hpack::write_length(block, cookies.len());
+                        block.extend_from_slice(cookies);
+                    }
                 }
                 Field::Length(name) => {
                     block.extend_from_slice(name);
@@ -140,13 +155,8 @@ impl Frames {
     }
 }
 
-fn block(destination: &Destination, request: &Request, names: &Names) -> Result<Vec<Field>> {
-    let path = format!("{}{}", template::escaped(&destination.base_path), request.path);
-    let sample = template::sample(&path);
-    ensure!(
-        sample.starts_with('/') && sample.bytes().all(|byte| byte.is_ascii_graphic()),
-        "`{path}` is not a path: it starts with `/` and has no space (write %20 for one)"
-    );
+fn block(destination: &Destination, outline: &Outline<'_>, names: &Names) -> Result<Vec<Field>> {
+    let request = &outline.request;
     ensure!(
         !request.method.is_empty() && request.method.bytes().all(|byte| byte.is_ascii_uppercase()),
         "`{}` is not a method: write one as in GET",
@@ -162,13 +172,16 @@ fn block(destination: &Destination, request: &Request, names: &Names) -> Result<
     // What HTTP/1.1 calls `Host` is said here (RFC 9113, section 8.3.1).
     let authority = given("host").map_or_else(|| template::escaped(&destination.authority()), |(_, host)| host.clone());
     block.push(field(":authority", varying::Template::new(&authority, Form::Header, names)));
-    block.push(field(":path", varying::Template::new(&path, Form::Path, names)));
+    block.push(field(":path", outline.path.clone()));
     let mut usual = Vec::new();
     if given("user-agent").is_none() {
         hpack::write(&mut usual, "user-agent", concat!("squall/", env!("CARGO_PKG_VERSION")).as_bytes());
     }
     if given("accept").is_none() {
         hpack::write(&mut usual, "accept", b"*/*");
+    }
+    if let Some(codings) = outline.codings() {
+        hpack::write(&mut usual, "accept-encoding", codings.as_bytes());
     }
     block.push(Field::Fixed(usual));
     for (name, value) in request.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("host")) {
@@ -180,6 +193,11 @@ fn block(destination: &Destination, request: &Request, names: &Names) -> Result<
         let mut name = Vec::new();
         hpack::write_name(&mut name, "content-length");
         block.push(Field::Length(name));
+    }
+    if let Some(index) = outline.cookies {
+        let mut name = Vec::new();
+        hpack::write_name(&mut name, "cookie");
+        block.push(Field::Cookies(name, index));
     }
     Ok(block)
 }
@@ -200,8 +218,10 @@ fn field(name: &str, value: varying::Template) -> Field {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::Trust;
+    use crate::answers::Wanted;
+    use crate::plan::Request;
     use crate::protocol::http2::hpack::Decoder;
+    use crate::protocol::{Trust, outline};
     use crate::units::Span;
 
     fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Request {
@@ -211,11 +231,14 @@ mod tests {
             headers: headers.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
             body: body.into(),
             timeout: Span::from_secs(1),
+            wanted: Wanted::default(),
         }
     }
 
     fn template(url: &str, request: &Request) -> Result<Template> {
-        Template::new(&Destination::read(url, Trust::default()).expect("a URL"), request, &[])
+        let destination = Destination::read(url, Trust::default()).expect("a URL");
+        let outlines = outline::all(&destination, std::slice::from_ref(request), &[])?;
+        Template::new(&destination, &outlines[0], &[])
     }
 
     /// The frames on stream 5 and, as text, the header block in them.
@@ -266,7 +289,9 @@ mod tests {
         let names = ["item".to_owned(), "user".to_owned()];
         let put = request("PUT", "/items/{{item}}", &[("X-User", " u {{ user }} ")], "{{user}}");
         let destination = Destination::read("https://shop/a{{b", Trust::default()).expect("a URL");
-        let template = Template::new(&destination, &put, &names).expect("a request");
+        let requests = [put];
+        let outlines = outline::all(&destination, &requests, &names).expect("an outline");
+        let template = Template::new(&destination, &outlines[0], &names).expect("a request");
         let agent = concat!("user-agent: squall/", env!("CARGO_PKG_VERSION"), "\n");
         let mut own = None;
         let long = "x".repeat(2 * PAYLOAD_MOST);
