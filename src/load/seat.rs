@@ -6,9 +6,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::alarm::Alarm;
+use super::course::Skip;
 use super::dial::{Life, dial};
 use super::lane::{Due, Lane};
 use super::log::{Ended, Times, Window, micros};
+use super::mailbox::Mailbox;
 use super::pool::{self, Hold};
 use crate::answers::Jar;
 use crate::protocol::{Afterwards, Answer, Ear, End, Identity, Link, Next, Progress, Protocol, Reading, What, Wire};
@@ -30,7 +32,10 @@ pub(super) struct Seat {
     values: Values,
     /// What is heard of its answer, where somebody listens.
     ear: Ear,
+    /// The cookies of the run that is under way.
     jar: Jar,
+    /// Where it waits for the next step of a run.
+    mailbox: Option<Rc<Mailbox>>,
 }
 
 /// An open connection, or a place on one, with what is known of it.
@@ -80,6 +85,7 @@ impl Seat {
             values: Values::new(),
             ear: Ear::default(),
             jar: Jar::default(),
+            mailbox: None,
         }
     }
 
@@ -88,18 +94,74 @@ impl Seat {
         self.held.is_none()
     }
 
-    /// Sees a request to its end, and returns when that was. `ready` is since when this seat could have sent it: what it waited before
-    /// that was not for want of speed.
+    /// Sees a request, or the run of a flow, to its end, and returns when that was. `ready` is since when this seat could have sent it:
+    /// what it waited before that was not for want of speed.
     pub(super) async fn serve(&mut self, due: Due, ready: Offset) -> Offset {
-        let Seat { lane, held, worn, alarm, values, ear, jar } = self;
-        *worn = None;
+        let lane = Rc::clone(&self.lane);
+        let mut run = Run { lane: &lane, due, skips: Some(Skip::Stopped) };
         if !lane.supply.is_empty() {
-            lane.supply.fill(due.number, values);
+            lane.supply.fill(due.number, &mut self.values);
+        }
+        self.jar.clear();
+        let mut ready = ready;
+        loop {
+            let (done, outcome) = self.request(run.due, ready).await;
+            match self.next_step(&mut run, done, outcome).await {
+                Ok(taken) => ready = taken,
+                Err(ended) => return ended,
+            }
+        }
+    }
+
+    /// Waits for the step after one that ended so at `done`. Returns when it was taken or, where the run has none, when that was clear.
+    async fn next_step(&mut self, run: &mut Run<'_>, done: Offset, outcome: Outcome) -> Result<Offset, Offset> {
+        let Some(course) = &run.lane.course else { return Err(done) };
+        let step = run.due.request + 1;
+        if step >= course.end_of(run.due.request) {
+            return Err(done);
+        }
+        if outcome != Outcome::Ok {
+            run.skips = Some(Skip::Before);
+            return Err(done);
+        }
+        let pause = course.pause(run.due.number, step);
+        if course.phase_at(done + pause).is_none() {
+            run.skips = Some(Skip::Over);
+            return Err(done);
+        }
+        let ready = self.renew(done).await;
+        let Some(mut due) = run.lane.step(run.due, step, ready.max(done + pause)) else {
+            run.skips = Some(Skip::Over);
+            return Err(ready);
+        };
+        if due.at > ready {
+            let mailbox = self.mailbox.get_or_insert_default();
+            run.lane.bells.look.notify_one();
+            due = run.lane.pauses().until(due, mailbox).await.ok_or_else(|| run.lane.clock.now())?;
+        } else if run.lane.pauses().are_closed() {
+            return Err(ready);
+        }
+        run.lane.comes_due(due);
+        run.due = due;
+        if due.at + run.lane.timeout_of(step) <= due.taken {
+            run.skips = None;
+            run.lane.unsent(due, End::GeneratorLate);
+            return Err(due.taken);
+        }
+        Ok(due.taken)
+    }
+
+    /// Sees a request to its end, and returns when that was, and how.
+    async fn request(&mut self, due: Due, ready: Offset) -> (Offset, Outcome) {
+        let Seat { lane, held, worn, alarm, values, ear, jar, .. } = self;
+        *worn = None;
+        if lane.course.is_some() {
+            lane.reader.prepare(due.request, jar, values);
         }
         let mut ticket = Ticket::new(lane, due, ready);
-        let deadline = lane.clock.instant(due.at + lane.timeout);
+        let deadline = lane.clock.instant(due.at + lane.timeout_of(due.request));
         let done = alarm.race(deadline, answered(lane, held, (values, ear, jar), &mut ticket)).await;
-        let ready = ticket.settle(done);
+        let (ready, outcome) = ticket.settle(done);
         if let Some(held) = held {
             held.rests(&lane.wire);
         }
@@ -114,7 +176,7 @@ impl Seat {
             held.take().and_then(|held| held.shared).inspect(|hold| hold.retire(&lane.wire));
             *worn = Some(due.window);
         }
-        ready
+        (ready, outcome)
     }
 
     /// Replaces a connection that had its day at `now`, on nobody's account, rather than with the next request waiting for it; returns
@@ -134,6 +196,25 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.lane.less_open();
+    }
+}
+
+/// What was let in: a request, or the run of a flow, at one of its steps. However its task ends, it ends once, and the steps that it has
+/// no more are counted.
+struct Run<'l> {
+    lane: &'l Lane,
+    /// The step that is under way, or was last.
+    due: Due,
+    /// Why those after it are skipped, where they have not been counted yet.
+    skips: Option<Skip>,
+}
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        if let Some(why) = self.skips {
+            self.lane.skip_after(self.due, why);
+        }
+        self.lane.left();
     }
 }
 
@@ -257,14 +338,14 @@ impl Ticket<'_> {
         Progress { sent, held, bytes_out, bytes_in, ..self.progress }
     }
 
-    /// Writes down how it ended, and returns when.
-    fn settle(mut self, done: Option<Result<(Answer, End), End>>) -> Offset {
+    /// Writes down how it ended, and returns when, and what it counts as.
+    fn settle(mut self, done: Option<Result<(Answer, End), End>>) -> (Offset, Outcome) {
         let (end, answer) = match done {
             Some(Ok((answer, end))) => (end, Some(answer)),
             Some(Err(end)) => (end, None),
             None => (out_of_time(&self.whole(), self.crowded), None),
         };
-        self.write(end, answer)
+        (self.write(end, answer), end.outcome())
     }
 
     fn write(&mut self, end: End, answer: Option<Answer>) -> Offset {
@@ -303,7 +384,6 @@ impl Ticket<'_> {
             bytes_in: fitted(progress.bytes_in),
             bytes_out: fitted(progress.bytes_out),
         });
-        self.lane.left();
         now
     }
 }

@@ -19,6 +19,7 @@ use crate::units::Span;
 use crate::verdict::{self, Claim, Over};
 
 mod feeds;
+mod flow;
 mod load;
 mod transport;
 mod varying;

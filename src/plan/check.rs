@@ -180,7 +180,8 @@ fn claims(desk: &mut Desk<'_>, plan: &Plan, places: &Places, timeline: &Timeline
             continue;
         }
         let clusterless = plan.cluster == ClusterChoice::None && desk.source.to_be_run();
-        let known = Known { window: window.filter(|_| counted), fixed, load, clusterless };
+        let step = needs.iter().any(|need| matches!(need, Need::Step(_)));
+        let known = Known { window: window.filter(|_| counted), fixed, load, step, clusterless };
         // What a claim needs for want of something that could not be read is a consequence of that.
         for need in needs.iter().filter(|_| place.whole) {
             if let Some((message, help)) = unmet(plan, claim, need, timeline, &known) {
@@ -206,6 +207,8 @@ struct Known<'a> {
     fixed: bool,
     /// The one load that it speaks of.
     load: Option<&'a Name>,
+    /// It speaks of one step of flows.
+    step: bool,
     /// It is to be run where nobody watches pods.
     clusterless: bool,
 }
@@ -219,7 +222,13 @@ fn unmet(plan: &Plan, claim: &Claim, need: &Need, timeline: &Timeline, known: &K
             let load = known.load.filter(|load| plan.loads.iter().any(|known| known.name == **load));
             let (from, to) = known.window?;
             // Each run draws its own arrivals: only what no seed can reach is refused.
-            let (_, count) = timeline.spread_in(load, from, to);
+            let all = plan.loads.iter().zip(&timeline.traffic);
+            let speaks_of = all.filter(|(one, _)| load.is_none_or(|load| *load == one.name));
+            let count = speaks_of.fold(0, |sum: u64, (one, (_, traffic))| {
+                // Of a run, each step is a request, as far as it gets; of one step there is one.
+                let each = if known.step { 1 } else { one.requests_most() };
+                sum.saturating_add(traffic.spread_in(from, to).1.saturating_mul(each))
+            });
             if count == 0 {
                 return Some((
                     format!("`{name}` can never be decided: no request is sent from {} to {}", seconds(from), seconds(to)),
@@ -283,6 +292,18 @@ fn unmet(plan: &Plan, claim: &Claim, need: &Need, timeline: &Timeline, known: &K
                     format!("give the load its classes, as in `class: {{weighted: {{{class}: 10, default: 90}}}}`")
                 });
                 (format!("no request{of} has the class `{class}`"), Some(help))
+            })
+        }
+        Need::Step(step) => {
+            let speaks_of = |load: &&Load| known.load.is_none_or(|name| *name == load.name);
+            let steps: Vec<&Name> =
+                plan.loads.iter().filter(speaks_of).flat_map(|load| load.steps()).map(|step| &step.name).collect();
+            let of = known.load.map(|load| format!(" of `{load}`")).unwrap_or_default();
+            (!steps.contains(&step)).then(|| {
+                let help = proposal(step.as_str(), steps.iter().map(|name| name.as_str()));
+                let help =
+                    help.unwrap_or_else(|| format!("give the load a flow with it, as in `flow: [{{name: {step}, get: /}}]`"));
+                (format!("no flow{of} has the step `{step}`"), Some(help))
             })
         }
         Need::Never { why } => Some((format!("`{name}` can never hold: {why}"), None)),

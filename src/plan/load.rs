@@ -3,9 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::flow::Flow;
 use super::level::Levels;
-use crate::answers::Wanted;
 use super::{Protocol, Rotation};
+use crate::answers::Wanted;
 use crate::names::Name;
 use crate::schedule::{Arrivals, Rhythm};
 use crate::units::{Rate, Span, Users};
@@ -16,7 +17,10 @@ use crate::varying::Varying;
 pub struct Load {
     pub name: Name,
     pub model: Model,
+    /// What each arrival sends, where it has no flows; the first step of the first of them, where it has.
     pub request: Request,
+    /// The ways of which each arrival takes one; none where all that it sends is its request.
+    pub flows: Vec<Flow>,
     /// What its requests name as `{{name}}`, and where that comes from.
     pub varying: Varying,
     pub protocol: Protocol,

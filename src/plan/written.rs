@@ -15,6 +15,7 @@ use super::dns::WrittenDns;
 use super::expect::WrittenExpect;
 use super::located::{self, LeftOut, Located, NodeId, Pairs};
 use super::rotation::WrittenRotation;
+use super::step::{WrittenFlow, WrittenStep};
 use super::tree::{Limits, Tree};
 use super::{Pacing, Protocol, Think, level};
 use crate::kinds::Kind;
@@ -250,7 +251,9 @@ pub(super) struct WrittenFeed {
     "dependencies" = {"streams": {"required": ["protocol"], "properties": {"protocol": {"not": {"const": "http1"}}}}},
     "if" = {"properties": {"arrivals": {"type": "object", "required": ["replay"]}}, "required": ["arrivals"]},
     "then" = {"properties": {"rate": false, "users": false}},
-    "else" = {"required": ["request"], "oneOf": [
+    "allOf" = [{"anyOf": [{"properties": {"arrivals": {"type": "object", "required": ["replay"]}}, "required": ["arrivals"]},
+        {"oneOf": [{"required": ["request"]}, {"required": ["flow"]}, {"required": ["flows"]}]}]}],
+    "else" = {"oneOf": [
         {"required": ["rate"], "not": {"anyOf": [{"required": ["think"]}, {"required": ["every"]}]}},
         {"required": ["users"], "not": {"anyOf": [{"required": ["arrivals"]}, {"required": ["in_flight"]}]}}
     ]}
@@ -273,6 +276,13 @@ pub(super) struct WrittenLoad {
     pub every: Option<Located<Span>>,
     /// What each arrival sends. A replay that has recorded what was sent needs no method, and may do without this at all.
     pub request: Option<Located<WrittenRequest>>,
+    /// Steps in place of a request: each arrival, or each turn of a user, runs through them, one after the other. What an answer says can
+    /// be saved for the steps after it, and cookies are kept for the run. Each step is counted apart.
+    #[schemars(length(min = 1))]
+    pub flow: Option<Located<Vec<Located<WrittenStep>>>>,
+    /// Several flows, of which each arrival or turn takes one by weight.
+    #[schemars(length(min = 1))]
+    pub flows: Option<Located<Vec<WrittenFlow>>>,
     /// Keys that are drawn for each request, by the name under which its path, headers and body use them as {{name}}; as in
     /// {item: {zipf: {of: 1000, skew: 1.1}}}. The same seed draws the same keys.
     #[serde(default)]

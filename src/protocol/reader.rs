@@ -101,6 +101,15 @@ impl Reader {
         self.wants[request].as_ref().is_some_and(|want| !want.hears.nothing())
     }
 
+    /// Puts what a request needs that only answers before it told where it is composed from: its cookies.
+    pub fn prepare(&self, request: usize, jar: &Jar, values: &mut Values) {
+        if let Some(want) = self.wants[request].as_ref().filter(|want| want.wanted.cookies) {
+            let mut path = Vec::new();
+            want.path.render(values, &mut path);
+            self.put_cookies(jar, &path, values);
+        }
+    }
+
     /// What an answer with `status` to `request` comes to.
     pub fn read(&self, request: usize, status: u16, reading: Reading<'_>) -> Next {
         let Some(want) = &self.wants[request] else { return Next::Ends(End::Answered(status)) };

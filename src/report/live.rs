@@ -348,6 +348,7 @@ mod tests {
             served_by: BTreeMap::new(),
             retry_after: 0,
             redirects: 0,
+            skipped: BTreeMap::new(),
             sent_to: BTreeMap::new(),
             opened: 0,
             unopened: 0,

@@ -143,7 +143,7 @@ impl Varying {
     pub fn parts(&self) -> Vec<Part> {
         match &self.class {
             None => vec![Part::default()],
-            Some(class) => class.weights.names().map(|name| Part { class: Some(name.clone()) }).collect(),
+            Some(class) => class.weights.names().map(|name| Part { class: Some(name.clone()), step: None }).collect(),
         }
     }
 

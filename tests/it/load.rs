@@ -91,6 +91,7 @@ impl Drive {
         Load {
             name: name("users"),
             model,
+            flows: Vec::new(),
             varying: Varying {
                 told: self.wanted.saves.iter().map(|save| save.name.clone()).chain([LOCATION.to_owned()]).collect(),
                 ..Varying::default()
@@ -186,6 +187,7 @@ impl Drive {
                 },
                 users: self.users.into_iter().map(|(users, _)| (name("main"), [users; 2])).collect(),
                 classes: Vec::new(),
+                flows: Vec::new(),
             }],
             faults: Vec::new(),
             environment: BTreeMap::new(),

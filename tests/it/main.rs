@@ -13,6 +13,7 @@ mod exit_codes;
 mod fake_http2;
 mod fake_service;
 mod fake_target;
+mod flows;
 mod good_plans;
 mod heal;
 mod http2;

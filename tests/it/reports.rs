@@ -116,6 +116,7 @@ impl Sample {
                 causes,
                 served_by,
                 redirects: 0,
+                skipped: BTreeMap::new(),
                 sent_to: BTreeMap::from([("127.16.1.1:8080".to_owned(), due)]),
                 opened: if second % 5 == 0 { 16 } else { 0 },
                 unopened: failed,
@@ -185,6 +186,7 @@ fn started() -> RunStarted {
             intended: BTreeMap::from([(name("baseline"), 250), (name("burst"), 2500), (name("recovery"), 250)]),
             users: BTreeMap::new(),
             classes: Vec::new(),
+            flows: Vec::new(),
         }],
         faults: vec![
             FaultLine { name: name("kill-one"), kind: "pod_kill".into(), at: Some(at(8.0)), duration_ns: None },
@@ -680,6 +682,7 @@ fn requests_that_found_the_door_closed_are_in_the_error_rate() {
             causes,
             served_by: BTreeMap::new(),
             redirects: 0,
+            skipped: BTreeMap::new(),
             sent_to: BTreeMap::new(),
             opened: 0,
             unopened: 0,

@@ -99,6 +99,7 @@ impl Story {
                     intended: BTreeMap::new(),
                     users: BTreeMap::new(),
                     classes: Vec::new(),
+                    flows: Vec::new(),
                 }],
                 faults: Vec::new(),
                 environment: BTreeMap::new(),
@@ -122,7 +123,7 @@ impl Story {
 
     /// What is told from here on is of requests of this class.
     pub fn class(&mut self, class: &str) -> &mut Story {
-        self.part = Part { class: Some(name(class)) };
+        self.part = Part { class: Some(name(class)), step: None };
         self.started.loads[0].classes.push(name(class));
         self
     }
@@ -147,6 +148,7 @@ impl Story {
                 served_by: BTreeMap::new(),
                 retry_after: 0,
                 redirects: 0,
+                skipped: BTreeMap::new(),
                 sent_to: BTreeMap::new(),
                 opened: 0,
                 unopened: 0,
