@@ -65,6 +65,8 @@ pub(super) struct State {
     idle: RefCell<VecDeque<Rc<Mailbox>>>,
     queue: RefCell<VecDeque<Due>>,
     tasks: RefCell<JoinSet<()>>,
+    /// What was in flight has been given up.
+    cut: Cell<bool>,
     /// What a task said that panicked.
     panic: RefCell<Option<Panic>>,
 }
@@ -137,11 +139,17 @@ impl Lane {
 
     /// Gives up what is in flight: every request then ends where it stands.
     pub(super) async fn cut(&self) {
+        self.state.cut.set(true);
         let mut tasks = self.state.tasks.take();
         tasks.abort_all();
         while let Some(ended) = tasks.join_next().await {
             self.note(ended);
         }
+    }
+
+    /// Whether what was in flight has been given up.
+    pub(super) fn is_cut(&self) -> bool {
+        self.state.cut.get()
     }
 
     /// Tasks that have not ended.

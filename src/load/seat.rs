@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::alarm::Alarm;
-use super::dial::{Life, dial};
+use super::dial::{Life, Over, dial};
 use super::lane::{Due, Lane};
 use super::log::{Ended, Times, Window, micros};
 use super::pool::{self, Hold};
@@ -22,7 +22,7 @@ const REPLACING: Duration = Duration::from_secs(1);
 pub(super) struct Seat {
     lane: Rc<Lane>,
     held: Option<Held>,
-    /// In whose window a connection is to be opened in place of one that has had its day.
+    /// In whose window a connection is to be opened in place of one that has grown old.
     worn: Option<Window>,
     alarm: Alarm,
     /// Of the request that is being sent.
@@ -45,8 +45,8 @@ impl Held {
         self.shared.as_ref().is_some_and(Hold::is_retired)
     }
 
-    /// It has carried a request more, which ended at `now`: whether it has had its day.
-    fn has_carried(&mut self, now: Offset) -> bool {
+    /// It has carried a request more, which ended at `now`: whether it has had its day, and by what.
+    fn has_carried(&mut self, now: Offset) -> Option<Over> {
         let carried = match &self.shared {
             Some(hold) => hold.counts_one(),
             None => {
@@ -54,7 +54,7 @@ impl Held {
                 self.carried
             }
         };
-        self.life.is_over(now, carried)
+        self.life.over(now, carried)
     }
 
     /// Its request has ended.
@@ -104,14 +104,14 @@ impl Seat {
         };
         if !good {
             *held = None;
-        } else if held.as_mut().is_some_and(|held| held.has_carried(ready)) {
+        } else if let Some(over) = held.as_mut().and_then(|held| held.has_carried(ready)) {
             held.take().and_then(|held| held.shared).inspect(|hold| hold.retire(&lane.wire));
-            *worn = Some(due.window);
+            *worn = (over == Over::Old).then_some(due.window);
         }
         ready
     }
 
-    /// Replaces a connection that had its day at `now`, on nobody's account, rather than with the next request waiting for it; returns
+    /// Replaces a connection that was seen to be old at `now`, on nobody's account, rather than with the next request waiting for it; returns
     /// when that was done. For whom another request will come, and none waits.
     pub(super) async fn renew(&mut self, now: Offset) -> Offset {
         let Seat { lane, held, worn, alarm, .. } = self;

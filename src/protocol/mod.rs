@@ -119,17 +119,18 @@ impl Destination {
         Ok(self.at(addresses))
     }
 
-    /// Opens a connection to one of its addresses as requests do, certificates and all, and closes it again.
+    /// Opens a connection to one of its addresses as requests do, certificates and all, and closes it again; through a tunnel of the proxy
+    /// where requests are no ones that a proxy could take by itself.
     ///
     /// # Errors
     /// Why not, in words; with a way out where the certificate is what is wrong.
-    pub async fn knock(&self, address: SocketAddr) -> Result<(), String> {
+    pub async fn knock(&self, address: SocketAddr, tunnelled: bool) -> Result<(), String> {
         let encryption = match self.scheme {
             Scheme::Http => None,
             Scheme::Https => Some(Encryption::new(&self.host, &self.tls, &[]).map_err(|error| format!("{error:#}"))?),
         };
         let mut steps = Steps::default();
-        let tunnel = if self.scheme == Scheme::Https { self.tunnel() } else { None };
+        let tunnel = if tunnelled || self.scheme == Scheme::Https { self.tunnel() } else { None };
         let way = Way { proxied: self.proxy.is_some(), tunnel, encryption };
         let end = match Stream::open(address, &way, &mut steps).await {
             Ok(stream) => match steps.tls {

@@ -190,6 +190,17 @@ fn a_proxy_that_does_not_open_the_way_is_told_from_a_service_that_fails() {
     assert_eq!((ran.cause("no connection in time"), ran.counts.timed_out), (25, 25), "{:?}", ran.causes);
 }
 
+/// Goal: a proxy that does not let a plan's requests through is found before they are sent, and is not taken for a service that fails. How:
+/// HTTP/2 to an http:// target needs a tunnel, for which this proxy does not know us.
+#[test]
+fn a_proxy_that_refuses_the_tunnel_is_4() {
+    let proxy = FakeProxy::start(Manners::Strict, FakeTarget::nobody());
+    let squall = Squall::new();
+    let load = ["load", "http://shop.invalid/", "--rate", "50/s", "--for", "1s", "--http2", "--proxy", &proxy.url()];
+    squall.run(&load).expect(4).saying("proxy wants credentials").saying("PROXY_PASSWORD");
+    assert!(proxy.heads().iter().all(|head| head.starts_with("CONNECT shop.invalid:80 ")), "{:?}", proxy.heads());
+}
+
 /// Goal: who we are to the proxy stands nowhere but in its requests. How: a command line and a plan with a password, and everything that
 /// they say and write.
 #[test]
