@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use super::assemble;
-use super::check::load_of;
+use super::check::{class_of, load_of};
 use super::params::Environment;
 use super::problem::proposal;
 use super::tree::{Id, Limits, Meaning, Scalar, Tree, Value};
@@ -37,6 +37,8 @@ pub struct Steady {
     shares: Vec<(usize, f64)>,
     /// The driven rate of that phase, in requests per second: of the objective's load, or of all together.
     own: f64,
+    /// The share of the driven requests that the objective counts: those of its class.
+    counted: f64,
 }
 
 impl Steady {
@@ -81,8 +83,14 @@ impl Steady {
             return Err(format!("`{slo}` speaks of `{phase}`, in which nothing is sent that it could be held against"));
         }
         let shares = (0..plan.loads.len()).map(|load| (load, rate_in(&phase, load) / own)).filter(|(_, share)| *share > 0.0);
-        let shares = shares.collect();
-        Ok(Steady { objective, phase, shares, own, file: file.to_owned(), plan })
+        let shares: Vec<(usize, f64)> = shares.collect();
+        let class = class_of(&needs).cloned();
+        let of_class = |class: &Name| shares.iter().filter(|(load, _)| drives(*load)).map(|(load, share)| share * plan.loads[*load].varying.share_of(class)).sum();
+        let counted: f64 = class.as_ref().map_or(1.0, of_class);
+        if let Some(class) = class.filter(|_| counted <= 0.0) {
+            return Err(format!("`{slo}` speaks of the class `{class}`, of which nothing is sent in `{phase}`"));
+        }
+        Ok(Steady { objective, phase, shares, own, counted, file: file.to_owned(), plan })
     }
 
     /// The objective.
@@ -104,14 +112,14 @@ impl Steady {
         self.own
     }
 
-    /// The least sample with which the objective can pass at all.
+    /// How many requests of the driven rate it takes for the least sample with which the objective can pass at all.
     pub fn samples(&self) -> u64 {
         let needs = self.claim().spec.needs();
         let least = needs.iter().filter_map(|need| match need {
             Need::Samples { least, .. } => Some(*least),
             _ => None,
         });
-        least.max().unwrap_or(1)
+        (least.max().unwrap_or(1) as f64 / self.counted).ceil() as u64
     }
 
     /// The phase that a probe is judged over.
@@ -329,6 +337,17 @@ assert:
         let probe = steady.at(35.4, Span::from_secs(3), Span::from_secs(10), &|_| Some("k".into()));
         // In that phase nobody writes.
         assert_eq!(rates(&probe.unwrap_or_else(|problems| panic!("{problems}"))), [35.4]);
+    }
+
+    /// Goal: a probe is long enough for an objective that counts one class alone. How: a tenth of three quarters of the requests is of it.
+    #[test]
+    fn an_objective_of_one_class_takes_as_many_requests_as_hold_enough_of_it() {
+        let classed = MIXED
+            .replace("  - name: readers\n", "  - name: readers\n    class: {weighted: {critical: 10, default: 90, never: 0}}\n")
+            .replace("during: calm, slo: {available: 99%, load: readers}", "slo: {p99: 1s, class: critical}");
+        let steady_of = |text: &str| steady(text, "reads").unwrap_or_else(|why| panic!("{why}"));
+        assert_eq!(steady_of(&classed).samples(), 3_987, "299 / 0.075");
+        assert_eq!(steady_of(&classed.replace("class: critical}", "class: critical, load: readers}")).samples(), 2_990);
     }
 
     #[test]

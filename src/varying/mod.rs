@@ -131,6 +131,12 @@ impl Varying {
         self.class.iter().flat_map(|class| class.weights.names().cloned()).collect()
     }
 
+    /// The share of its requests that is of this class.
+    pub fn share_of(&self, class: &Name) -> f64 {
+        let shares = self.class.iter().flat_map(|known| known.weights.shares());
+        shares.filter(|(name, _)| *name == class).map(|(_, share)| share).sum()
+    }
+
     /// What is counted apart, in the order of [`Supply::part_of`]: one at least, which is then all of it.
     pub fn parts(&self) -> Vec<Part> {
         match &self.class {
