@@ -83,6 +83,8 @@ pub struct Plan {
     pub seed: Option<u64>,
     /// The text that was read, line for line; secrets stand in it as `${NAME}`.
     pub source: String,
+    /// Whether it names files relative to itself other than its manifests: feeds, keys, bodies, recordings.
+    leans: bool,
     /// What came from the environment; its `Debug` prints names only.
     pub secrets: Secrets,
 }
@@ -130,6 +132,11 @@ impl Plan {
         let environment = Environment::Recorded;
         let source = assemble::Source { file: "plan.yaml", text, folder: None, sets: &sets, environment, cluster: None };
         assemble::read(&source)
+    }
+
+    /// Whether its text alone can be run, wherever it lies: it names no file relative to itself.
+    pub fn stands_alone(&self) -> bool {
+        self.manifests.is_empty() && !self.leans
     }
 
     /// Whether the plan, as it stands, needs a cluster: what for, and what to do where there is none.

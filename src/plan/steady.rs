@@ -14,6 +14,7 @@ use super::{Level, Model, Plan, Problems};
 use crate::kinds::Kind;
 use crate::names::Name;
 use crate::units::{Rate, Span};
+use crate::varying::feed::Order;
 use crate::verdict::{Claim, Need, Over};
 
 /// The kind of assertion that a capacity can be asked of.
@@ -59,6 +60,12 @@ impl Steady {
                     return refuse("has the rate of its recording, which cannot be raised; give it a `rate` and other arrivals");
                 }
                 Model::Open { .. } => {}
+            }
+            if let Some(feed) = load.varying.feeds().find(|feed| feed.order == Order::Unique) {
+                return refuse(&format!(
+                    "takes rows of `{}`, each of which is used once: a search sends as many requests as it takes; say `order: sequential`",
+                    feed.name
+                ));
             }
         }
         let needs = claim.spec.needs();
@@ -354,17 +361,42 @@ assert:
     fn what_no_capacity_can_be_asked_of_is_refused_with_the_way_out() {
         let closed = MIXED.replace("rate: {busy: 20/s}", "users: 5");
         let at_fault = SHOP.replace("during: baseline", "fault: kill-one");
+        let once = MIXED
+            .replace("load:\n", "feeds: [{name: people, file: people.csv, order: unique}]\nload:\n")
+            .replace("post: /w", "post: \"/{{people.id}}\"");
         for (text, slo, says) in [
             (MIXED, "alll", "did you mean `all`?"),
             (MIXED, "zzz", "there are `all`, `reads`"),
             (MIXED, "sent", "`sent` is no `slo` but `threshold`"),
             (&closed, "all", "`writers` has users who wait for answers"),
+            (&once, "all", "`writers` takes rows of `people`, each of which is used once"),
             (&at_fault, "steady", "speaks of the fault `kill-one`"),
         ] {
             let plan = Plan::read_recorded(text, &Default::default()).unwrap_or_else(|problems| panic!("{problems}"));
             let why = Steady::of(plan, Path::new("p.yaml"), &slo.parse().expect("a name")).expect_err("it cannot be");
             assert!(why.contains(says), "{slo}: {why}");
         }
+    }
+
+    /// Goal: the command that a probe's report gives for running it again works, or there is none. How: a probe's plan lies in its own
+    /// folder, where no file is that the searched plan names relative to itself.
+    #[test]
+    fn a_probe_runs_by_itself_where_no_file_lies_beside_the_plan() {
+        let alone = |text: &str| {
+            let folder = tempfile::tempdir().expect("a folder");
+            let file = folder.path().join("p.yaml");
+            std::fs::write(folder.path().join("people.csv"), "id\n1\n").expect("a feed");
+            std::fs::write(folder.path().join("body.bin"), "bytes").expect("a body");
+            let env = |_: &str| Some("k".to_owned());
+            let plan = Plan::read_text("p.yaml", text, folder.path(), &[], &env).unwrap_or_else(|problems| panic!("{problems}"));
+            let steady = Steady::of(plan, &file, &"all".parse().expect("a name")).unwrap_or_else(|why| panic!("{why}"));
+            let probe = steady.at(10.0, Span::from_secs(1), Span::from_secs(9), &env);
+            probe.unwrap_or_else(|problems| panic!("{problems}")).stands_alone()
+        };
+        assert!(alone(MIXED));
+        let fed = MIXED.replace("load:\n", "feeds: [{name: people, file: people.csv}]\nload:\n");
+        assert!(!alone(&fed.replace("post: /w", "post: \"/{{people.id}}\"")));
+        assert!(!alone(&MIXED.replace("post: /w", "post: /w, body: {file: body.bin}")));
     }
 
     #[test]

@@ -145,13 +145,18 @@ impl Varying {
         }
     }
 
+    /// The feeds that its requests take rows of; one may come several times.
+    pub fn feeds(&self) -> impl Iterator<Item = &Feed> {
+        self.values.iter().filter_map(|(_, source)| match source {
+            Source::Column(feed, _) => Some(&**feed),
+            _ => None,
+        })
+    }
+
     /// How many requests it has values for, where that is bounded and known: as many as the shortest of the feeds has rows whose rows are
     /// used once, and which feed that is.
     pub fn lasts(&self) -> Option<(&Feed, u64)> {
-        let feeds = self.values.iter().filter_map(|(_, source)| match source {
-            Source::Column(feed, _) => feed.lasts().map(|rows| (&**feed, rows)),
-            _ => None,
-        });
+        let feeds = self.feeds().filter_map(|feed| Some((feed, feed.lasts()?)));
         feeds.min_by_key(|(_, rows)| *rows)
     }
 

@@ -157,7 +157,7 @@ fn pem(desk: &mut Desk<'_>, file: &Located<String>, what: &str) -> Option<Vec<u8
 
 /// The bytes of a file beside the plan, where it is to be run.
 pub(super) fn bytes(desk: &mut Desk<'_>, at: Id, file: &str, what: &str, most: u64) -> Option<Vec<u8>> {
-    let path = desk.source.folder?.join(file);
+    let path = desk.beside(file)?;
     match read(&path, most) {
         Ok(bytes) if bytes.len() as u64 <= most => Some(bytes),
         Ok(_) => {
