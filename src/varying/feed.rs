@@ -5,6 +5,7 @@ use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::error::Category;
 use serde_json::{Map, Value};
 
 use super::draw::Chance;
@@ -186,7 +187,11 @@ fn json_lines(text: &str) -> Result<Table, Vec<String>> {
 
 /// Adds a row; the first one names the columns.
 fn json_row(table: &mut Table, line: &str) -> Result<(), String> {
-    let row: Map<String, Value> = serde_json::from_str(line).map_err(|error| format!("it is no JSON object: {error}"))?;
+    // What the parser says repeats what it found, and rows may be secret.
+    let row: Map<String, Value> = serde_json::from_str(line).map_err(|error| match error.classify() {
+        Category::Data => "it is no JSON object, as in {\"id\": 1, \"name\": \"ann\"}".to_owned(),
+        _ => format!("it is no JSON object: it ends, or is no JSON any more, at column {}", error.column()),
+    })?;
     if table.columns.is_empty() {
         table.columns = row.keys().cloned().collect();
     }
@@ -260,12 +265,16 @@ mod tests {
             ("a.jsonl", "\n", "no rows"),
             ("a.jsonl", "{}\n", "no rows"),
             ("a.jsonl", "[1]\n", "line 1: it is no JSON object"),
+            ("a.jsonl", "\"hunter2\"\n", "line 1: it is no JSON object"),
+            ("a.jsonl", "{\"a\":1}\n{\"a\":hunter2}\n", "line 2: it is no JSON object: it ends, or is no JSON any more, at column 6"),
+            ("a.jsonl", "{\"a\":\"hunter2\n", "line 1: it is no JSON object: it ends"),
+            ("a.jsonl", "{\"a\":[\"hunter2\"]}\n", "line 1: `a` is neither"),
             ("a.jsonl", "{\"a\":1}\n{\"b\":1}\n", "line 2: `b` is no column of the first row"),
             ("a.jsonl", "{\"a\":1,\"b\":2}\n{\"b\":1}\n", "line 2: it has no `a`"),
             ("a.jsonl", "{\"a\":null}\n", "line 1: `a` is neither"),
         ] {
             let bad = Table::read(file, text).expect_err(text);
-            assert!(bad[0].contains(says) && bad[0].len() < 200, "{text:?}: {bad:?}");
+            assert!(bad[0].contains(says) && bad[0].len() < 200 && !bad[0].contains("hunter2"), "{text:?}: {bad:?}");
         }
         let many = "a,b\n".to_owned() + &"1\n".repeat(100);
         assert_eq!(Table::read("a.csv", &many).expect_err("ragged").len(), TOLD_MOST);
