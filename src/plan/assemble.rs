@@ -402,8 +402,11 @@ fn target(
     target.url = written.url.value;
     target.workload = written.workload.map(|workload| workload.value);
     target.autoscaler = written.autoscaler.map(|autoscaler| autoscaler.value);
+    let is_proxied = written.proxy.is_some();
     target.proxy = transport::proxy(desk, written.proxy, params);
-    target.resolve = transport::resolve(desk, &target, written.resolve);
+    // A proxy that is written and was not read, as of a plan that is only judged by, says nothing of where connections go.
+    let asked = if is_proxied && target.proxy.is_none() { None } else { transport::asked(&target) };
+    target.resolve = transport::resolve(desk, asked, written.resolve);
     target.dns = transport::dns(desk, written.dns, &target.resolve);
     target.tls = transport::tls(desk, &target.url, written.tls, written.insecure);
     if let Some(identity) = written.identity {

@@ -302,6 +302,17 @@ mod tests {
         assert!(Plan::read_recorded(text, &BTreeMap::new()).is_ok());
     }
 
+    /// Goal: what ran can be judged. How: a proxy that the environment names is not known then, nor that `resolve` speaks of it.
+    #[test]
+    fn a_plan_whose_proxy_came_from_the_environment_can_be_judged_by() {
+        let text = "plan: p\nclaim: c\ntarget: {url: http://shop/, proxy: \"${PROXY}\", resolve: {\"proxy.corp:3128\": [10.0.0.1]}}\n\
+                    phases: [{name: a, for: 9s}]\nload: [{name: l, rate: 9/s, request: {get: /}}]\n";
+        let env = |_: &str| Some("http://a:hunter2@proxy.corp:3128".to_owned());
+        let ran = Plan::read_text("p.yaml", text, Path::new(""), &[], &env).unwrap_or_else(|problems| panic!("{problems}"));
+        let judged = Plan::read_recorded(text, &BTreeMap::new()).unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(judged.target.resolve, ran.target.resolve);
+    }
+
     #[test]
     fn the_plan_of_the_design_is_read() {
         let plan = Plan::read_recorded(SHOP, &BTreeMap::new()).unwrap_or_else(|problems| panic!("{problems}"));

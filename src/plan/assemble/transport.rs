@@ -105,17 +105,21 @@ pub(super) fn dns(desk: &mut Desk<'_>, written: Option<Located<WrittenDns>>, res
     })
 }
 
+/// Whom connections are made to, as (host, port, what it may be called): who goes through a proxy asks for that alone. `None` where it could
+/// not be read, which has been reported.
+pub(super) fn asked(target: &Target) -> Option<(String, u16, String)> {
+    match &target.proxy {
+        Some(proxy) => Some((proxy.host.clone(), proxy.port, proxy.name().to_owned())),
+        None => target.url.parse::<TargetUrl>().ok().map(|url| (url.host.clone(), url.port, url.host)),
+    }
+}
+
 /// What names stand for, whatever DNS says.
 pub(super) fn resolve(
     desk: &mut Desk<'_>,
-    target: &Target,
+    asked: Option<(String, u16, String)>,
     Pairs(written): Pairs<Located<String>, Located<Vec<Located<String>>>>,
 ) -> Vec<Override> {
-    // Who goes through a proxy asks for that alone. What cannot be read has been reported.
-    let asked = match &target.proxy {
-        Some(proxy) => Some((proxy.host.clone(), proxy.port, proxy.name().to_owned())),
-        None => target.url.parse::<TargetUrl>().ok().map(|url| (url.host.clone(), url.port, url.host)),
-    };
     let mut known: Vec<Override> = Vec::new();
     for (place, addresses) in written {
         let (host, port) = match Override::place(&place.value) {
