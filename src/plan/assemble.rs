@@ -24,6 +24,7 @@ mod transport;
 mod varying;
 
 pub(super) use load::{default_connections, default_in_flight, most_due};
+pub(super) use transport::tells_who;
 
 /// Where a plan's text came from, and what may be asked while it is read.
 pub(super) struct Source<'s> {
