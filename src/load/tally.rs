@@ -106,7 +106,8 @@ struct Sums {
     /// Requests that had to wait for a connection.
     waited: u64,
     served_by: BTreeMap<Identity, u64>,
-    sent_to: Few<Identity, u64>,
+    /// As many as a name may stand for, which are more than a handful.
+    sent_to: BTreeMap<Identity, u64>,
     opened: u64,
     unopened: u64,
     retry_after: u64,
@@ -173,7 +174,7 @@ impl Tallying {
                 }
             }
             let mut sent_to: BTreeMap<String, u64> = BTreeMap::new();
-            for (address, count) in &sums.sent_to.0 {
+            for (address, count) in &sums.sent_to {
                 if let Some(name) = self.addresses.name(*address) {
                     *sent_to.entry(name).or_default() += count;
                 }
@@ -287,7 +288,7 @@ impl Sums {
             }
             self.record(Outcome::Ok, Measure::Lateness, times.lateness_us, shelf);
             if ended.to != Identity::UNKNOWN {
-                *self.sent_to.of(ended.to) += 1;
+                *self.sent_to.entry(ended.to).or_default() += 1;
             }
         }
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
+use super::assemble::tells_who;
 use super::explain::word;
 use super::problem::{Problem, Problems};
 use super::{Arrivals, Generator, Pacing, PhaseRate, PhaseUsers, Plan, Protocol};
@@ -126,7 +127,8 @@ impl Plan {
                 headers.push((name.to_owned(), value.to_owned()));
             }
         }
-        let proxy = adhoc.proxy.as_deref().map(|proxy| hide_credentials(proxy, &mut hidden));
+        let proxy = adhoc.proxy.as_deref().map(|proxy| hide_credentials(proxy, &mut hidden)).transpose();
+        let proxy = proxy.map_err(|message| wrong(Problem::nowhere(message)))?;
         let env = |name: &str| hidden.get(name).cloned().or_else(|| env(name));
         let read = |promises: &[Promise]| {
             let text = written(adhoc, (&target, proxy.as_deref()), &method, &path, &headers, promises);
@@ -199,16 +201,30 @@ fn encryption(tls: &AdhocTls) -> String {
     if said.is_empty() { String::new() } else { format!(", tls: {{{}}}", said.join(", ")) }
 }
 
-/// `http://user:password@host` with a variable in place of who that is.
-fn hide_credentials(proxy: &str, hidden: &mut BTreeMap<String, String>) -> String {
-    let apart = proxy.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?)));
-    match apart {
-        Some((scheme, (credentials, place))) if !credentials.contains("${") && !credentials.is_empty() => {
-            hidden.insert(PROXY_CREDENTIALS.to_owned(), credentials.to_owned());
-            format!("{scheme}://${{{PROXY_CREDENTIALS}}}@{place}")
-        }
-        _ => proxy.to_owned(),
+/// `http://user:password@host`, of which the scheme may be missing, with a variable in place of who that is.
+///
+/// # Errors
+/// When a part of it is hidden already, and not all.
+fn hide_credentials(proxy: &str, hidden: &mut BTreeMap<String, String>) -> Result<String, String> {
+    let is_scheme = |text: &str| text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.bytes().all(|c| c.is_ascii_alphanumeric());
+    let (scheme, rest) = match proxy.split_once("://") {
+        Some((scheme, rest)) if is_scheme(scheme) => (scheme, rest),
+        // One variable may be all of it.
+        None if proxy.starts_with("${") && proxy.find('}') == Some(proxy.len() - 1) => return Ok(proxy.to_owned()),
+        _ => ("http", proxy),
+    };
+    let Some((credentials, place)) = rest.rsplit_once('@').filter(|(credentials, _)| !credentials.is_empty()) else {
+        return Ok(format!("{scheme}://{rest}"));
+    };
+    if !credentials.contains("${") {
+        hidden.insert(PROXY_CREDENTIALS.to_owned(), credentials.to_owned());
+        return Ok(format!("{scheme}://${{{PROXY_CREDENTIALS}}}@{place}"));
     }
+    let url = format!("{scheme}://{rest}");
+    if tells_who(&url, &BTreeMap::new()) {
+        return Err("the credentials of the proxy are hidden in part: write all of them out, or the whole password as ${NAME}".into());
+    }
+    Ok(url)
 }
 
 /// The variable that stands for a proxy's user and password.
@@ -356,6 +372,29 @@ mod tests {
         let sent: Vec<String> = plan.loads[0].request.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
         assert_eq!(sent, headers);
         assert!(["k1", "k2", "k3"].iter().all(|secret| !plan.source.contains(secret)), "{}", plan.source);
+    }
+
+    /// Goal: no form of a proxy puts who we are to it into the plan, which is recorded, or into a message.
+    #[test]
+    fn the_credentials_of_a_proxy_stand_in_no_text() {
+        let env = |name: &str| (name == "PW").then(|| "hunter2".to_owned());
+        for proxy in
+            ["http://alice:hunter2@proxy:3128", "alice:hunter2@proxy:3128", "hunter2@proxy:3128", "a:hunter2@x://@proxy:3128", "a:${PW}@proxy:3128"]
+        {
+            let said = Adhoc { proxy: Some(proxy.to_owned()), ..adhoc("http://127.0.0.1:8080") };
+            let plan = Plan::adhoc(&said, &env).unwrap_or_else(|problems| panic!("{proxy}: {problems}"));
+            assert!(!plan.source.contains("hunter2"), "{}", plan.source);
+            let read = plan.target.proxy.expect("a proxy");
+            assert_eq!((read.host.as_str(), read.port, read.authorization().is_some()), ("proxy", 3128, true));
+        }
+        for proxy in ["${PW}:hunter2@proxy:3128", "hunter2${PW}@proxy", "https://a:hunter2@proxy"] {
+            let said = Adhoc { proxy: Some(proxy.to_owned()), ..adhoc("http://127.0.0.1:8080") };
+            let problems = Plan::adhoc(&said, &env).expect_err(proxy).to_string();
+            assert!(!problems.contains("hunter2"), "{problems}");
+        }
+        let said = Adhoc { proxy: Some("proxy:3128".to_owned()), ..adhoc("http://127.0.0.1:8080") };
+        let plan = Plan::adhoc(&said, &env).unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(plan.target.proxy.expect("a proxy").to_string(), "http://proxy:3128");
     }
 
     #[test]

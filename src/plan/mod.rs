@@ -83,6 +83,8 @@ pub struct Plan {
     pub seed: Option<u64>,
     /// The text that was read, line for line; secrets stand in it as `${NAME}`.
     pub source: String,
+    /// Whether it names files relative to itself other than its manifests: feeds, keys, bodies, recordings.
+    leans: bool,
     /// What came from the environment; its `Debug` prints names only.
     pub secrets: Secrets,
 }
@@ -130,6 +132,11 @@ impl Plan {
         let environment = Environment::Recorded;
         let source = assemble::Source { file: "plan.yaml", text, folder: None, sets: &sets, environment, cluster: None };
         assemble::read(&source)
+    }
+
+    /// Whether its text alone can be run, wherever it lies: it names no file relative to itself.
+    pub fn stands_alone(&self) -> bool {
+        self.manifests.is_empty() && !self.leans
     }
 
     /// Whether the plan, as it stands, needs a cluster: what for, and what to do where there is none.
@@ -293,6 +300,17 @@ mod tests {
         assert!(read(Some("none")).is_err());
         // What ran elsewhere by --cluster can be judged by what its folder holds.
         assert!(Plan::read_recorded(text, &BTreeMap::new()).is_ok());
+    }
+
+    /// Goal: what ran can be judged. How: a proxy that the environment names is not known then, nor that `resolve` speaks of it.
+    #[test]
+    fn a_plan_whose_proxy_came_from_the_environment_can_be_judged_by() {
+        let text = "plan: p\nclaim: c\ntarget: {url: http://shop/, proxy: \"${PROXY}\", resolve: {\"proxy.corp:3128\": [10.0.0.1]}}\n\
+                    phases: [{name: a, for: 9s}]\nload: [{name: l, rate: 9/s, request: {get: /}}]\n";
+        let env = |_: &str| Some("http://a:hunter2@proxy.corp:3128".to_owned());
+        let ran = Plan::read_text("p.yaml", text, Path::new(""), &[], &env).unwrap_or_else(|problems| panic!("{problems}"));
+        let judged = Plan::read_recorded(text, &BTreeMap::new()).unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(judged.target.resolve, ran.target.resolve);
     }
 
     #[test]

@@ -151,6 +151,16 @@ pub(super) fn fill(
     secrets
 }
 
+/// `text` as a recording of it would be read: with the parameters in it, and `variable` of each name that is none of them.
+pub(super) fn recorded(text: &str, params: &BTreeMap<String, String>, variable: impl Fn(&str) -> String) -> String {
+    let said = |part| match part {
+        Part::Literal(literal) => literal.to_owned(),
+        Part::Reference(name) => params.get(name).cloned().unwrap_or_else(|| variable(name)),
+        Part::Broken => "${".to_owned(),
+    };
+    parts(text).into_iter().map(said).collect()
+}
+
 /// Whether a text is one parameter and nothing else.
 fn lone(text: &str, params: &BTreeMap<String, String>) -> bool {
     text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')).is_some_and(|name| params.contains_key(name))

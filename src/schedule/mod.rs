@@ -30,6 +30,7 @@ mod replay;
 mod sum;
 mod wave;
 
+pub use poisson::most_chosen;
 pub use crowd::{Crowd, Rhythm, Stay, Steps, Think};
 pub use replay::{FILE_MOST, Replayed};
 

@@ -189,5 +189,37 @@ fn headers(desk: &mut Desk<'_>, texts: &[Written<'_>], known: &[(String, Source)
                 desk.wrong(*at, format!("`{{{{{name}}}}}` cannot stand in the header `{header}`: {row}{why}"));
             }
         }
+        // White space around what a plan writes is left out; what values leave there is not.
+        let all = parts(text.trim());
+        let at_start = bared(all.iter().copied(), known, |text| text.starts_with([' ', '\t']));
+        let at_end = bared(all.iter().rev().copied(), known, |text| text.ends_with([' ', '\t']));
+        for (name, n) in at_start.into_iter().chain(at_end) {
+            let is_column = known.iter().any(|(known, source)| known == name && matches!(source, Source::Column(..)));
+            let row = if is_column { format!("in row {}, ", n + 1) } else { String::new() };
+            let message = format!(
+                "`{{{{{name}}}}}` cannot stand in the header `{header}`: {row}it is empty, and leaves a blank at an end of the header's value"
+            );
+            desk.wrong(*at, message).help = Some("give it a value there".into());
+        }
     }
+}
+
+/// The value, of `parts` from an end of a text on, that is empty somewhere and leaves a blank at that end; and which of its texts is.
+fn bared<'t>(
+    parts: impl Iterator<Item = Part<'t>>,
+    known: &[(String, Source)],
+    is_blank: impl Fn(&str) -> bool,
+) -> Option<(&'t str, usize)> {
+    let mut empty = None;
+    for part in parts {
+        match part {
+            Part::Text(text) => return empty.filter(|_| is_blank(text)),
+            Part::Reference(name) => {
+                let (_, source) = known.iter().find(|(known, _)| known == name)?;
+                empty = Some((name, source.texts().position(str::is_empty)?));
+            }
+            Part::Broken => return None,
+        }
+    }
+    None
 }
