@@ -283,6 +283,7 @@ impl Lane {
             waited: due.waited,
             bytes_in: 0,
             bytes_out: 0,
+            messages: 0,
         });
     }
 }

@@ -265,14 +265,20 @@ impl Drop for Hold {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{self, Request};
+    use crate::plan::{self, Request, Talk};
     use crate::protocol::{Destination, Trust};
     use crate::units::Span;
 
     fn wire() -> Wire {
         let destination = Destination::read("http://shop/", Trust::default()).expect("a URL");
-        let request =
-            Request { method: "GET".into(), path: "/".into(), headers: vec![], body: vec![], timeout: Span::from_secs(1) };
+        let request = Request {
+            method: "GET".into(),
+            path: "/".into(),
+            headers: vec![],
+            body: vec![],
+            timeout: Span::from_secs(1),
+            talk: Talk::Http,
+        };
         Wire::new(&destination, plan::Protocol::Http2, &[request], &[], "x-pod", Arc::default()).expect("a request")
     }
 

@@ -148,7 +148,8 @@ async fn exchange(lane: &Rc<Lane>, held: &mut Option<Held>, values: &Values, tic
 }
 
 async fn exchange_once(lane: &Rc<Lane>, held: &mut Option<Held>, values: &Values, ticket: &mut Ticket<'_>) -> Result<Answer, End> {
-    let what = What { request: ticket.due.request, values };
+    let deadline = lane.clock.instant(ticket.due.at + lane.timeout);
+    let what = What { request: ticket.due.request, values, deadline };
     if let Some(kept) = held {
         if lane.wire.stands(&mut kept.link) && !kept.is_retired() {
             if let Some(hold) = &kept.shared {
@@ -196,7 +197,7 @@ impl Ticket<'_> {
     /// Writes down how it ended, and returns when.
     fn settle(mut self, done: Option<Result<Answer, End>>) -> Offset {
         let (end, answer) = match done {
-            Some(Ok(answer)) => (End::Answered(answer.status), Some(answer)),
+            Some(Ok(answer)) => (answer.end, Some(answer)),
             Some(Err(end)) => (end, None),
             None => (out_of_time(&self.progress, self.crowded), None),
         };
@@ -237,6 +238,7 @@ impl Ticket<'_> {
             waited: self.due.waited,
             bytes_in: fitted(self.progress.bytes_in),
             bytes_out: fitted(self.progress.bytes_out),
+            messages: self.progress.messages,
         });
         self.lane.left();
         now

@@ -111,6 +111,7 @@ struct Sums {
     opened: u64,
     unopened: u64,
     retry_after: u64,
+    messages: u64,
     histograms: Few<(Outcome, Measure), Option<Histogram<u64>>>,
     /// Of answers whose first byte was their last, which most are: both measures in one histogram, until they are written.
     in_a_piece: Few<Outcome, Option<Histogram<u64>>>,
@@ -193,6 +194,7 @@ impl Tallying {
                 opened: sums.opened,
                 unopened: sums.unopened,
                 retry_after: sums.retry_after,
+                messages: sums.messages,
             })));
             for ((outcome, measure), histogram) in histograms.0 {
                 let Some(histogram) = histogram else { continue };
@@ -267,6 +269,7 @@ impl Sums {
         self.counts.bytes_out += u64::from(ended.bytes_out);
         *self.ends.of(ended.end) += 1;
         self.waited += u64::from(ended.waited);
+        self.messages += u64::from(ended.messages);
         self.retry_after += u64::from(ended.retry_after && outcome == Outcome::Rejected);
         if ended.identity != Identity::UNKNOWN {
             *self.served_by.entry(ended.identity).or_default() += 1;

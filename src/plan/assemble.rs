@@ -18,6 +18,7 @@ use crate::tls::Tls;
 use crate::units::Span;
 use crate::verdict::{self, Claim, Over};
 
+mod call;
 mod feeds;
 mod load;
 mod transport;

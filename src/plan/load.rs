@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::level::Levels;
 use super::{Protocol, Rotation};
+use crate::grpc;
 use crate::names::Name;
 use crate::schedule::{Arrivals, Rhythm};
 use crate::units::{Rate, Span, Users};
@@ -90,6 +91,16 @@ pub enum Pacing {
 /// The method of a request that a recording gives method and path.
 pub const REPLAYED: &str = "REPLAY";
 
+/// What kind of exchange a request begins.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Talk {
+    /// What is said of it elsewhere is all there is.
+    #[default]
+    Http,
+    /// A call of gRPC, whose message stands in the place of a body.
+    Grpc(grpc::Call),
+}
+
 /// One HTTP request: the same for every arrival, unless the schedule says what each sends ([`Schedule::requests`]). Path, values of
 /// headers and body are [templates](crate::varying::Template).
 ///
@@ -105,6 +116,7 @@ pub struct Request {
     pub body: Vec<u8>,
     /// From the intended start.
     pub timeout: Span,
+    pub talk: Talk,
 }
 
 impl std::fmt::Debug for Request {
@@ -116,6 +128,7 @@ impl std::fmt::Debug for Request {
             .field("headers", &names)
             .field("body", &self.body.len())
             .field("timeout", &self.timeout)
+            .field("talk", &self.talk)
             .finish()
     }
 }

@@ -16,6 +16,7 @@ use crate::varying::{Names, Values};
 mod addresses;
 mod encryption;
 mod end;
+mod grpc;
 mod http1;
 mod http2;
 mod identity;
@@ -25,6 +26,7 @@ mod tunnel;
 pub use crate::tls::{Tls, Trust};
 pub use addresses::{Addresses, Peer};
 pub use end::End;
+pub use grpc::{Status, Unlearnt, learn};
 pub use http2::Code;
 pub use identity::{Identities, Identity};
 pub use tunnel::Refusal;
@@ -179,7 +181,8 @@ impl Destination {
 /// What an answer said that the tally wants to know; its body is counted and thrown away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
-    pub status: u16,
+    /// How it says that the request ended.
+    pub end: End,
     /// It carried Retry-After.
     pub retry_after: bool,
     /// Who said that they answered.
@@ -201,6 +204,8 @@ pub struct What<'v> {
     pub request: usize,
     /// What is put in the place of the names in it; none where it has none.
     pub values: &'v Values,
+    /// When it is given up, which some protocols tell the peer.
+    pub deadline: Instant,
 }
 
 /// What has happened to a request so far. It is outside of the exchange so that it is still there when the exchange is given up.
@@ -217,6 +222,8 @@ pub struct Progress {
     pub last: Option<Instant>,
     pub bytes_out: u64,
     pub bytes_in: u64,
+    /// Whole messages of the answer, where it comes in messages.
+    pub messages: u32,
 }
 
 impl Progress {
@@ -281,6 +288,7 @@ pub trait Protocol {
 pub const ALL: &[(&str, &str)] = &[
     ("http1", "HTTP/1.1, one request at a time on each connection; over https:// with TLS"),
     ("http2", "HTTP/2, many at a time (streams); over http:// by prior knowledge, over https:// where the server agrees by ALPN"),
+    ("grpc", "gRPC over HTTP/2: unary calls and those whose answers are streams, by descriptor set or server reflection"),
 ];
 
 /// The table of protocols: one variant each, here and in [`Link`], a line in the functions below, and one in [`ALL`].
@@ -311,7 +319,10 @@ impl Wire {
     ) -> Result<Wire> {
         match protocol {
             plan::Protocol::Http1 => http1::Http1::new(destination, requests, names, identity_header, identities).map(Wire::Http1),
-            plan::Protocol::Http2 => http2::Http2::new(destination, requests, names, identity_header, identities).map(Wire::Http2),
+            // A call is a request of HTTP/2, whose answer means something more.
+            plan::Protocol::Http2 | plan::Protocol::Grpc => {
+                http2::Http2::new(destination, requests, names, identity_header, identities).map(Wire::Http2)
+            }
         }
     }
 }

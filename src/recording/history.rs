@@ -618,6 +618,7 @@ fn add(sum: &mut Tally, more: &Tally) {
     sum.retry_after += more.retry_after;
     sum.opened += more.opened;
     sum.unopened += more.unopened;
+    sum.messages += more.messages;
 }
 
 fn merge(into: &mut Bars, new: Bars) {

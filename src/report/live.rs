@@ -347,6 +347,7 @@ mod tests {
             causes: BTreeMap::new(),
             served_by: BTreeMap::new(),
             retry_after: 0,
+            messages: 0,
             sent_to: BTreeMap::new(),
             opened: 0,
             unopened: 0,

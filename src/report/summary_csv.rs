@@ -73,6 +73,7 @@ const HEADER: &[&str] = &[
     "tunnel_p50_ms",
     "tunnel_p99_ms",
     "tunnel_max_ms",
+    "messages",
 ];
 
 fn render(report: &Report) -> anyhow::Result<Vec<u8>> {
@@ -152,5 +153,6 @@ fn cells_of(report: &Report, row: &LoadRow) -> Vec<String> {
         cells::number(tunnel.p50),
         cells::number(tunnel.p99),
         cells::number(tunnel.max),
+        cells::plain(row.messages),
     ]
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use squall::load::{self, Job, Summary};
 use squall::names::Name;
-use squall::plan::{Arrivals, Generator, Level, Load, Model, Pacing, PhaseRate, Protocol, Request, Rhythm, Rotation};
+use squall::plan::{Arrivals, Generator, Level, Load, Model, Pacing, PhaseRate, Protocol, Request, Rhythm, Rotation, Talk};
 use squall::protocol::{Addresses, Destination, Tls, Trust};
 use squall::proxy::Proxy;
 use squall::recording::fact::{Counts, Ending, Fact, LoadLine, PhaseSpan, RunEnded, RunStarted};
@@ -39,6 +39,7 @@ pub struct Drive {
     pub body: &'static str,
     pub timeout: Duration,
     pub protocol: Protocol,
+    pub talk: Talk,
     pub connections: u32,
     pub streams: u32,
     pub in_flight: u32,
@@ -64,6 +65,7 @@ impl Drive {
             body: "",
             timeout: Duration::from_secs(20),
             protocol: Protocol::Http1,
+            talk: Talk::Http,
             connections: 64,
             streams: 1,
             in_flight: 10_000,
@@ -90,10 +92,14 @@ impl Drive {
             varying: Default::default(),
             request: Request {
                 method: self.method.to_owned(),
-                path: "/".to_owned(),
+                path: match &self.talk {
+                    Talk::Http => "/".to_owned(),
+                    Talk::Grpc(call) => call.method.path(),
+                },
                 headers: Vec::new(),
                 body: self.body.as_bytes().to_vec(),
                 timeout: Span::from(self.timeout),
+                talk: self.talk.clone(),
             },
             protocol: self.protocol,
             connections: self.connections,

@@ -12,6 +12,7 @@ mod exit_codes;
 mod fake_http2;
 mod fake_target;
 mod good_plans;
+mod grpc;
 mod heal;
 mod http2;
 mod judge;

@@ -180,6 +180,7 @@ impl Story {
             causes: BTreeMap::new(),
             served_by: BTreeMap::new(),
             retry_after: 0,
+            messages: 0,
             sent_to: BTreeMap::new(),
             opened: 0,
             unopened: 0,

@@ -135,10 +135,12 @@ struct Written<'w> {
 /// The texts of a request that may have values in them.
 fn texts(request: &WrittenRequest) -> Vec<Written<'_>> {
     let paths = request.methods().into_iter().map(|(_, path)| Written { text: &path.value, at: path.at, header: None });
-    let headers =
-        request.headers.0.iter().map(|(name, value)| Written { text: &value.value.0, at: value.at, header: Some(&name.value) });
+    let headers = request.headers.0.iter().chain(&request.metadata.0);
+    let headers = headers.map(|(name, value)| Written { text: &value.value.0, at: value.at, header: Some(&name.value) });
     let body = request.body.iter().filter_map(|body| Some(Written { text: body.value.text()?, at: body.at, header: None }));
-    paths.chain(headers).chain(body).collect()
+    let message = request.message.iter().flat_map(|message| message.value.0.texts(message.at));
+    let message = message.map(|(text, at)| Written { text, at, header: None });
+    paths.chain(headers).chain(body).chain(message).collect()
 }
 
 /// The names that are used; those that nothing has are reported.

@@ -1,8 +1,9 @@
 //! What a load sends, and what that needs.
 
 use super::super::assemble::{default_connections, default_in_flight, most_due};
-use super::super::{ASSUMED_LATENCY, Arrivals, Levels, Load, Model, Plan, Rhythm, Think};
+use super::super::{ASSUMED_LATENCY, Arrivals, Levels, Load, Model, Plan, Rhythm, Talk, Think};
 use super::{Page, flow};
+use crate::grpc::Types;
 use crate::kinds::Kind;
 use crate::timeline::Timeline;
 use crate::units::{Rate, Span, Users};
@@ -28,7 +29,14 @@ pub(super) fn traffic(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &
             &[]
         }
     };
-    if recorded.is_empty() {
+    if let Talk::Grpc(call) = &request.talk {
+        page.item(2, "calls       ", &format!("{} at {target}", call.describe()));
+        let types = match &call.types {
+            Types::File(file) => format!("in {file}"),
+            Types::Reflection => "asked of the server before the first call (reflection)".to_owned(),
+        };
+        page.item(2, "types       ", &types);
+    } else if recorded.is_empty() {
         page.item(2, "sends       ", &format!("{} {target}{}", request.method, request.path));
     } else {
         page.item(2, "sends       ", &format!("{} different requests to {target}", recorded.len()));

@@ -98,6 +98,7 @@ fn is_token(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Talk;
     use crate::protocol::Trust;
     use crate::units::Span;
 
@@ -108,6 +109,7 @@ mod tests {
             headers: headers.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
             body: body.into(),
             timeout: Span::from_secs(1),
+            talk: Talk::Http,
         }
     }
 

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::plan::Request;
+use crate::plan::{Request, Talk};
 use crate::protocol::Trust;
 use crate::units::Span;
 use crate::varying::Values;
@@ -69,11 +69,14 @@ async fn exchanged(pieces: &[&[u8]]) -> Ended {
         headers: Vec::new(),
         body: Vec::new(),
         timeout: Span::from_secs(1),
+        talk: Talk::Http,
     };
     let http1 = Http1::new(&destination, &[request], &[], "x-pod", Arc::new(Identities::default())).expect("a request");
     let client = async {
         let mut link = http1.connect(address, &mut Steps::default()).await.expect("somebody listens");
-        http1.exchange(&mut link, What { request: 0, values: &Values::default() }, &mut Progress::default()).await
+        let deadline = monotonic_now() + Duration::from_secs(1);
+        let what = What { request: 0, values: &Values::default(), deadline };
+        http1.exchange(&mut link, what, &mut Progress::default()).await
     };
     let server = async {
         let (mut stream, _) = listener.accept().await.expect("a connection");
@@ -82,7 +85,8 @@ async fn exchanged(pieces: &[&[u8]]) -> Ended {
     };
     let both = async { tokio::join!(client, server).0 };
     let answer = tokio::time::timeout(Duration::from_secs(20), both).await.expect("an exchange ends when the connection does")?;
-    Ok((answer.status, answer.retry_after, answer.identity))
+    let End::Answered(status) = answer.end else { panic!("{answer:?}: HTTP answers with a status") };
+    Ok((status, answer.retry_after, answer.identity))
 }
 
 async fn answer(stream: &mut TcpStream, pieces: &[&[u8]]) -> std::io::Result<()> {
