@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use squall::load::{self, Job};
 use squall::names::Name;
-use squall::plan::{Generator, Level, Load, Model, Protocol, Request, Rhythm, Rotation};
+use squall::plan::{Generator, Level, Load, Model, Protocol, Request, Rhythm, Rotation, Talk};
 use squall::protocol::{Destination, Trust};
 use squall::recording::fact::{Ending, LoadLine, PhaseSpan, RunEnded, RunStarted, SCHEMA};
 use squall::recording::writer::Recording;
@@ -54,6 +54,7 @@ fn drive(address: SocketAddr, seconds: f64, users: u32) -> u64 {
             body: Vec::new(),
             timeout: Span::from_secs(10),
             wanted: Default::default(),
+            talk: Talk::Http,
         },
         protocol: Protocol::Http1,
         connections: users,

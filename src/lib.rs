@@ -27,6 +27,7 @@
 //! | `target.rs` | what a target's URL, a path and a header may be | |
 //! | `proxy.rs` | what a proxy's URL may be, and what is shown of it | connects |
 //! | `tls.rs` | what a target's TLS rests on: authorities, credentials, a name | connects |
+//! | `grpc/` | what a gRPC load rests on: descriptors, methods, messages in the wire format | connects, waits or reads a file |
 //! | `kinds.rs` | the table by which faults, assertions and arrivals are registered | |
 //! | `plan/` | YAML to [`plan::Plan`]: reading, diagnostics, checking, schema | waits or connects |
 //! | `timeline.rs` | plan and seed to who does what when | waits or connects |
@@ -87,6 +88,7 @@ pub mod cli;
 pub mod cluster;
 pub mod exit;
 pub mod faults;
+pub mod grpc;
 pub mod kinds;
 pub mod load;
 pub mod metrics;

@@ -13,7 +13,7 @@ use crate::exit::{Exit, Failure};
 use crate::load::{self, Job};
 use crate::metrics::{Exporting, Outlet};
 use crate::plan::{self, ClusterChoice, Model, Plan};
-use crate::protocol::Destination;
+use crate::protocol::{self, Destination, Unlearnt};
 use crate::recording::Sink;
 use crate::recording::fact::{Ending, Event, Fact, FaultLine, FlowLine, LoadLine, RunEnded, RunStarted, SCHEMA, StepLine};
 use crate::recording::writer::Recording;
@@ -166,13 +166,15 @@ async fn perform(
     audience: &mut dyn Audience,
 ) -> Result<(), Failure> {
     let (destination, lookups) = world.destination(&order.plan, audience).await?;
+    let mut job = job(&order.plan, timeline, destination.clone());
+    learn(&mut job).await?;
     let clock = Clock::starting_in(if order.plan.cluster == ClusterChoice::None { LEAD } else { LEAD_WATCHED });
     let (sink, mut recording) = Recording::tapped(&order.folder.path, clock, started(order, timeline, clock), exporting.tap())
         .map_err(|error| Failure::new(Exit::Environment, format!("{error:#}")))?;
     let mut live = recording.live();
 
     let observers = world.observe(&order.plan, &sink).await?;
-    let mut load = load::start(job(&order.plan, timeline, destination.clone()), sink.clone())
+    let mut load = load::start(job, sink.clone())
         .map_err(|error| Failure::new(Exit::Environment, format!("failed to start the load: {error:#}")))?;
     let (stop_faults, stopping) = watch::channel(false);
     let faults = world.faults(order, timeline, &sink, stopping)?.map(tokio::spawn);
@@ -246,6 +248,15 @@ fn job(plan: &Plan, timeline: &Timeline, destination: Destination) -> Job {
         loads: plan.loads.iter().cloned().zip(traffic).collect(),
         generator: plan.generator,
     }
+}
+
+/// Asks the service for what only it can tell of its requests.
+async fn learn(job: &mut Job) -> Result<(), Failure> {
+    let requests = job.loads.iter_mut().map(|(load, _)| &mut load.request);
+    protocol::learn(&job.destination, requests).await.map_err(|unlearnt| match unlearnt {
+        Unlearnt::Server(error) => Failure::new(Exit::Environment, format!("failed to learn the service's types: {error:#}")),
+        Unlearnt::Plan(why) => Failure::new(Exit::Usage, format!("the plan does not fit the service's types: {why}")),
+    })
 }
 
 /// The first line of the recording.

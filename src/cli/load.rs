@@ -1,13 +1,14 @@
 //! `squall load`: one URL under load, in one line. It builds a plan in memory and runs it.
 
 use crate::exit::{Exit, Failure};
-use crate::plan::{Adhoc, AdhocTls, Arrivals, Generator, Pacing, PhaseRate, PhaseUsers, Plan, Protocol, USUAL, Volume};
+use crate::plan::{Adhoc, AdhocCall, AdhocTls, Arrivals, Generator, Pacing, PhaseRate, PhaseUsers, Plan, Protocol, USUAL, Volume};
 use crate::units::{Ratio, Span};
 
 /// The request, the rate and the promises.
 #[derive(clap::Args)]
 pub struct Args {
-    /// What to call: `http://host/path` or `https://host/path`.
+    /// What to call: `http://host/path` or `https://host/path`; a method of gRPC as `grpc://host:port/package.Service/Method`, or
+    /// `grpcs://` for TLS.
     url: String,
     /// Requests per second, with the unit: `1000/s`; a ramp is `10/s -> 1000/s`.
     #[arg(long, required_unless_present = "users")]
@@ -27,12 +28,18 @@ pub struct Args {
     /// The HTTP method; POST when there is a body, else GET.
     #[arg(long, short = 'X')]
     method: Option<String>,
-    /// A header; may be given again.
+    /// A header, or a key of gRPC's metadata; may be given again.
     #[arg(long = "header", short = 'H', value_name = "NAME: VALUE")]
     headers: Vec<String>,
     /// The body.
     #[arg(long = "data", short = 'd')]
     body: Option<String>,
+    /// The message of a call of gRPC, as JSON.
+    #[arg(long, value_name = "JSON")]
+    message: Option<String>,
+    /// A file with the types of a service of gRPC (`protoc --include_imports --descriptor_set_out=FILE`); without it the server is asked.
+    #[arg(long, value_name = "FILE")]
+    descriptors: Option<String>,
     /// How long to wait for an answer, from the moment a request was due.
     #[arg(long)]
     timeout: Option<Span>,
@@ -48,8 +55,8 @@ pub struct Args {
     /// Speak HTTP/2: over http:// by prior knowledge, over https:// where the server agrees.
     #[arg(long)]
     http2: bool,
-    /// Requests that one connection carries at once; 100 unless said otherwise.
-    #[arg(long, requires = "http2")]
+    /// Requests that one connection carries at once, over HTTP/2 and gRPC; 100 unless said otherwise.
+    #[arg(long)]
     streams: Option<u32>,
     /// A PEM file of authorities that are trusted beside the public ones.
     #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
@@ -92,6 +99,7 @@ pub fn main(args: Args) -> Result<Exit, Failure> {
         generator: Generator { workers: args.workers, pacing: args.pacing },
         headers: args.headers,
         body: args.body,
+        call: AdhocCall { message: args.message, descriptors: args.descriptors },
         timeout: args.timeout,
         protocol: if args.http2 { Protocol::Http2 } else { Protocol::Http1 },
         connections: args.connections,

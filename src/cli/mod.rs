@@ -43,7 +43,7 @@ enum Command {
     /// Run a plan and end in a verdict.
     Run(run::Args),
     /// Put one URL under load: no plan file, no cluster.
-    Load(load::Args),
+    Load(Box<load::Args>),
     /// Find the highest rate at which an objective of a plan holds.
     Capacity(capacity::Args),
     /// Find every problem of a plan without running anything.
@@ -98,7 +98,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
 fn dispatch(command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Run(args) => run::main(args),
-        Command::Load(args) => load::main(args),
+        Command::Load(args) => load::main(*args),
         Command::Capacity(args) => capacity::main(args),
         Command::Check(args) => check::main(args),
         Command::Judge(args) => judge::main(args),

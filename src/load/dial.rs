@@ -18,15 +18,27 @@ pub(super) struct Life {
 }
 
 impl Life {
-    /// Whether it is to be replaced, by its age or by what it has carried.
-    pub(super) fn is_over(&self, now: Offset, carried: u32) -> bool {
-        self.expires.is_some_and(|expires| now >= expires) || self.requests.is_some_and(|most| carried >= most)
+    /// Whether it has had its day, and by what, at `now` and when it has carried so many requests.
+    pub(super) fn over(&self, now: Offset, carried: u32) -> Option<Over> {
+        if self.requests.is_some_and(|most| carried >= most) {
+            return Some(Over::Carried);
+        }
+        self.expires.is_some_and(|expires| now >= expires).then_some(Over::Old)
     }
 
     #[cfg(test)]
     pub(super) fn endless() -> Life {
         Life { to: Identity::UNKNOWN, expires: None, requests: None }
     }
+}
+
+/// By what a connection has had its day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Over {
+    /// Time has passed, whatever was sent: it is replaced on nobody's account.
+    Old,
+    /// It has carried enough, as with a client that keeps none: opening the next is a part of sending the next request.
+    Carried,
 }
 
 /// Opens a connection, and counts it in the window of the request for which, or after which, it is opened.
@@ -47,7 +59,8 @@ pub(super) async fn dial(lane: &Lane, window: Window) -> Result<(Link, Life), En
     Ok((link, life))
 }
 
-/// A connection that is being opened. However that ends, given up in the middle included, it is counted.
+/// A connection that is being opened. However that ends, given up in the middle included, it is counted; but not where the lane itself has
+/// ended meanwhile, which says nothing of the peer.
 struct Attempt<'l> {
     lane: &'l Lane,
     window: Window,
@@ -57,7 +70,9 @@ struct Attempt<'l> {
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
-        self.lane.log.opened(Opened { window: self.window, steps: self.steps, open: self.open });
+        if self.open || !self.lane.is_cut() {
+            self.lane.log.opened(Opened { window: self.window, steps: self.steps, open: self.open });
+        }
     }
 }
 
@@ -69,9 +84,10 @@ mod tests {
     fn a_connection_has_had_its_day_by_age_or_by_count() {
         let life = |expires: Option<i64>, requests| Life { expires: expires.map(Offset::from_nanos), requests, ..Life::endless() };
         let (early, late) = (Offset::from_nanos(9), Offset::from_nanos(10));
-        assert!(!Life::endless().is_over(late, u32::MAX));
-        assert!(!life(Some(10), None).is_over(early, 9) && life(Some(10), None).is_over(late, 0));
-        assert!(!life(None, Some(3)).is_over(late, 2) && life(None, Some(3)).is_over(early, 3));
-        assert!(life(Some(10), Some(3)).is_over(early, 3) && life(Some(10), Some(3)).is_over(late, 1));
+        assert_eq!(Life::endless().over(late, u32::MAX), None);
+        assert_eq!((life(Some(10), None).over(early, 9), life(Some(10), None).over(late, 0)), (None, Some(Over::Old)));
+        assert_eq!((life(None, Some(3)).over(late, 2), life(None, Some(3)).over(early, 3)), (None, Some(Over::Carried)));
+        let both = life(Some(10), Some(3));
+        assert_eq!((both.over(early, 3), both.over(late, 1), both.over(early, 1)), (Some(Over::Carried), Some(Over::Old), None));
     }
 }

@@ -73,6 +73,8 @@ pub(super) struct State {
     /// Runs of flows between two steps.
     pauses: Pauses,
     tasks: RefCell<JoinSet<()>>,
+    /// What was in flight has been given up.
+    cut: Cell<bool>,
     /// What a task said that panicked.
     panic: RefCell<Option<Panic>>,
 }
@@ -188,11 +190,17 @@ impl Lane {
 
     /// Gives up what is in flight: every request then ends where it stands.
     pub(super) async fn cut(&self) {
+        self.state.cut.set(true);
         let mut tasks = self.state.tasks.take();
         tasks.abort_all();
         while let Some(ended) = tasks.join_next().await {
             self.note(ended);
         }
+    }
+
+    /// Whether what was in flight has been given up.
+    pub(super) fn is_cut(&self) -> bool {
+        self.state.cut.get()
     }
 
     /// Tasks that have not ended.
@@ -333,6 +341,7 @@ impl Lane {
             hops: 0,
             bytes_in: 0,
             bytes_out: 0,
+            messages: 0,
         });
     }
 }

@@ -50,6 +50,8 @@ pub(super) struct Ended {
     pub(super) hops: u8,
     pub(super) bytes_in: u32,
     pub(super) bytes_out: u32,
+    /// Messages that came back, where answers are made of them.
+    pub(super) messages: u32,
 }
 
 /// What only a request has that was sent.

@@ -266,7 +266,7 @@ impl Drop for Hold {
 mod tests {
     use super::*;
     use crate::answers::Wanted;
-    use crate::plan::{self, Request};
+    use crate::plan::{self, Request, Talk};
     use crate::protocol::{Destination, Trust};
     use crate::units::Span;
 
@@ -279,6 +279,7 @@ mod tests {
             body: vec![],
             timeout: Span::from_secs(1),
             wanted: Wanted::default(),
+            talk: Talk::Http,
         };
         Wire::new(&destination, plan::Protocol::Http2, &[request], &[], "x-pod", Arc::default()).expect("a request")
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::alarm::Alarm;
 use super::course::Skip;
-use super::dial::{Life, dial};
+use super::dial::{Life, Over, dial};
 use super::lane::{Due, Lane};
 use super::log::{Ended, Times, Window, micros};
 use super::mailbox::Mailbox;
@@ -25,7 +25,7 @@ const REPLACING: Duration = Duration::from_secs(1);
 pub(super) struct Seat {
     lane: Rc<Lane>,
     held: Option<Held>,
-    /// In whose window a connection is to be opened in place of one that has had its day.
+    /// In whose window a connection is to be opened in place of one that has grown old.
     worn: Option<Window>,
     alarm: Alarm,
     /// Of the request that is being sent.
@@ -54,8 +54,8 @@ impl Held {
         self.shared.as_ref().is_some_and(Hold::is_retired)
     }
 
-    /// It has carried a request more, which ended at `now`: whether it has had its day.
-    fn has_carried(&mut self, now: Offset) -> bool {
+    /// It has carried a request more, which ended at `now`: whether it has had its day, and by what.
+    fn has_carried(&mut self, now: Offset) -> Option<Over> {
         let carried = match &self.shared {
             Some(hold) => hold.counts_one(),
             None => {
@@ -63,7 +63,7 @@ impl Held {
                 self.carried
             }
         };
-        self.life.is_over(now, carried)
+        self.life.over(now, carried)
     }
 
     /// Its request has ended.
@@ -172,14 +172,14 @@ impl Seat {
         };
         if !good {
             *held = None;
-        } else if held.as_mut().is_some_and(|held| held.has_carried(ready)) {
+        } else if let Some(over) = held.as_mut().and_then(|held| held.has_carried(ready)) {
             held.take().and_then(|held| held.shared).inspect(|hold| hold.retire(&lane.wire));
-            *worn = Some(due.window);
+            *worn = (over == Over::Old).then_some(due.window);
         }
         (ready, outcome)
     }
 
-    /// Replaces a connection that had its day at `now`, on nobody's account, rather than with the next request waiting for it; returns
+    /// Replaces a connection that was seen to be old at `now`, on nobody's account, rather than with the next request waiting for it; returns
     /// when that was done. For whom another request will come, and none waits.
     pub(super) async fn renew(&mut self, now: Offset) -> Offset {
         let Seat { lane, held, worn, alarm, .. } = self;
@@ -227,11 +227,14 @@ async fn answered(
 ) -> Result<(Answer, End), End> {
     let mut request = ticket.due.request;
     loop {
-        let what = What { request, values, ear: Some(ear) };
+        let deadline = lane.clock.instant(ticket.due.at + lane.timeout_of(ticket.due.request));
+        let what = What { request, values, ear: Some(ear), deadline };
         let answer = exchange(lane, held, what, ticket).await?;
+        // What says more than a status, or less, has nothing in it that is looked for.
+        let End::Answered(status) = answer.end else { return Ok((answer, answer.end)) };
         let now = || lane.clock.wall(lane.clock.now()).into();
         let reading = Reading { ear, values, jar, hops: ticket.hops, now: &now };
-        match lane.reader.read(request, answer.status, reading) {
+        match lane.reader.read(request, status, reading) {
             Next::Ends(end) => return Ok((answer, end)),
             Next::Leads(next) => {
                 ticket.hops();
@@ -383,6 +386,7 @@ impl Ticket<'_> {
             hops: self.hops as u8,
             bytes_in: fitted(progress.bytes_in),
             bytes_out: fitted(progress.bytes_out),
+            messages: progress.messages,
         });
         now
     }

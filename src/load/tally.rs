@@ -110,12 +110,14 @@ struct Sums {
     /// Requests that had to wait for a connection.
     waited: u64,
     served_by: BTreeMap<Identity, u64>,
-    sent_to: Few<Identity, u64>,
+    /// As many as a name may stand for, which are more than a handful.
+    sent_to: BTreeMap<Identity, u64>,
     opened: u64,
     unopened: u64,
     retry_after: u64,
     redirects: u64,
     skipped: Few<Skip, u64>,
+    messages: u64,
     histograms: Few<(Outcome, Measure), Option<Histogram<u64>>>,
     /// Of answers whose first byte was their last, which most are: both measures in one histogram, until they are written.
     in_a_piece: Few<Outcome, Option<Histogram<u64>>>,
@@ -179,7 +181,7 @@ impl Tallying {
                 }
             }
             let mut sent_to: BTreeMap<String, u64> = BTreeMap::new();
-            for (address, count) in &sums.sent_to.0 {
+            for (address, count) in &sums.sent_to {
                 if let Some(name) = self.addresses.name(*address) {
                     *sent_to.entry(name).or_default() += count;
                 }
@@ -200,6 +202,7 @@ impl Tallying {
                 retry_after: sums.retry_after,
                 redirects: sums.redirects,
                 skipped: sums.skipped.0.iter().map(|(why, count)| (why.words().to_owned(), *count)).collect(),
+                messages: sums.messages,
             })));
             for ((outcome, measure), histogram) in histograms.0 {
                 let Some(histogram) = histogram else { continue };
@@ -277,6 +280,7 @@ impl Sums {
         *self.ends.of(ended.end) += 1;
         self.waited += u64::from(ended.waited);
         self.redirects += u64::from(ended.hops);
+        self.messages += u64::from(ended.messages);
         self.retry_after += u64::from(ended.retry_after && outcome == Outcome::Rejected);
         if ended.identity != Identity::UNKNOWN {
             *self.served_by.entry(ended.identity).or_default() += 1;
@@ -298,7 +302,7 @@ impl Sums {
             }
             self.record(Outcome::Ok, Measure::Lateness, times.lateness_us, shelf);
             if ended.to != Identity::UNKNOWN {
-                *self.sent_to.of(ended.to) += 1;
+                *self.sent_to.entry(ended.to).or_default() += 1;
             }
         }
     }

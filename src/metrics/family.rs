@@ -117,6 +117,13 @@ pub static RECEIVED: Family =
     Family { name: "squall_received_bytes_total", kind: Kind::Counter, unit: Unit::Bytes, labels: PLACE, help: "Bytes of answers" };
 pub static WRITTEN: Family =
     Family { name: "squall_sent_bytes_total", kind: Kind::Counter, unit: Unit::Bytes, labels: PLACE, help: "Bytes of requests" };
+pub static MESSAGES: Family = Family {
+    name: "squall_messages_total",
+    kind: Kind::Counter,
+    unit: Unit::None,
+    labels: PLACE,
+    help: "Messages that came back, where answers are made of them (gRPC)",
+};
 pub static LATENCY: Family = Family {
     name: "squall_latency_seconds",
     kind: Kind::Histogram,
@@ -252,7 +259,7 @@ pub static LEFT_OUT: Family = Family {
 };
 
 /// Every family, in the order in which they are listed and exported.
-pub static FAMILIES: [&Family; 31] = [
+pub static FAMILIES: [&Family; 32] = [
     &RUN,
     &STARTED,
     &ENDED,
@@ -265,6 +272,7 @@ pub static FAMILIES: [&Family; 31] = [
     &SERVED,
     &RECEIVED,
     &WRITTEN,
+    &MESSAGES,
     &LATENCY,
     &SERVICE,
     &FIRST_BYTE,

@@ -235,6 +235,9 @@ fn count(registry: &mut Registry, tally: &Tally) {
     registry.add(&family::RETRY_AFTER, &place, tally.retry_after);
     registry.add(&family::RECEIVED, &place, counts.bytes_in);
     registry.add(&family::WRITTEN, &place, counts.bytes_out);
+    if tally.messages > 0 {
+        registry.add(&family::MESSAGES, &place, tally.messages);
+    }
     for outcome in Outcome::ALL {
         registry.add(&family::REQUESTS, &[load, phase, outcome.as_str()], counts.of(outcome));
     }
@@ -356,6 +359,7 @@ mod tests {
             retry_after: 0,
             redirects: 0,
             skipped: BTreeMap::new(),
+            messages: 6,
             sent_to: [("127.0.0.2:80".to_owned(), 8)].into(),
             opened: 2,
             unopened: 1,
@@ -372,6 +376,7 @@ mod tests {
             ("squall_connections_opened_total shoppers,calm,yes", 4),
             ("squall_connections_opened_total shoppers,calm,no", 2),
             ("squall_answers_total shoppers,a \"pod\"", 10),
+            ("squall_messages_total shoppers,calm", 12),
             ("squall_received_bytes_total shoppers,calm", 200),
             ("squall_sent_bytes_total shoppers,calm", 140),
         ] {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
+use super::assemble::tells_who;
 use super::explain::word;
 use super::problem::{Problem, Problems};
 use super::{Arrivals, Generator, Pacing, PhaseRate, PhaseUsers, Plan, Protocol};
@@ -28,6 +29,8 @@ pub struct Adhoc {
     /// `name: value`, as written.
     pub headers: Vec<String>,
     pub body: Option<String>,
+    /// Of a call of gRPC.
+    pub call: AdhocCall,
     pub timeout: Option<Span>,
     pub protocol: Protocol,
     pub connections: Option<u32>,
@@ -52,6 +55,15 @@ pub struct AdhocTls {
     pub insecure: bool,
 }
 
+/// What a URL that is a method of gRPC is called with, as flags say it.
+#[derive(Clone, Debug, Default)]
+pub struct AdhocCall {
+    /// JSON.
+    pub message: Option<String>,
+    /// A file; the server is asked where there is none.
+    pub descriptors: Option<String>,
+}
+
 /// How much is sent.
 #[derive(Clone, Debug)]
 pub enum Volume {
@@ -72,6 +84,7 @@ impl Adhoc {
             method: "GET".into(),
             headers: Vec::new(),
             body: None,
+            call: AdhocCall::default(),
             timeout: None,
             protocol: Protocol::default(),
             connections: None,
@@ -96,13 +109,16 @@ impl Plan {
     /// `${HEADER_...}`, so that no recording holds them; `${NAME}` in a header or body reads the environment, as in any plan.
     pub fn adhoc(adhoc: &Adhoc, env: &dyn Fn(&str) -> Option<String>) -> Result<Plan, Problems> {
         let wrong = |problem: Problem| Problems::new("the command line", "", vec![problem]);
-        let (target, path) = split(&adhoc.url).map_err(|message| wrong(Problem::nowhere(message)))?;
-        const METHODS: [&str; 7] = ["get", "post", "put", "delete", "patch", "head", "options"];
-        let method = adhoc.method.to_lowercase();
-        if !METHODS.contains(&method.as_str()) {
-            let help = super::problem::proposal(&method, METHODS);
-            return Err(wrong(Problem::nowhere(format!("`{}` is no method that is sent here", adhoc.method)).maybe_help(help)));
+        let (protocol, url) = spoken(&adhoc.url).unwrap_or((adhoc.protocol, adhoc.url.clone()));
+        let (target, path) = split(&url).map_err(|message| wrong(Problem::nowhere(message)))?;
+        if let (Some(_), false) = (adhoc.streams, protocol.has_streams()) {
+            return Err(wrong(Problem::nowhere("--streams goes with --http2, or with a URL of gRPC")));
         }
+        let sent = match protocol {
+            Protocol::Grpc => call(adhoc, &path),
+            Protocol::Http1 | Protocol::Http2 => request(adhoc, &path),
+        };
+        let sent = sent.map_err(wrong)?;
         let mut hidden: BTreeMap<String, String> = BTreeMap::new();
         let mut headers: Vec<(String, String)> = Vec::new();
         for header in &adhoc.headers {
@@ -126,10 +142,11 @@ impl Plan {
                 headers.push((name.to_owned(), value.to_owned()));
             }
         }
-        let proxy = adhoc.proxy.as_deref().map(|proxy| hide_credentials(proxy, &mut hidden));
+        let proxy = adhoc.proxy.as_deref().map(|proxy| hide_credentials(proxy, &mut hidden)).transpose();
+        let proxy = proxy.map_err(|message| wrong(Problem::nowhere(message)))?;
         let env = |name: &str| hidden.get(name).cloned().or_else(|| env(name));
         let read = |promises: &[Promise]| {
-            let text = written(adhoc, (&target, proxy.as_deref()), &method, &path, &headers, promises);
+            let text = written(adhoc, (protocol, &target, proxy.as_deref()), &sent, &headers, promises);
             Plan::read_text("the command line", &text, Path::new(""), &[], &env)
         };
         // Too few requests are a matter of the command line: a plan that nobody has seen has no line to point at.
@@ -199,31 +216,102 @@ fn encryption(tls: &AdhocTls) -> String {
     if said.is_empty() { String::new() } else { format!(", tls: {{{}}}", said.join(", ")) }
 }
 
-/// `http://user:password@host` with a variable in place of who that is.
-fn hide_credentials(proxy: &str, hidden: &mut BTreeMap<String, String>) -> String {
-    let apart = proxy.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?)));
-    match apart {
-        Some((scheme, (credentials, place))) if !credentials.contains("${") && !credentials.is_empty() => {
-            hidden.insert(PROXY_CREDENTIALS.to_owned(), credentials.to_owned());
-            format!("{scheme}://${{{PROXY_CREDENTIALS}}}@{place}")
-        }
-        _ => proxy.to_owned(),
+/// `http://user:password@host`, of which the scheme may be missing, with a variable in place of who that is.
+///
+/// # Errors
+/// When a part of it is hidden already, and not all.
+fn hide_credentials(proxy: &str, hidden: &mut BTreeMap<String, String>) -> Result<String, String> {
+    let is_scheme =
+        |text: &str| text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.bytes().all(|c| c.is_ascii_alphanumeric());
+    let (scheme, rest) = match proxy.split_once("://") {
+        Some((scheme, rest)) if is_scheme(scheme) => (scheme, rest),
+        // One variable may be all of it.
+        None if proxy.starts_with("${") && proxy.find('}') == Some(proxy.len() - 1) => return Ok(proxy.to_owned()),
+        _ => ("http", proxy),
+    };
+    let Some((credentials, place)) = rest.rsplit_once('@').filter(|(credentials, _)| !credentials.is_empty()) else {
+        return Ok(format!("{scheme}://{rest}"));
+    };
+    if !credentials.contains("${") {
+        hidden.insert(PROXY_CREDENTIALS.to_owned(), credentials.to_owned());
+        return Ok(format!("{scheme}://${{{PROXY_CREDENTIALS}}}@{place}"));
     }
+    let url = format!("{scheme}://{rest}");
+    if tells_who(&url, &BTreeMap::new()) {
+        return Err(
+            "the credentials of the proxy are hidden in part: write all of them out, or the whole password as ${NAME}".into()
+        );
+    }
+    Ok(url)
 }
 
 /// The variable that stands for a proxy's user and password.
 const PROXY_CREDENTIALS: &str = "PROXY_CREDENTIALS";
 
+/// What a scheme that is no target's says is spoken, and the URL without it.
+fn spoken(url: &str) -> Option<(Protocol, String)> {
+    let at = |rest: &str, scheme: &str| Some((Protocol::Grpc, format!("{scheme}://{rest}")));
+    let plain = url.strip_prefix("grpc://").and_then(|rest| at(rest, "http"));
+    plain.or_else(|| url.strip_prefix("grpcs://").and_then(|rest| at(rest, "https")))
+}
+
+/// The lines of a request that say what is sent, where to, and what its headers are called.
+struct Sent {
+    path: String,
+    lines: Vec<String>,
+    headers: &'static str,
+}
+
+/// JSON's strings are YAML's double-quoted ones.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// A request of HTTP.
+fn request(adhoc: &Adhoc, path: &str) -> Result<Sent, Problem> {
+    const METHODS: [&str; 7] = ["get", "post", "put", "delete", "patch", "head", "options"];
+    let method = adhoc.method.to_lowercase();
+    if !METHODS.contains(&method.as_str()) {
+        let help = super::problem::proposal(&method, METHODS);
+        return Err(Problem::nowhere(format!("`{}` is no method that is sent here", adhoc.method)).maybe_help(help));
+    }
+    let AdhocCall { message, descriptors } = &adhoc.call;
+    for (flag, given) in [("--message", message), ("--descriptors", descriptors)] {
+        if given.is_some() {
+            let help = "write the URL as grpc://host:port/package.Service/Method, or grpcs:// for TLS";
+            return Err(Problem::nowhere(format!("{flag} belongs to a call of gRPC")).help(help));
+        }
+    }
+    let body = adhoc.body.iter().map(|body| format!("body: {}", quoted(body)));
+    let lines = std::iter::once(format!("{method}: {}", quoted(path))).chain(body).collect();
+    Ok(Sent { path: path.to_owned(), lines, headers: "headers" })
+}
+
+/// A call of gRPC.
+fn call(adhoc: &Adhoc, path: &str) -> Result<Sent, Problem> {
+    if adhoc.body.is_some() || !matches!(adhoc.method.as_str(), "GET" | "POST") {
+        return Err(Problem::nowhere("a call of gRPC has neither body nor method of HTTP").help("write --message '{\"field\": 1}'"));
+    }
+    let mut lines = vec![format!("grpc: {}", quoted(path.trim_start_matches('/')))];
+    match &adhoc.call.descriptors {
+        Some(file) => lines.push(format!("descriptors: {}", quoted(file))),
+        None => lines.push("reflection: true".into()),
+    }
+    if let Some(message) = &adhoc.call.message {
+        let message: serde_json::Value =
+            serde_json::from_str(message).map_err(|error| Problem::nowhere(format!("--message is not JSON: {error}")))?;
+        lines.push(format!("message: {message}"));
+    }
+    Ok(Sent { path: path.to_owned(), lines, headers: "metadata" })
+}
+
 fn written(
     adhoc: &Adhoc,
-    (target, proxy): (&str, Option<&str>),
-    method: &str,
-    path: &str,
+    (protocol, target, proxy): (Protocol, &str, Option<&str>),
+    sent: &Sent,
     headers: &[(String, String)],
     promises: &[Promise],
 ) -> String {
-    // JSON's strings are YAML's double-quoted ones.
-    let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let mut out = String::new();
     let mut line = |text: String| {
         let _ = writeln!(out, "{text}");
@@ -234,7 +322,7 @@ fn written(
         Volume::Rate(rate, _) => rate.to_string(),
         Volume::Users(users, _) => format!("All requests of {users} users"),
     };
-    line(format!("claim: {}", quoted(&format!("{volume} for {} at {target}{path} are answered.", adhoc.length))));
+    line(format!("claim: {}", quoted(&format!("{volume} for {} at {target}{} are answered.", adhoc.length, sent.path))));
     if let Some(seed) = adhoc.seed {
         line(format!("seed: {seed}"));
     }
@@ -261,8 +349,8 @@ fn written(
             }
         }
     }
-    if adhoc.protocol != Protocol::default() {
-        line(format!("    protocol: {}", word(&adhoc.protocol)));
+    if protocol != Protocol::default() {
+        line(format!("    protocol: {}", word(&protocol)));
     }
     if let Some(streams) = adhoc.streams {
         line(format!("    streams: {streams}"));
@@ -270,15 +358,13 @@ fn written(
     if let Some(connections) = adhoc.connections {
         line(format!("    connections: {connections}"));
     }
-    line(format!("    request:\n      {method}: {}", quoted(path)));
+    line("    request:".into());
+    sent.lines.iter().for_each(|said| line(format!("      {said}")));
     if !headers.is_empty() {
-        line("      headers:".into());
+        line(format!("      {}:", sent.headers));
         for (name, value) in headers {
             line(format!("        {}: {}", quoted(name), quoted(value)));
         }
-    }
-    if let Some(body) = &adhoc.body {
-        line(format!("      body: {}", quoted(body)));
     }
     if let Some(timeout) = adhoc.timeout {
         line(format!("      timeout: {timeout}"));
@@ -336,6 +422,38 @@ mod tests {
         assert_eq!((plan.generator, again.generator), (said.generator, said.generator));
     }
 
+    /// Goal: a URL that is a method becomes a call. How: with the shop's own descriptors, of which the message is one.
+    #[test]
+    fn a_method_becomes_a_call() {
+        let mut said = adhoc("grpc://127.0.0.1:50051/shop.Checkout/Pay");
+        said.call.message = Some("{\"user\": \"{{op_id}}\",\n \"items\":[{\"name\":\"pen: {a}\"}], \"cents\": 5}".into());
+        said.call.descriptors = Some("plans/protos/shop.protoset".into());
+        said.headers = vec!["authorization: Bearer hunter2".into()];
+        let plan = Plan::adhoc(&said, &none).unwrap_or_else(|problems| panic!("{problems}"));
+        let load = &plan.loads[0];
+        assert_eq!((plan.target.url.as_str(), load.protocol), ("http://127.0.0.1:50051", Protocol::Grpc));
+        let crate::plan::Talk::Grpc(call) = &load.request.talk else { panic!("{load:?}") };
+        assert!(call.known.is_some() && load.varying.names() == ["op_id"], "{load:?}");
+        assert_eq!(load.request.headers, [("authorization".to_owned(), "Bearer hunter2".to_owned())]);
+        assert!(!plan.source.contains("hunter2"), "{}", plan.source);
+
+        let mut asked = adhoc("grpcs://shop.example/shop.Checkout/Pay");
+        let plan = Plan::adhoc(&asked, &none).unwrap_or_else(|problems| panic!("{problems}"));
+        assert!(plan.target.url == "https://shop.example" && plan.source.contains("reflection: true"), "{}", plan.source);
+        let problems = |said: &Adhoc| Plan::adhoc(said, &none).expect_err("it cannot be called").to_string();
+        asked.call.message = Some("{".into());
+        assert!(problems(&asked).contains("--message is not JSON"));
+        asked.call.message = None;
+        asked.body = Some("hello".into());
+        assert!(problems(&asked).contains("write --message"));
+        asked.body = None;
+        asked.url = "grpc://shop.example/pay".into();
+        assert!(problems(&asked).contains("write `package.Service/Method`"));
+        asked.url = "http://shop.example/pay".into();
+        asked.call.message = Some("{}".into());
+        assert!(problems(&asked).contains("write the URL as grpc://"));
+    }
+
     #[test]
     fn users_are_asked_for_what_they_can_prove_only_afterwards() {
         let mut said = adhoc("http://127.0.0.1:8080/");
@@ -356,6 +474,33 @@ mod tests {
         let sent: Vec<String> = plan.loads[0].request.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
         assert_eq!(sent, headers);
         assert!(["k1", "k2", "k3"].iter().all(|secret| !plan.source.contains(secret)), "{}", plan.source);
+    }
+
+    /// Goal: no form of a proxy puts who we are to it into the plan, which is recorded, or into a message.
+    #[test]
+    fn the_credentials_of_a_proxy_stand_in_no_text() {
+        let env = |name: &str| (name == "PW").then(|| "hunter2".to_owned());
+        for proxy in [
+            "http://alice:hunter2@proxy:3128",
+            "alice:hunter2@proxy:3128",
+            "hunter2@proxy:3128",
+            "a:hunter2@x://@proxy:3128",
+            "a:${PW}@proxy:3128",
+        ] {
+            let said = Adhoc { proxy: Some(proxy.to_owned()), ..adhoc("http://127.0.0.1:8080") };
+            let plan = Plan::adhoc(&said, &env).unwrap_or_else(|problems| panic!("{proxy}: {problems}"));
+            assert!(!plan.source.contains("hunter2"), "{}", plan.source);
+            let read = plan.target.proxy.expect("a proxy");
+            assert_eq!((read.host.as_str(), read.port, read.authorization().is_some()), ("proxy", 3128, true));
+        }
+        for proxy in ["${PW}:hunter2@proxy:3128", "hunter2${PW}@proxy", "https://a:hunter2@proxy"] {
+            let said = Adhoc { proxy: Some(proxy.to_owned()), ..adhoc("http://127.0.0.1:8080") };
+            let problems = Plan::adhoc(&said, &env).expect_err(proxy).to_string();
+            assert!(!problems.contains("hunter2"), "{problems}");
+        }
+        let said = Adhoc { proxy: Some("proxy:3128".to_owned()), ..adhoc("http://127.0.0.1:8080") };
+        let plan = Plan::adhoc(&said, &env).unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(plan.target.proxy.expect("a proxy").to_string(), "http://proxy:3128");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::tls::Tls;
 use crate::units::Span;
 use crate::verdict::{self, Claim, Over};
 
+mod call;
 mod feeds;
 mod flow;
 mod load;
@@ -26,6 +27,7 @@ mod varying;
 mod wanted;
 
 pub(super) use load::{default_connections, default_in_flight, most_due};
+pub(super) use transport::tells_who;
 
 /// Where a plan's text came from, and what may be asked while it is read.
 pub(super) struct Source<'s> {
@@ -98,9 +100,17 @@ pub(super) struct Desk<'s> {
     pub tree: Tree,
     pub left_out: LeftOut,
     pub problems: Vec<Problem>,
+    /// Whether a file was asked for that is named relative to the plan.
+    pub leans: bool,
 }
 
 impl Desk<'_> {
+    /// Where a file is that the plan names; `None` where it is not to be run.
+    pub fn beside(&mut self, file: &str) -> Option<PathBuf> {
+        self.leans |= Path::new(file).is_relative();
+        self.source.folder.map(|folder| folder.join(file))
+    }
+
     pub fn wrong(&mut self, at: Id, message: impl Into<String>) -> &mut Problem {
         self.problems.push(Problem::at(self.tree.span(at), message));
         self.problems.last_mut().expect("one was just pushed")
@@ -152,7 +162,7 @@ pub(super) fn read(source: &Source<'_>) -> Result<Plan, Problems> {
     let tree_for_reading = tree;
     let written: Option<Written> = located::read(&tree_for_reading, root, &mut left_out, &mut problems);
     let Some(written) = written else { return Err(fail(problems)) };
-    let mut desk = Desk { source, tree: tree_for_reading, left_out, problems };
+    let mut desk = Desk { source, tree: tree_for_reading, left_out, problems, leans: false };
     let (plan, places) = assemble(&mut desk, root, written, params, secrets);
     super::check::check(&mut desk, &plan, &places);
     if desk.problems.is_empty() { Ok(plan) } else { Err(fail(desk.problems)) }
@@ -295,6 +305,7 @@ fn assemble(desk: &mut Desk<'_>, root: Id, written: Written, params: BTreeMap<St
         claims: claims.into_iter().map(|(_, claim)| claim).collect(),
         seed: written.seed,
         source: desk.source.text.to_owned(),
+        leans: desk.leans,
         secrets,
     };
     (plan, places)
@@ -395,8 +406,11 @@ fn target(
     target.url = written.url.value;
     target.workload = written.workload.map(|workload| workload.value);
     target.autoscaler = written.autoscaler.map(|autoscaler| autoscaler.value);
+    let is_proxied = written.proxy.is_some();
     target.proxy = transport::proxy(desk, written.proxy, params);
-    target.resolve = transport::resolve(desk, &target, written.resolve);
+    // A proxy that is written and was not read, as of a plan that is only judged by, says nothing of where connections go.
+    let asked = if is_proxied && target.proxy.is_none() { None } else { transport::asked(&target) };
+    target.resolve = transport::resolve(desk, asked, written.resolve);
     target.dns = transport::dns(desk, written.dns, &target.resolve);
     target.tls = transport::tls(desk, &target.url, written.tls, written.insecure);
     if let Some(identity) = written.identity {

@@ -12,7 +12,7 @@ use super::{ClusterChoice, Load, Model, Plan, PlannedFault};
 use crate::faults::blast;
 use crate::kinds::Kind;
 use crate::names::{Name, ObjectRef};
-use crate::schedule::Traffic;
+use crate::schedule::{Traffic, most_chosen};
 use crate::target::TargetUrl;
 use crate::time::Offset;
 use crate::timeline::Timeline;
@@ -169,7 +169,7 @@ fn claims(desk: &mut Desk<'_>, plan: &Plan, places: &Places, timeline: &Timeline
         if let Some(limit) = claim.spec.latency_limit().filter(|limit| limit.duration() < LATENCY_LEAST) {
             needs.push(Need::Never { why: format!("no request is answered within {limit}; latencies count from 1us on") });
         }
-        let load = load_of(&needs);
+        let (load, class) = (load_of(&needs), class_of(&needs));
         let fixed = timeline.is_fixed(&claim.over);
         let window = timeline.window(&claim.over).map(|(from, to)| (from, if fixed { to } else { timeline.end }));
         if let Some((from, to)) = window
@@ -181,7 +181,7 @@ fn claims(desk: &mut Desk<'_>, plan: &Plan, places: &Places, timeline: &Timeline
         }
         let clusterless = plan.cluster == ClusterChoice::None && desk.source.to_be_run();
         let step = needs.iter().any(|need| matches!(need, Need::Step(_)));
-        let known = Known { window: window.filter(|_| counted), fixed, load, step, clusterless };
+        let known = Known { window: window.filter(|_| counted), fixed, load, class, step, clusterless };
         // What a claim needs for want of something that could not be read is a consequence of that.
         for need in needs.iter().filter(|_| place.whole) {
             if let Some((message, help)) = unmet(plan, claim, need, timeline, &known) {
@@ -199,6 +199,14 @@ pub(super) fn load_of(needs: &[Need]) -> Option<&Name> {
     })
 }
 
+/// The one class that a claim with these needs speaks of, where it does not speak of all.
+pub(super) fn class_of(needs: &[Need]) -> Option<&Name> {
+    needs.iter().find_map(|need| match need {
+        Need::Class(name) => Some(name),
+        _ => None,
+    })
+}
+
 /// What is known of a claim before the run.
 struct Known<'a> {
     /// The widest it can be.
@@ -207,6 +215,8 @@ struct Known<'a> {
     fixed: bool,
     /// The one load that it speaks of.
     load: Option<&'a Name>,
+    /// The one class of requests that it speaks of.
+    class: Option<&'a Name>,
     /// It speaks of one step of flows.
     step: bool,
     /// It is to be run where nobody watches pods.
@@ -219,25 +229,20 @@ fn unmet(plan: &Plan, claim: &Claim, need: &Need, timeline: &Timeline, known: &K
     let kind = claim.spec.key();
     match need {
         Need::Samples { least, why } => {
-            let load = known.load.filter(|load| plan.loads.iter().any(|known| known.name == **load));
             let (from, to) = known.window?;
-            // Each run draws its own arrivals: only what no seed can reach is refused.
-            let all = plan.loads.iter().zip(&timeline.traffic);
-            let speaks_of = all.filter(|(one, _)| load.is_none_or(|load| *load == one.name));
-            let count = speaks_of.fold(0, |sum: u64, (one, (_, traffic))| {
-                // Of a run, each step is a request, as far as it gets; of one step there is one.
-                let each = if known.step { 1 } else { one.requests_most() };
-                sum.saturating_add(traffic.spread_in(from, to).1.saturating_mul(each))
-            });
+            let count = most_of(plan, timeline, known, from, to)?;
+            let of = known.class.map(|class| format!(" of the class `{class}`")).unwrap_or_default();
             if count == 0 {
                 return Some((
-                    format!("`{name}` can never be decided: no request is sent from {} to {}", seconds(from), seconds(to)),
+                    format!("`{name}` can never be decided: no request{of} is sent from {} to {}", seconds(from), seconds(to)),
                     Some("send load in this window, or assert over another".into()),
                 ));
             }
             (known.fixed && count < *least).then(|| {
                 (
-                    format!("`{name}` can never be decided: at most {count} requests are sent in its window, and it needs {least}"),
+                    format!(
+                        "`{name}` can never be decided: at most {count} requests{of} are sent in its window, and it needs {least}"
+                    ),
                     Some(format!("{why}; raise the rate, lengthen the window, or ask for less")),
                 )
             })
@@ -286,7 +291,17 @@ fn unmet(plan: &Plan, claim: &Claim, need: &Need, timeline: &Timeline, known: &K
             let speaks_of = |load: &&Load| known.load.is_none_or(|name| *name == load.name);
             let classes: Vec<Name> = plan.loads.iter().filter(speaks_of).flat_map(|load| load.varying.classes()).collect();
             let of = known.load.map(|load| format!(" of `{load}`")).unwrap_or_default();
-            (!classes.contains(class)).then(|| {
+            if classes.contains(class) {
+                let share = |load: &Load| load.varying.share_of(class);
+                let never = !plan.loads.iter().filter(speaks_of).any(|load| share(load) > 0.0);
+                return never.then(|| {
+                    (
+                        format!("no request{of} has the class `{class}`: its weight is 0"),
+                        Some("give it a weight, or leave out what is asserted of it".into()),
+                    )
+                });
+            }
+            Some({
                 let help = proposal(class.as_str(), classes.iter().map(Name::as_str));
                 let help = help.unwrap_or_else(|| {
                     format!("give the load its classes, as in `class: {{weighted: {{{class}: 10, default: 90}}}}`")
@@ -308,6 +323,31 @@ fn unmet(plan: &Plan, claim: &Claim, need: &Need, timeline: &Timeline, known: &K
         }
         Need::Never { why } => Some((format!("`{name}` can never hold: {why}"), None)),
     }
+}
+
+/// The most requests that a claim can have to go by in a window: each run draws its own arrivals and classes, and only what no seed can
+/// reach is refused. `None` where no load is of its class, which is reported by itself.
+fn most_of(plan: &Plan, timeline: &Timeline, known: &Known<'_>, from: Offset, to: Offset) -> Option<u64> {
+    // Of a load that does not exist nothing is known.
+    let load = known.load.filter(|load| plan.loads.iter().any(|known| known.name == **load));
+    // Of a run, each step is a request, as far as it gets; of one step there is one.
+    let each = |load: &Load| if known.step { 1 } else { load.requests_most() };
+    let Some(class) = known.class else {
+        let all = plan.loads.iter().zip(&timeline.traffic).filter(|(one, _)| load.is_none_or(|name| *name == one.name));
+        let most = all.map(|(load, (_, traffic))| traffic.spread_in(from, to).1.saturating_mul(each(load)));
+        return Some(most.fold(0, u64::saturating_add));
+    };
+    let of_class: Vec<(&Load, f64)> = plan
+        .loads
+        .iter()
+        .filter(|one| load.is_none_or(|name| *name == one.name))
+        .map(|load| (load, load.varying.share_of(class)))
+        .filter(|(_, share)| *share > 0.0)
+        .collect();
+    let most = |(load, share): &(&Load, f64)| {
+        most_chosen(timeline.spread_in(Some(&load.name), from, to).1, *share).saturating_mul(each(load))
+    };
+    (!of_class.is_empty()).then(|| of_class.iter().map(most).fold(0, u64::saturating_add))
 }
 
 /// Reads the manifests, where they can be read now; reports those that cannot.

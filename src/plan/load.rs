@@ -7,6 +7,7 @@ use super::flow::Flow;
 use super::level::Levels;
 use super::{Protocol, Rotation};
 use crate::answers::Wanted;
+use crate::grpc;
 use crate::names::Name;
 use crate::schedule::{Arrivals, Rhythm};
 use crate::units::{Rate, Span, Users};
@@ -95,6 +96,16 @@ pub enum Pacing {
 /// The method of a request that a recording gives method and path.
 pub const REPLAYED: &str = "REPLAY";
 
+/// What kind of exchange a request begins.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Talk {
+    /// What is said of it elsewhere is all there is.
+    #[default]
+    Http,
+    /// A call of gRPC, whose message stands in the place of a body.
+    Grpc(grpc::Call),
+}
+
 /// One HTTP request: the same for every arrival, unless the schedule says what each sends ([`Schedule::requests`]). Path, values of
 /// headers and body are [templates](crate::varying::Template).
 ///
@@ -112,6 +123,7 @@ pub struct Request {
     pub timeout: Span,
     /// What is wanted of its answer.
     pub wanted: Wanted,
+    pub talk: Talk,
 }
 
 impl std::fmt::Debug for Request {
@@ -124,6 +136,7 @@ impl std::fmt::Debug for Request {
             .field("body", &self.body.len())
             .field("timeout", &self.timeout)
             .field("wanted", &self.wanted)
+            .field("talk", &self.talk)
             .finish()
     }
 }

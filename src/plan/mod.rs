@@ -31,6 +31,7 @@ mod level;
 mod load;
 mod located;
 pub mod manifest;
+mod message;
 mod params;
 mod problem;
 mod protocol;
@@ -43,7 +44,7 @@ mod transport;
 mod tree;
 mod written;
 
-pub use adhoc::{Adhoc, AdhocTls, USUAL, Volume};
+pub use adhoc::{Adhoc, AdhocCall, AdhocTls, USUAL, Volume};
 pub use claims::read_manifests;
 pub use demand::{Demand, Need, Reach};
 pub use dns::{Dns, Override};
@@ -51,7 +52,7 @@ pub use expect::ANSWERS;
 pub use explain::{explain, section};
 pub use flow::{FLOWS, Flow, IN_STEPS, Step};
 pub use level::{Level, Levels, PhaseRate, PhaseUsers, Quantity, peak};
-pub use load::{Generator, Load, MODELS, Model, PACINGS, Pacing, REPLAYED, Request};
+pub use load::{Generator, Load, MODELS, Model, PACINGS, Pacing, REPLAYED, Request, Talk};
 pub use params::Secrets;
 pub use problem::{Colour, Problem, Problems};
 pub use protocol::Protocol;
@@ -88,6 +89,8 @@ pub struct Plan {
     pub seed: Option<u64>,
     /// The text that was read, line for line; secrets stand in it as `${NAME}`.
     pub source: String,
+    /// Whether it names files relative to itself other than its manifests: feeds, keys, bodies, recordings.
+    leans: bool,
     /// What came from the environment; its `Debug` prints names only.
     pub secrets: Secrets,
 }
@@ -135,6 +138,11 @@ impl Plan {
         let environment = Environment::Recorded;
         let source = assemble::Source { file: "plan.yaml", text, folder: None, sets: &sets, environment, cluster: None };
         assemble::read(&source)
+    }
+
+    /// Whether its text alone can be run, wherever it lies: it names no file relative to itself.
+    pub fn stands_alone(&self) -> bool {
+        self.manifests.is_empty() && !self.leans
     }
 
     /// Whether the plan, as it stands, needs a cluster: what for, and what to do where there is none.
@@ -298,6 +306,17 @@ mod tests {
         assert!(read(Some("none")).is_err());
         // What ran elsewhere by --cluster can be judged by what its folder holds.
         assert!(Plan::read_recorded(text, &BTreeMap::new()).is_ok());
+    }
+
+    /// Goal: what ran can be judged. How: a proxy that the environment names is not known then, nor that `resolve` speaks of it.
+    #[test]
+    fn a_plan_whose_proxy_came_from_the_environment_can_be_judged_by() {
+        let text = "plan: p\nclaim: c\ntarget: {url: http://shop/, proxy: \"${PROXY}\", resolve: {\"proxy.corp:3128\": [10.0.0.1]}}\n\
+                    phases: [{name: a, for: 9s}]\nload: [{name: l, rate: 9/s, request: {get: /}}]\n";
+        let env = |_: &str| Some("http://a:hunter2@proxy.corp:3128".to_owned());
+        let ran = Plan::read_text("p.yaml", text, Path::new(""), &[], &env).unwrap_or_else(|problems| panic!("{problems}"));
+        let judged = Plan::read_recorded(text, &BTreeMap::new()).unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(judged.target.resolve, ran.target.resolve);
     }
 
     #[test]

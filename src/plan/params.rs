@@ -1,5 +1,6 @@
 //! `${name}` in a plan: a declared parameter, else an environment variable. What comes from the environment is a secret, so it may
-//! stand only where nothing is recorded or shown: in a request's headers and body, and in the URL of a proxy.
+//! stand only where nothing is recorded or shown: in a request's headers and body, in a call's metadata and message, and in the URL of a
+//! proxy.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -106,7 +107,7 @@ pub(super) fn fill(
                     Some(_) if places.recorded.contains(&id) => {
                         problems.push(
                             Problem::at(place, format!("`{reference}` comes from the environment, and this value would show it"))
-                                .label("only the text of a header or a body, or a proxy, may be secret")
+                                .label("only a header, a body, a message or a proxy may be secret")
                                 .help(format!("if it is no secret, declare `{name}` under `params` and run with --set {name}=...")),
                         );
                         whole = false;
@@ -149,6 +150,16 @@ pub(super) fn fill(
         }
     }
     secrets
+}
+
+/// `text` as a recording of it would be read: with the parameters in it, and `variable` of each name that is none of them.
+pub(super) fn recorded(text: &str, params: &BTreeMap<String, String>, variable: impl Fn(&str) -> String) -> String {
+    let said = |part| match part {
+        Part::Literal(literal) => literal.to_owned(),
+        Part::Reference(name) => params.get(name).cloned().unwrap_or_else(|| variable(name)),
+        Part::Broken => "${".to_owned(),
+    };
+    parts(text).into_iter().map(said).collect()
 }
 
 /// Whether a text is one parameter and nothing else.
@@ -196,7 +207,8 @@ fn parts(text: &str) -> Vec<Part<'_>> {
 
 /// Which scalars stand where. One that stands in two places by an alias is in both sets, and the stricter rule holds.
 struct Places {
-    /// Values of headers, bodies and the target's proxy, where they are text: never recorded, and no diagnostic can repeat them.
+    /// Values of headers and metadata, bodies, what is in messages, and the target's proxy, where they are text: never recorded, and no
+    /// diagnostic can repeat them.
     open: HashSet<Id>,
     /// Everything else.
     recorded: HashSet<Id>,
@@ -237,10 +249,11 @@ impl Places {
             }
             for (key, value) in tree.entries(*value) {
                 match tree.key(*key) {
-                    "headers" if tree.scalar(*value).is_none() => {
+                    "headers" | "metadata" if tree.scalar(*value).is_none() => {
                         tree.entries(*value).iter().for_each(|(_, value)| self.sent(tree, *value))
                     }
                     "body" => self.sent(tree, *value),
+                    "message" => below(tree, *value, &mut self.open),
                     _ => below(tree, *value, &mut self.recorded),
                 }
             }

@@ -12,19 +12,33 @@ pub enum Protocol {
     Http1,
     /// HTTP/2: by prior knowledge over http://, by ALPN over https://.
     Http2,
+    /// gRPC, which is HTTP/2 below: one message goes, one or a stream of them comes.
+    Grpc,
 }
 
 impl Protocol {
     /// Whether one connection carries several requests at once.
     pub fn has_streams(self) -> bool {
-        self == Protocol::Http2
+        matches!(self, Protocol::Http2 | Protocol::Grpc)
     }
 
     /// Whether a header that is one in HTTP can be sent over it. The value is a possible secret: no message repeats it.
     pub(crate) fn header(self, name: &str, value: &str) -> Result<(), String> {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         match self {
+            Protocol::Grpc if name.to_ascii_lowercase().starts_with("grpc-") || is("content-type") || is("te") => {
+                Err(format!("`{name}` is gRPC's own affair: leave it out"))
+            }
+            Protocol::Grpc if name.to_ascii_lowercase().ends_with("-bin") && !is_base64(value) => {
+                Err(format!("the value of `{name}` is not base64, as that of every key that ends in `-bin`"))
+            }
+            Protocol::Grpc if name.starts_with(|c: char| !c.is_ascii_alphanumeric()) || !name.chars().all(is_of_key) => {
+                Err(format!("`{name}` is not a key of metadata: write letters, digits, `-`, `_` and `.`"))
+            }
             // What says how one connection is used has no place in a stream (RFC 9113, section 8.2.2).
+            Protocol::Grpc if is("keep-alive") || is("proxy-connection") => {
+                Err(format!("`{name}` is a header of HTTP/1.1 alone: leave it out"))
+            }
             Protocol::Http2 if is("keep-alive") || is("proxy-connection") => {
                 Err(format!("`{name}` is a header of HTTP/1.1 alone: leave it out, or say `protocol: http1`"))
             }
@@ -40,7 +54,7 @@ impl Protocol {
         match self {
             Protocol::Http1 => 1,
             // The least that servers are asked to allow (RFC 9113, section 6.5.2), and what clients assume of one that has not said.
-            Protocol::Http2 => 100,
+            Protocol::Http2 | Protocol::Grpc => 100,
         }
     }
 
@@ -49,7 +63,19 @@ impl Protocol {
         match self {
             Protocol::Http1 => 256,
             // Balancers choose once per connection: with one, all would go to one pod.
-            Protocol::Http2 => 8,
+            Protocol::Http2 | Protocol::Grpc => 8,
         }
     }
+}
+
+/// What a key of metadata is made of.
+fn is_of_key(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
+}
+
+/// Base64, padded or not; where it has values in it, they are somebody else's affair.
+fn is_base64(value: &str) -> bool {
+    let digits = value.trim_end_matches('=');
+    let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    value.contains("{{") || digits.bytes().all(is_digit) && digits.len() % 4 != 1
 }

@@ -13,9 +13,9 @@ use crate::schedule::{FILE_MOST, Replayed};
 /// The arrivals with the recording that they need, where they need one and it can be read now; `None` when it is no good, which has
 /// been reported.
 pub(super) fn read(desk: &mut Desk<'_>, at: Id, arrivals: Arrivals, what: Replayed) -> Option<Arrivals> {
-    let (Some(replay), Some(folder)) = (arrivals.replays(), desk.source.folder) else { return Some(arrivals) };
+    let Some(replay) = arrivals.replays() else { return Some(arrivals) };
+    let Some(path) = desk.beside(replay.file()) else { return Some(arrivals) };
     let file = desk.tree.entries(at).first().and_then(|(_, spec)| desk.tree.get(*spec, "file")).unwrap_or(at);
-    let path = folder.join(replay.file());
     let shown = path.display();
     let text = match text(&path) {
         Ok(text) => text,

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use super::assemble;
-use super::check::load_of;
+use super::check::{class_of, load_of};
 use super::params::Environment;
 use super::problem::proposal;
 use super::tree::{Id, Limits, Meaning, Scalar, Tree, Value};
@@ -14,6 +14,7 @@ use super::{Level, Model, Plan, Problems};
 use crate::kinds::Kind;
 use crate::names::Name;
 use crate::units::{Rate, Span};
+use crate::varying::feed::Order;
 use crate::verdict::{Claim, Need, Over};
 
 /// The kind of assertion that a capacity can be asked of.
@@ -37,6 +38,8 @@ pub struct Steady {
     shares: Vec<(usize, f64)>,
     /// The driven rate of that phase, in requests per second: of the objective's load, or of all together.
     own: f64,
+    /// The share of the driven requests that the objective counts: those of its class.
+    counted: f64,
 }
 
 impl Steady {
@@ -57,6 +60,12 @@ impl Steady {
                     return refuse("has the rate of its recording, which cannot be raised; give it a `rate` and other arrivals");
                 }
                 Model::Open { .. } => {}
+            }
+            if let Some(feed) = load.varying.feeds().find(|feed| feed.order == Order::Unique) {
+                return refuse(&format!(
+                    "takes rows of `{}`, each of which is used once: a search sends as many requests as it takes; say `order: sequential`",
+                    feed.name
+                ));
             }
         }
         let needs = claim.spec.needs();
@@ -81,8 +90,20 @@ impl Steady {
             return Err(format!("`{slo}` speaks of `{phase}`, in which nothing is sent that it could be held against"));
         }
         let shares = (0..plan.loads.len()).map(|load| (load, rate_in(&phase, load) / own)).filter(|(_, share)| *share > 0.0);
-        let shares = shares.collect();
-        Ok(Steady { objective, phase, shares, own, file: file.to_owned(), plan })
+        let shares: Vec<(usize, f64)> = shares.collect();
+        let class = class_of(&needs).cloned();
+        let of_class = |class: &Name| {
+            shares
+                .iter()
+                .filter(|(load, _)| drives(*load))
+                .map(|(load, share)| share * plan.loads[*load].varying.share_of(class))
+                .sum()
+        };
+        let counted: f64 = class.as_ref().map_or(1.0, of_class);
+        if let Some(class) = class.filter(|_| counted <= 0.0) {
+            return Err(format!("`{slo}` speaks of the class `{class}`, of which nothing is sent in `{phase}`"));
+        }
+        Ok(Steady { objective, phase, shares, own, counted, file: file.to_owned(), plan })
     }
 
     /// The objective.
@@ -104,14 +125,14 @@ impl Steady {
         self.own
     }
 
-    /// The least sample with which the objective can pass at all.
+    /// How many requests of the driven rate it takes for the least sample with which the objective can pass at all.
     pub fn samples(&self) -> u64 {
         let needs = self.claim().spec.needs();
         let least = needs.iter().filter_map(|need| match need {
             Need::Samples { least, .. } => Some(*least),
             _ => None,
         });
-        least.max().unwrap_or(1)
+        (least.max().unwrap_or(1) as f64 / self.counted).ceil() as u64
     }
 
     /// The phase that a probe is judged over.
@@ -331,21 +352,57 @@ assert:
         assert_eq!(rates(&probe.unwrap_or_else(|problems| panic!("{problems}"))), [35.4]);
     }
 
+    /// Goal: a probe is long enough for an objective that counts one class alone. How: a tenth of three quarters of the requests is of it.
+    #[test]
+    fn an_objective_of_one_class_takes_as_many_requests_as_hold_enough_of_it() {
+        let classed = MIXED
+            .replace("  - name: readers\n", "  - name: readers\n    class: {weighted: {critical: 10, default: 90, never: 0}}\n")
+            .replace("during: calm, slo: {available: 99%, load: readers}", "slo: {p99: 1s, class: critical}");
+        let steady_of = |text: &str| steady(text, "reads").unwrap_or_else(|why| panic!("{why}"));
+        assert_eq!(steady_of(&classed).samples(), 3_987, "299 / 0.075");
+        assert_eq!(steady_of(&classed.replace("class: critical}", "class: critical, load: readers}")).samples(), 2_990);
+    }
+
     #[test]
     fn what_no_capacity_can_be_asked_of_is_refused_with_the_way_out() {
         let closed = MIXED.replace("rate: {busy: 20/s}", "users: 5");
         let at_fault = SHOP.replace("during: baseline", "fault: kill-one");
+        let once = MIXED
+            .replace("load:\n", "feeds: [{name: people, file: people.csv, order: unique}]\nload:\n")
+            .replace("post: /w", "post: \"/{{people.id}}\"");
         for (text, slo, says) in [
             (MIXED, "alll", "did you mean `all`?"),
             (MIXED, "zzz", "there are `all`, `reads`"),
             (MIXED, "sent", "`sent` is no `slo` but `threshold`"),
             (&closed, "all", "`writers` has users who wait for answers"),
+            (&once, "all", "`writers` takes rows of `people`, each of which is used once"),
             (&at_fault, "steady", "speaks of the fault `kill-one`"),
         ] {
             let plan = Plan::read_recorded(text, &Default::default()).unwrap_or_else(|problems| panic!("{problems}"));
             let why = Steady::of(plan, Path::new("p.yaml"), &slo.parse().expect("a name")).expect_err("it cannot be");
             assert!(why.contains(says), "{slo}: {why}");
         }
+    }
+
+    /// Goal: the command that a probe's report gives for running it again works, or there is none. How: a probe's plan lies in its own
+    /// folder, where no file is that the searched plan names relative to itself.
+    #[test]
+    fn a_probe_runs_by_itself_where_no_file_lies_beside_the_plan() {
+        let alone = |text: &str| {
+            let folder = tempfile::tempdir().expect("a folder");
+            let file = folder.path().join("p.yaml");
+            std::fs::write(folder.path().join("people.csv"), "id\n1\n").expect("a feed");
+            std::fs::write(folder.path().join("body.bin"), "bytes").expect("a body");
+            let env = |_: &str| Some("k".to_owned());
+            let plan = Plan::read_text("p.yaml", text, folder.path(), &[], &env).unwrap_or_else(|problems| panic!("{problems}"));
+            let steady = Steady::of(plan, &file, &"all".parse().expect("a name")).unwrap_or_else(|why| panic!("{why}"));
+            let probe = steady.at(10.0, Span::from_secs(1), Span::from_secs(9), &env);
+            probe.unwrap_or_else(|problems| panic!("{problems}")).stands_alone()
+        };
+        assert!(alone(MIXED));
+        let fed = MIXED.replace("load:\n", "feeds: [{name: people, file: people.csv}]\nload:\n");
+        assert!(!alone(&fed.replace("post: /w", "post: \"/{{people.id}}\"")));
+        assert!(!alone(&MIXED.replace("post: /w", "post: /w, body: {file: body.bin}")));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::class::WrittenClass;
 use super::dns::WrittenDns;
 use super::expect::WrittenExpect;
 use super::located::{self, LeftOut, Located, NodeId, Pairs};
+use super::message::WrittenMessage;
 use super::rotation::WrittenRotation;
 use super::step::{WrittenFlow, WrittenStep};
 use super::tree::{Limits, Tree};
@@ -294,14 +295,15 @@ pub(super) struct WrittenLoad {
     /// request, as {{op_id}} and {{traceparent}}, without being listed here.
     #[serde(default)]
     pub trace: Vec<Located<Trace>>,
-    /// http1: HTTP/1.1, the default. http2: HTTP/2, over http:// by prior knowledge, over https:// where the server agrees by ALPN.
+    /// http1: HTTP/1.1, the default. http2: HTTP/2, over http:// by prior knowledge, over https:// where the server agrees by ALPN. grpc:
+    /// calls of methods, over HTTP/2.
     #[serde(default)]
     pub protocol: Protocol,
-    /// Requests that one connection carries at once, with http2 alone; 100 unless said otherwise.
+    /// Requests that one connection carries at once, with http2 and grpc alone; 100 unless said otherwise.
     #[schemars(range(min = 1, max = 10000))]
     pub streams: Option<Located<u32>>,
     /// Connections that may be open at once; a request that finds none free waits for one. Unless said otherwise: enough for the
-    /// highest rate if every request ran into its timeout, from 256 to 4096; with http2 so many that their streams are enough, from 8.
+    /// highest rate if every request ran into its timeout, from 256 to 4096; with http2 so many that their streams are enough, from 8, as with grpc.
     #[schemars(range(min = 1, max = 65535))]
     pub connections: Option<Located<u32>>,
     /// Requests that may be due and not ended at once. What comes on top is not sent, and counts against this machine, never
@@ -402,17 +404,26 @@ pub(super) struct WrittenGenerator {
     pub pacing: Pacing,
 }
 
-/// One HTTP request: exactly one method with its path, and what goes with it. What a replay has recorded needs none.
+/// One HTTP request: exactly one method with its path, and what goes with it. What a replay has recorded needs none. Or one call of gRPC.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(rename = "Request", extend("oneOf" = [
-    {"required": ["get"]}, {"required": ["post"]}, {"required": ["put"]}, {"required": ["delete"]},
-    {"required": ["patch"]}, {"required": ["head"]}, {"required": ["options"]},
-    {"not": {"anyOf": [
+#[schemars(rename = "Request", extend(
+    "oneOf" = [
         {"required": ["get"]}, {"required": ["post"]}, {"required": ["put"]}, {"required": ["delete"]},
-        {"required": ["patch"]}, {"required": ["head"]}, {"required": ["options"]}
-    ]}}
-]))]
+        {"required": ["patch"]}, {"required": ["head"]}, {"required": ["options"]}, {"required": ["grpc"]},
+        {"not": {"anyOf": [
+            {"required": ["get"]}, {"required": ["post"]}, {"required": ["put"]}, {"required": ["delete"]},
+            {"required": ["patch"]}, {"required": ["head"]}, {"required": ["options"]}, {"required": ["grpc"]}
+        ]}}
+    ],
+    "dependencies" = {
+        "grpc": {
+            "oneOf": [{"required": ["descriptors"]}, {"required": ["reflection"]}],
+            "not": {"anyOf": [{"required": ["headers"]}, {"required": ["body"]}]}
+        },
+        "message": ["grpc"], "metadata": ["grpc"], "descriptors": ["grpc"], "reflection": ["grpc"]
+    }
+))]
 pub(super) struct WrittenRequest {
     /// The path to GET.
     pub get: Option<Located<String>>,
@@ -433,7 +444,7 @@ pub(super) struct WrittenRequest {
     pub headers: Pairs<Located<String>, Located<Text>>,
     /// The body, as text; or {file: payload.bin}, relative to the plan's file, whose bytes are sent as they are.
     pub body: Option<Located<WrittenBody>>,
-    /// How long an answer may take, from the moment when the request was due; 5s unless said otherwise.
+    /// How long an answer may take, from the moment when the request was due; 5s unless said otherwise. A call tells its server.
     pub timeout: Option<Located<Span>>,
     /// What an answer must be like; unless said otherwise, its status is from 200 to 399.
     pub expect: Option<Located<WrittenExpect>>,
@@ -443,9 +454,27 @@ pub(super) struct WrittenRequest {
     pub redirects: Option<Located<u32>>,
     /// Ask for the answer in gzip. It is counted as it comes, and taken apart only where something in the body is looked at.
     pub gzip: Option<Located<bool>>,
+    /// The method to call, as package.Service/Method: unary, or one that streams its answers. With `protocol: grpc`.
+    pub grpc: Option<Located<String>>,
+    /// What a call sends, as JSON: field by field, in the names of the .proto file or of JSON. Without it, a message in which nothing is
+    /// said.
+    pub message: Option<Located<WrittenMessage>>,
+    /// What a call sends beside its message; a value may be a secret from the environment, as ${NAME}. Keys that end in -bin have base64.
+    #[serde(default)]
+    pub metadata: Pairs<Located<String>, Located<Text>>,
+    /// A file with the types of the service, relative to the plan's: protoc --include_imports --descriptor_set_out=FILE shop.proto
+    pub descriptors: Option<Located<String>>,
+    /// Ask the server for its types, before the first call.
+    #[schemars(extend("const" = true))]
+    pub reflection: Option<Located<bool>>,
 }
 
 impl WrittenRequest {
+    /// Whether it says what is sent, well or not.
+    pub fn says_what(&self) -> bool {
+        !self.methods().is_empty() || self.grpc.is_some()
+    }
+
     /// Every method that is given, with its path.
     pub fn methods(&self) -> Vec<(&'static str, &Located<String>)> {
         [

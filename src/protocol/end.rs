@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::io;
 
-use super::{Code, Refusal};
+use super::{Code, Refusal, Status};
 use crate::answers::{Expect, Flaw};
 use crate::recording::Outcome;
 
@@ -41,6 +41,25 @@ pub enum End {
     RuleBroken(Code),
     /// The proxy did not open the way to the target.
     Proxy(Refusal),
+    /// A whole answer to a call, which ended so.
+    Called(Status),
+    /// An answer of HTTP to a call, with this status: from something before the service, most likely.
+    HttpStatus(u16),
+    /// The answer to a call is no messages.
+    NotGrpc,
+    /// The answer to a call ended without saying how.
+    NoGrpcStatus,
+    /// What stands before a message is nothing that may.
+    MessageMalformed,
+    /// A message is compressed, which nobody asked for.
+    MessageCompressed,
+    MessageTooLarge,
+    /// The call ended in the middle of a message, and well.
+    MessageCut,
+    /// The call ended well, without its answer.
+    NoMessage,
+    /// The call ended well, with more than its answer.
+    SeveralMessages,
     TlsFailed,
     CertificateNotTrusted,
     CertificateForAnotherName,
@@ -96,7 +115,12 @@ impl End {
     pub fn outcome(self) -> Outcome {
         match self {
             End::Answered(200..=399) | End::AsExpected(_) => Outcome::Ok,
-            End::Answered(429 | 503) => Outcome::Rejected,
+            End::Answered(429 | 503) | End::HttpStatus(429 | 503) => Outcome::Rejected,
+            End::Called(Status::Ok) => Outcome::Ok,
+            // What a proxy says in the place of 429 and 503 when it speaks gRPC, and what servers say that have too much to do.
+            End::Called(Status::ResourceExhausted | Status::Unavailable) => Outcome::Rejected,
+            // The server gave it up for the time that it was told.
+            End::Called(Status::DeadlineExceeded) => Outcome::TimedOut,
             // "Not now", in the words of HTTP/2: nothing was done for the request (RFC 9113, section 8.7), or too much was asked for.
             End::StreamReset(Code::RefusedStream | Code::EnhanceYourCalm) => Outcome::Rejected,
             End::GoneAway(Code::NoError | Code::RefusedStream | Code::EnhanceYourCalm) => Outcome::Rejected,
@@ -117,6 +141,16 @@ impl End {
             | End::GoneAway(_)
             | End::RuleBroken(_)
             | End::Proxy(_)
+            | End::Called(_)
+            | End::HttpStatus(_)
+            | End::NotGrpc
+            | End::NoGrpcStatus
+            | End::MessageMalformed
+            | End::MessageCompressed
+            | End::MessageTooLarge
+            | End::MessageCut
+            | End::NoMessage
+            | End::SeveralMessages
             | End::TlsFailed
             | End::CertificateNotTrusted
             | End::CertificateForAnotherName
@@ -140,7 +174,7 @@ impl End {
     /// Why it did not end `ok`; `None` when it did.
     pub fn cause(self) -> Option<Cow<'static, str>> {
         let cause = match self {
-            End::Answered(200..=399) | End::AsExpected(_) => return None,
+            End::Answered(200..=399) | End::AsExpected(_) | End::Called(Status::Ok) => return None,
             End::Answered(status) => return Some(Cow::Owned(format!("status {status}"))),
             End::Flawed(flaw) => return Some(flaw.words()),
             End::ConnectionRefused => "connection refused",
@@ -162,6 +196,16 @@ impl End {
             End::Proxy(Refusal::Unreachable) => "proxy unreachable",
             End::Proxy(Refusal::Closed) => "closed by the proxy",
             End::Proxy(Refusal::Garbage) => "garbage from the proxy",
+            End::Called(status) => return Some(Cow::Owned(format!("grpc {}", status.name()))),
+            End::HttpStatus(status) => return Some(Cow::Owned(format!("http status {status}"))),
+            End::NotGrpc => "content is not grpc",
+            End::NoGrpcStatus => "no grpc-status",
+            End::MessageMalformed => "malformed message",
+            End::MessageCompressed => "compressed message, unasked",
+            End::MessageTooLarge => "message too large",
+            End::MessageCut => "message cut short",
+            End::NoMessage => "no message",
+            End::SeveralMessages => "more than one message",
             End::TlsFailed => "tls handshake failed",
             End::CertificateNotTrusted => "certificate not trusted",
             End::CertificateForAnotherName => "certificate for another name",
@@ -286,6 +330,23 @@ mod tests {
             (End::RuleBroken(Code::EnhanceYourCalm), Outcome::Failed, "http/2 rule broken: enhance your calm"),
         ] {
             assert_eq!((end.outcome(), end.cause().as_deref()), (outcome, Some(cause)));
+        }
+    }
+
+    #[test]
+    fn a_call_counts_as_its_status_says() {
+        for (end, outcome, cause) in [
+            (End::Called(Status::Ok), Outcome::Ok, None),
+            (End::Called(Status::ResourceExhausted), Outcome::Rejected, Some("grpc RESOURCE_EXHAUSTED")),
+            (End::Called(Status::Unavailable), Outcome::Rejected, Some("grpc UNAVAILABLE")),
+            (End::Called(Status::DeadlineExceeded), Outcome::TimedOut, Some("grpc DEADLINE_EXCEEDED")),
+            (End::Called(Status::NotFound), Outcome::Failed, Some("grpc NOT_FOUND")),
+            (End::HttpStatus(200), Outcome::Failed, Some("http status 200")),
+            (End::HttpStatus(302), Outcome::Failed, Some("http status 302")),
+            (End::HttpStatus(503), Outcome::Rejected, Some("http status 503")),
+            (End::NoGrpcStatus, Outcome::Failed, Some("no grpc-status")),
+        ] {
+            assert_eq!((end.outcome(), end.cause().as_deref()), (outcome, cause));
         }
     }
 

@@ -233,7 +233,8 @@ impl Http1 {
                         link.last.1
                     }
                 };
-                let answer = Answer { status: head.status, retry_after: head.retry_after, identity, connection: head.connection };
+                let (end, connection) = (End::Answered(head.status), head.connection);
+                let answer = Answer { end, retry_after: head.retry_after, identity, connection };
                 return Ok((answer, head.body, head.length, head.is_interim()));
             }
             scanned = match link.filled {

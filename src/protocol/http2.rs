@@ -19,7 +19,8 @@ use anyhow::Result;
 
 use super::encryption::Encryption;
 use super::stream::{Stream, Way};
-use super::{Answer, Destination, Ear, End, Identities, Outline, Progress, Protocol, Scheme, Steps, What};
+use super::{Answer, Destination, Ear, End, Identities, Outline, Progress, Protocol, Scheme, Status, Steps, What};
+use crate::time::monotonic_now;
 use crate::varying::Names;
 
 mod connection;
@@ -69,17 +70,36 @@ impl Http2 {
         identity_header: &str,
         identities: Arc<Identities>,
     ) -> Result<Http2> {
-        let encryption = match destination.scheme {
-            Scheme::Http => None,
-            Scheme::Https => Some(Encryption::new(&destination.host, &destination.tls, &[ALPN])?),
-        };
         Ok(Http2 {
             templates: requests.iter().map(|outline| Template::new(destination, outline, names)).collect::<Result<_>>()?,
             identity_header: identity_header.to_owned(),
             identities,
-            way: Way { proxied: destination.proxy.is_some(), tunnel: destination.tunnel(), encryption },
+            way: way(destination)?,
         })
     }
+
+    /// Whether a request is a call of gRPC.
+    fn calls(&self, request: usize) -> bool {
+        self.templates[request].call.is_some()
+    }
+}
+
+/// How connections get to `destination`.
+pub(super) fn way(destination: &Destination) -> Result<Way> {
+    let encryption = match destination.scheme {
+        Scheme::Http => None,
+        Scheme::Https => Some(Encryption::new(&destination.host, &destination.tls, &[ALPN])?),
+    };
+    Ok(Way { proxied: destination.proxy.is_some(), tunnel: destination.tunnel(), encryption })
+}
+
+/// Opens a stream of bytes to a server that agrees to speak HTTP/2 on it, where it can be asked.
+pub(super) async fn open(address: SocketAddr, way: &Way, steps: &mut Steps) -> Result<Stream, End> {
+    let stream = Stream::open(address, way, steps).await?;
+    if way.encryption.is_some() && stream.agreed() != Some(ALPN) {
+        return Err(End::Http2NotAgreed);
+    }
+    Ok(stream)
 }
 
 impl Protocol for Http2 {
@@ -87,10 +107,7 @@ impl Protocol for Http2 {
 
     /// Opens a connection, driven by a task of its own on the runtime of this thread, and waits for the server's settings.
     async fn connect(&self, address: SocketAddr, steps: &mut Steps) -> Result<Link, End> {
-        let stream = Stream::open(address, &self.way, steps).await?;
-        if self.way.encryption.is_some() && stream.agreed() != Some(ALPN) {
-            return Err(End::Http2NotAgreed);
-        }
+        let stream = open(address, &self.way, steps).await?;
         let listener = Listener::new(&self.identity_header, self.identities.clone());
         let connection = Rc::new(RefCell::new(Connection::new(self.templates.clone(), listener)));
         let link = Link::to(&connection);
@@ -108,7 +125,14 @@ impl Protocol for Http2 {
         let mut turn = Turn::begin(link, What { ear, ..what }, progress);
         let done = poll_fn(|cx| turn.link.connection.borrow_mut().poll_done(turn.link.slot, cx)).await;
         turn.over = true;
-        done
+        // A server that was told how long it has may give up in other words than those of gRPC, and before this side has.
+        let gave_up = |end| matches!(end, End::Called(Status::Cancelled) | End::StreamReset(Code::Cancel));
+        match done {
+            Err(end) | Ok(Answer { end, .. }) if gave_up(end) && monotonic_now() >= what.deadline && self.calls(what.request) => {
+                Err(End::Called(Status::DeadlineExceeded))
+            }
+            done => done,
+        }
     }
 
     fn stands(&self, link: &mut Link) -> bool {

@@ -18,6 +18,7 @@ use crate::varying::{Names, Values};
 mod addresses;
 mod encryption;
 mod end;
+mod grpc;
 mod http1;
 mod http2;
 mod identity;
@@ -29,6 +30,7 @@ mod tunnel;
 pub use crate::tls::{Tls, Trust};
 pub use addresses::{Addresses, Peer};
 pub use end::End;
+pub use grpc::{Status, Unlearnt, learn};
 pub use http2::Code;
 pub use identity::{Identities, Identity};
 pub use reader::{Next, Reader, Reading};
@@ -125,17 +127,18 @@ impl Destination {
         Ok(self.at(addresses))
     }
 
-    /// Opens a connection to one of its addresses as requests do, certificates and all, and closes it again.
+    /// Opens a connection to one of its addresses as requests do, certificates and all, and closes it again; through a tunnel of the proxy
+    /// where requests are no ones that a proxy could take by itself.
     ///
     /// # Errors
     /// Why not, in words; with a way out where the certificate is what is wrong.
-    pub async fn knock(&self, address: SocketAddr) -> Result<(), String> {
+    pub async fn knock(&self, address: SocketAddr, tunnelled: bool) -> Result<(), String> {
         let encryption = match self.scheme {
             Scheme::Http => None,
             Scheme::Https => Some(Encryption::new(&self.host, &self.tls, &[]).map_err(|error| format!("{error:#}"))?),
         };
         let mut steps = Steps::default();
-        let tunnel = if self.scheme == Scheme::Https { self.tunnel() } else { None };
+        let tunnel = if tunnelled || self.scheme == Scheme::Https { self.tunnel() } else { None };
         let way = Way { proxied: self.proxy.is_some(), tunnel, encryption };
         let end = match Stream::open(address, &way, &mut steps).await {
             Ok(stream) => match steps.tls {
@@ -184,7 +187,8 @@ impl Destination {
 /// What an answer said that the tally wants to know. Its body is counted, and thrown away where nobody listens to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
-    pub status: u16,
+    /// How it says that the request ended.
+    pub end: End,
     /// It carried Retry-After.
     pub retry_after: bool,
     /// Who said that they answered.
@@ -208,6 +212,8 @@ pub struct What<'v> {
     pub values: &'v Values,
     /// Where what is heard of the answer is put down, where somebody listens.
     pub ear: Option<&'v Ear>,
+    /// When it is given up, which some protocols tell the peer.
+    pub deadline: Instant,
 }
 
 /// What is heard of an answer. It is taken out while the answer comes, and may be lost with an exchange that is given up.
@@ -217,7 +223,7 @@ impl<'v> What<'v> {
     /// The first of the requests that were prepared, to whose answer nobody listens.
     #[cfg(test)]
     fn plain(values: &'v Values) -> What<'v> {
-        What { request: 0, values, ear: None }
+        What { request: 0, values, ear: None, deadline: monotonic_now() + Duration::from_secs(1) }
     }
 }
 
@@ -235,6 +241,8 @@ pub struct Progress {
     pub last: Option<Instant>,
     pub bytes_out: u64,
     pub bytes_in: u64,
+    /// Whole messages of the answer, where it comes in messages.
+    pub messages: u32,
 }
 
 impl Progress {
@@ -299,6 +307,7 @@ pub trait Protocol {
 pub const ALL: &[(&str, &str)] = &[
     ("http1", "HTTP/1.1, one request at a time on each connection; over https:// with TLS"),
     ("http2", "HTTP/2, many at a time (streams); over http:// by prior knowledge, over https:// where the server agrees by ALPN"),
+    ("grpc", "gRPC over HTTP/2: unary calls and those whose answers are streams, by descriptor set or server reflection"),
 ];
 
 /// The table of protocols: one variant each, here and in [`Link`], a line in the functions below, and one in [`ALL`].
@@ -330,7 +339,10 @@ impl Wire {
         let outlines = outline::all(destination, requests, names)?;
         match protocol {
             plan::Protocol::Http1 => http1::Http1::new(destination, &outlines, names, identity_header, identities).map(Wire::Http1),
-            plan::Protocol::Http2 => http2::Http2::new(destination, &outlines, names, identity_header, identities).map(Wire::Http2),
+            // A call is a request of HTTP/2, whose answer means something more.
+            plan::Protocol::Http2 | plan::Protocol::Grpc => {
+                http2::Http2::new(destination, &outlines, names, identity_header, identities).map(Wire::Http2)
+            }
         }
     }
 }

@@ -344,6 +344,9 @@ pub struct Tally {
     /// Connections that could not be opened, or were given up before that.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unopened: u64,
+    /// Messages that came back, where answers are made of them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub messages: u64,
 }
 
 fn is_zero(count: &u64) -> bool {

@@ -634,6 +634,7 @@ fn add(sum: &mut Tally, more: &Tally) {
     }
     sum.opened += more.opened;
     sum.unopened += more.unopened;
+    sum.messages += more.messages;
 }
 
 fn merge(into: &mut Bars, new: Bars) {

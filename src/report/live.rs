@@ -349,6 +349,7 @@ mod tests {
             retry_after: 0,
             redirects: 0,
             skipped: BTreeMap::new(),
+            messages: 0,
             sent_to: BTreeMap::new(),
             opened: 0,
             unopened: 0,

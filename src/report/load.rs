@@ -72,6 +72,9 @@ pub struct LoadRow {
     pub served_by: BTreeMap<String, u64>,
     /// Requests that were sent, by the address that they went to.
     pub sent_to: BTreeMap<String, u64>,
+    /// Messages that came back, where answers are made of them.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub messages: u64,
     /// Fresh connections, and what opening them took.
     pub connections: Connections,
     /// The most users at once, of a closed load: they wait for answers, and percentiles do not show what others would have met
@@ -161,7 +164,7 @@ fn row(history: &History, which: Selection<'_>, phase: &str, from: Offset, to: O
     let mut served_by: BTreeMap<String, u64> = BTreeMap::new();
     let mut sent_to: BTreeMap<String, u64> = BTreeMap::new();
     let mut skipped: BTreeMap<String, u64> = BTreeMap::new();
-    let (mut opened, mut unopened, mut redirects) = (0, 0, 0);
+    let (mut opened, mut unopened, mut redirects, mut messages) = (0, 0, 0, 0);
     for (_, tally) in history.windows_in(which, from, to) {
         tally.causes.iter().for_each(|(cause, n)| *causes.entry(cause.clone()).or_default() += n);
         tally.served_by.iter().for_each(|(who, n)| *served_by.entry(who.clone()).or_default() += n);
@@ -170,6 +173,7 @@ fn row(history: &History, which: Selection<'_>, phase: &str, from: Offset, to: O
         redirects += tally.redirects;
         opened += tally.opened;
         unopened += tally.unopened;
+        messages += tally.messages;
     }
     let lookups: Vec<&Lookup> = lookups(history, from, to).collect();
     let lookups_failed = lookups.iter().filter(|lookup| lookup.failed.is_some()).count() as u64;
@@ -215,6 +219,7 @@ fn row(history: &History, which: Selection<'_>, phase: &str, from: Offset, to: O
         skipped,
         served_by,
         sent_to,
+        messages,
         connections: Connections {
             opened,
             unopened,
@@ -232,6 +237,10 @@ fn row(history: &History, which: Selection<'_>, phase: &str, from: Offset, to: O
         method: planned_step.map(|step| step.method.clone()).or_else(|| line.map(|line| line.method.clone())),
         path: planned_step.map(|step| step.path.clone()).or_else(|| line.map(|line| line.path.clone())),
     }
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// The looks at what the target's name stands for from `from` to `to`. What is before or after the run belongs to its first or last phase.

@@ -208,6 +208,9 @@ fn load(page: &mut Page, report: &Report) {
                 ),
             );
         }
+        if let Some(row) = whole.filter(|row| row.messages > 0) {
+            page.labelled("answers: ", &numbers::plural(row.messages, "message"));
+        }
         if let Some(row) = whole.filter(|row| !row.causes.is_empty()) {
             page.labelled("not ok: ", &words::causes(&row.causes));
         }

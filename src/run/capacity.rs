@@ -241,8 +241,8 @@ impl Search<'_> {
     }
 
     fn order(&self, plan: Plan, seed: u64, folder: Folder) -> Order {
-        // Manifests are named relative to the plan that was searched: a probe's plan runs by itself where it has none.
-        let plan_file = plan.manifests.is_empty().then(|| folder.path.join(PLAN_FILE));
+        // Files are named relative to the plan that was searched: a probe's plan runs by itself where it names none.
+        let plan_file = plan.stands_alone().then(|| folder.path.join(PLAN_FILE));
         Order { plan, seed, plan_file, folder, allow_faults: false, agent_image: String::new(), outlets: Vec::new() }
     }
 }

@@ -41,6 +41,7 @@ impl Lookups {
         known.sort_unstable();
         known.dedup();
         sink.emit(self.fact(took, Ok((&known, true))));
+        let closed = closed_families(&known, &self.shut);
         let Some(every) = self.every else { return std::future::pending().await };
         let mut ticks = tokio::time::interval(every);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -61,7 +62,7 @@ impl Lookups {
                 Ok(found) => {
                     let news = found != known;
                     if news {
-                        self.turn_to(&found);
+                        self.turn_to(&found, &closed);
                         known = found;
                     }
                     sink.emit(self.fact(took, Ok((&known, news))));
@@ -71,9 +72,10 @@ impl Lookups {
     }
 
     /// New connections go to what was found, but for those that are known to be shut.
-    fn turn_to(&mut self, found: &[SocketAddr]) {
+    fn turn_to(&mut self, found: &[SocketAddr], closed: &[Family]) {
         self.shut.retain(|shut| found.contains(shut));
-        let open: Vec<SocketAddr> = found.iter().filter(|address| !self.shut.contains(address)).copied().collect();
+        let is_open = |address: &&SocketAddr| !self.shut.contains(address) && !closed.contains(&Family::of(address));
+        let open: Vec<SocketAddr> = found.iter().filter(is_open).copied().collect();
         self.addresses.set(if open.is_empty() { found.to_vec() } else { open });
     }
 
@@ -91,6 +93,31 @@ impl Lookups {
             failed,
         })
     }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    fn of(address: &SocketAddr) -> Family {
+        if address.is_ipv4() { Family::V4 } else { Family::V6 }
+    }
+}
+
+/// The families that this machine has no way to, whatever address of them comes up: all of one were shut, and others were not.
+fn closed_families(known: &[SocketAddr], shut: &[SocketAddr]) -> Vec<Family> {
+    let is_open = |family: Family| known.iter().any(|address| Family::of(address) == family && !shut.contains(address));
+    let is_closed = |(family, other): (Family, Family)| {
+        known.iter().any(|address| Family::of(address) == family) && !is_open(family) && is_open(other)
+    };
+    [(Family::V4, Family::V6), (Family::V6, Family::V4)]
+        .into_iter()
+        .filter(|pair| is_closed(*pair))
+        .map(|(family, _)| family)
+        .collect()
 }
 
 #[cfg(test)]
@@ -194,6 +221,17 @@ mod tests {
             told[..8],
             [(3, 3, false), (3, 0, false), (3, 3, false), (0, 0, true), (0, 0, true), (1, 1, false), (1, 1, false), (2, 2, false)]
         );
+    }
+
+    #[test]
+    fn a_family_is_closed_where_all_of_it_is_shut_and_the_other_is_not() {
+        let six = |last| SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, last], 80));
+        let known = [address(1), six(1), six(2)];
+        assert_eq!(closed_families(&known, &[six(1), six(2)]), [Family::V6]);
+        assert_eq!(closed_families(&known, &[six(1)]), [], "one is open");
+        assert_eq!(closed_families(&known, &[address(1)]), [Family::V4]);
+        assert_eq!(closed_families(&known, &known), [], "then neither tells anything");
+        assert_eq!(closed_families(&[address(1)], &[address(1)]), []);
     }
 
     #[tokio::test]

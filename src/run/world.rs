@@ -17,7 +17,7 @@ use crate::faults::journal::{ClusterLine, Entry, Journal, SandboxLine};
 use crate::faults::{Act, Curtain, Stage, conduct};
 use crate::names::ObjectRef;
 use crate::observe::{self, Observers, Scrape, Watchlist};
-use crate::plan::{self, ClusterChoice, Dns, Plan};
+use crate::plan::{self, ClusterChoice, Dns, Plan, Protocol};
 use crate::protocol::{self, Destination};
 use crate::recording::Sink;
 use crate::recording::fact::Fact;
@@ -143,7 +143,8 @@ impl World {
             shut: Vec::new(),
             first: (monotonic_now() - begun, found.clone()),
         });
-        let (open, refusals) = knock(&plan.target.url, &destination).await?;
+        let tunnelled = plan.loads.iter().any(|load| load.protocol != Protocol::Http1);
+        let (open, refusals) = knock(&plan.target.url, &destination, tunnelled).await?;
         if self.cluster.is_some() {
             // What a cluster has behind a name comes and goes during the run.
             return Ok((destination, lookups));
@@ -309,9 +310,9 @@ fn words(left: Vec<(String, String)>) -> String {
 }
 
 /// The addresses that take connections, and why the others do not. When none does, a run would only say so expensively.
-async fn knock(url: &str, destination: &Destination) -> Result<(Vec<SocketAddr>, Vec<String>), Failure> {
+async fn knock(url: &str, destination: &Destination, tunnelled: bool) -> Result<(Vec<SocketAddr>, Vec<String>), Failure> {
     let knocks = destination.addresses.now().into_iter().map(|address| async move {
-        match tokio::time::timeout(KNOCK, destination.knock(address)).await {
+        match tokio::time::timeout(KNOCK, destination.knock(address, tunnelled)).await {
             Ok(Ok(())) => Ok(address),
             Ok(Err(why)) => Err(format!("{address}: {why}")),
             Err(_) => Err(format!("{address}: no answer within {}s", KNOCK.as_secs())),
@@ -353,10 +354,10 @@ mod tests {
         let shut_address: SocketAddr = "127.9.9.9:1".parse().expect("an address");
         let destination = Destination::read("http://shop.test/", Trust::default()).expect("a URL");
         let both = destination.clone().at(vec![shut_address, open_address]);
-        let (found, refusals) = knock("http://shop.test/", &both).await.expect("one is open");
+        let (found, refusals) = knock("http://shop.test/", &both, false).await.expect("one is open");
         assert_eq!(found, [open_address]);
         assert_eq!(refusals, [format!("{shut_address}: connection refused")]);
-        let failure = knock("http://shop.test/", &destination.at(vec![shut_address])).await.expect_err("none is open");
+        let failure = knock("http://shop.test/", &destination.at(vec![shut_address]), false).await.expect_err("none is open");
         assert_eq!(failure.exit, Exit::Environment);
     }
 }

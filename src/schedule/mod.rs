@@ -31,6 +31,7 @@ mod sum;
 mod wave;
 
 pub use crowd::{Crowd, Rhythm, Stay, Steps, Think};
+pub use poisson::most_chosen;
 pub use replay::{FILE_MOST, Replayed};
 
 use profile::{Course, Profile};

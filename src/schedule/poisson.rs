@@ -46,6 +46,12 @@ pub(super) fn spread(mean: f64) -> (u64, u64) {
     ((mean - 4.0 * mean.sqrt()).max(0.0) as u64, (mean + 4.0 * mean.sqrt()).ceil() as u64 + if mean > 0.0 { 2 } else { 0 })
 }
 
+/// The most that chance chooses of `count` requests when each is chosen with the probability `share`, but for the same odds: the count of
+/// a binomial lies nearer to its mean than a Poisson's.
+pub fn most_chosen(count: u64, share: f64) -> u64 {
+    if share >= 1.0 || count == u64::MAX { count } else { count.min(spread(count as f64 * share).1) }
+}
+
 /// Exponential gaps of mean one.
 pub(super) struct Gaps {
     random: Pcg64Mcg,

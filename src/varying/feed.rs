@@ -5,12 +5,15 @@ use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::error::Category;
 use serde_json::{Map, Value};
 
 use super::draw::Chance;
 
 /// The largest file that is read, in bytes.
 pub const FILE_MOST: u64 = 64 << 20;
+/// The most bytes of a cell. Each connection keeps room for the largest request that it sent, and there may be thousands of them.
+pub const CELL_MOST: usize = 64 << 10;
 /// How many bad lines of a file are told; one that is no feed has thousands.
 const TOLD_MOST: usize = 5;
 
@@ -138,9 +141,14 @@ fn csv_rows(text: &str) -> Result<Table, Vec<String>> {
     let mut bad = Vec::new();
     for record in reader.records() {
         match record {
-            Ok(record) if record.len() == table.columns.len() => record.iter().for_each(|cell| table.push(cell)),
+            Ok(record) if record.len() == table.columns.len() => {
+                match record.iter().zip(&table.columns).find_map(|(cell, column)| too_long(cell, column)) {
+                    None => record.iter().for_each(|cell| table.push(cell)),
+                    Some(why) => bad.push(format!("line {}: {why}", line_of(&record))),
+                }
+            }
             Ok(record) => {
-                let line = record.position().map_or(0, csv::Position::line);
+                let line = line_of(&record);
                 bad.push(format!("line {line}: {} cells, and the first line names {} columns", record.len(), table.columns.len()));
             }
             Err(error) => bad.push(error.to_string()),
@@ -150,6 +158,18 @@ fn csv_rows(text: &str) -> Result<Table, Vec<String>> {
         }
     }
     if bad.is_empty() { Ok(table) } else { Err(bad) }
+}
+
+fn line_of(record: &csv::StringRecord) -> u64 {
+    record.position().map_or(0, csv::Position::line)
+}
+
+/// Why a cell is too long, in words that do not repeat it.
+fn too_long(cell: &str, column: &str) -> Option<String> {
+    let bytes = cell.len();
+    (bytes > CELL_MOST).then(|| {
+        format!("`{column}` has {bytes} bytes: a cell has at most {} KiB; what is larger may be a body, as a file", CELL_MOST >> 10)
+    })
 }
 
 fn json_lines(text: &str) -> Result<Table, Vec<String>> {
@@ -168,7 +188,11 @@ fn json_lines(text: &str) -> Result<Table, Vec<String>> {
 
 /// Adds a row; the first one names the columns.
 fn json_row(table: &mut Table, line: &str) -> Result<(), String> {
-    let row: Map<String, Value> = serde_json::from_str(line).map_err(|error| format!("it is no JSON object: {error}"))?;
+    // What the parser says repeats what it found, and rows may be secret.
+    let row: Map<String, Value> = serde_json::from_str(line).map_err(|error| match error.classify() {
+        Category::Data => "it is no JSON object, as in {\"id\": 1, \"name\": \"ann\"}".to_owned(),
+        _ => format!("it is no JSON object: it ends, or is no JSON any more, at column {}", error.column()),
+    })?;
     if table.columns.is_empty() {
         table.columns = row.keys().cloned().collect();
     }
@@ -183,6 +207,9 @@ fn json_row(table: &mut Table, line: &str) -> Result<(), String> {
             Some(_) => return Err(format!("`{column}` is neither text nor a number nor true or false")),
             None => return Err(format!("it has no `{column}`, as the first row has")),
         });
+        if let Some(why) = cells.last().and_then(|cell| too_long(cell, column)) {
+            return Err(why);
+        }
     }
     cells.iter().for_each(|cell| table.push(cell));
     Ok(())
@@ -225,7 +252,13 @@ mod tests {
 
     #[test]
     fn what_is_no_feed_is_told_line_by_line() {
+        let (fits, long) = ("x".repeat(CELL_MOST), "x".repeat(CELL_MOST + 1));
+        let long_cell = format!("id,name\n1,a\n2,{long}\n");
+        let long_value = format!("{{\"a\":\"{long}\"}}\n");
+        assert!(Table::read("a.csv", &format!("id,name\n1,{fits}\n")).is_ok());
         for (file, text, says) in [
+            ("a.csv", long_cell.as_str(), "line 3: `name` has 65537 bytes: a cell has at most 64 KiB"),
+            ("a.jsonl", &long_value, "line 1: `a` has 65537 bytes"),
             ("a.csv", "", "no rows"),
             ("a.csv", "id,name\n", "no rows"),
             ("a.csv", "id,id\n1,2\n", "two columns `id`"),
@@ -233,12 +266,20 @@ mod tests {
             ("a.jsonl", "\n", "no rows"),
             ("a.jsonl", "{}\n", "no rows"),
             ("a.jsonl", "[1]\n", "line 1: it is no JSON object"),
+            ("a.jsonl", "\"hunter2\"\n", "line 1: it is no JSON object"),
+            (
+                "a.jsonl",
+                "{\"a\":1}\n{\"a\":hunter2}\n",
+                "line 2: it is no JSON object: it ends, or is no JSON any more, at column 6",
+            ),
+            ("a.jsonl", "{\"a\":\"hunter2\n", "line 1: it is no JSON object: it ends"),
+            ("a.jsonl", "{\"a\":[\"hunter2\"]}\n", "line 1: `a` is neither"),
             ("a.jsonl", "{\"a\":1}\n{\"b\":1}\n", "line 2: `b` is no column of the first row"),
             ("a.jsonl", "{\"a\":1,\"b\":2}\n{\"b\":1}\n", "line 2: it has no `a`"),
             ("a.jsonl", "{\"a\":null}\n", "line 1: `a` is neither"),
         ] {
             let bad = Table::read(file, text).expect_err(text);
-            assert!(bad[0].contains(says), "{text:?}: {bad:?}");
+            assert!(bad[0].contains(says) && bad[0].len() < 200 && !bad[0].contains("hunter2"), "{text:?}: {bad:?}");
         }
         let many = "a,b\n".to_owned() + &"1\n".repeat(100);
         assert_eq!(Table::read("a.csv", &many).expect_err("ragged").len(), TOLD_MOST);

@@ -139,6 +139,12 @@ impl Varying {
         self.class.iter().flat_map(|class| class.weights.names().cloned()).collect()
     }
 
+    /// The share of its requests that is of this class.
+    pub fn share_of(&self, class: &Name) -> f64 {
+        let shares = self.class.iter().flat_map(|known| known.weights.shares());
+        shares.filter(|(name, _)| *name == class).map(|(_, share)| share).sum()
+    }
+
     /// What is counted apart, in the order of [`Supply::part_of`]: one at least, which is then all of it.
     pub fn parts(&self) -> Vec<Part> {
         match &self.class {
@@ -147,13 +153,18 @@ impl Varying {
         }
     }
 
+    /// The feeds that its requests take rows of; one may come several times.
+    pub fn feeds(&self) -> impl Iterator<Item = &Feed> {
+        self.values.iter().filter_map(|(_, source)| match source {
+            Source::Column(feed, _) => Some(&**feed),
+            _ => None,
+        })
+    }
+
     /// How many requests it has values for, where that is bounded and known: as many as the shortest of the feeds has rows whose rows are
     /// used once, and which feed that is.
     pub fn lasts(&self) -> Option<(&Feed, u64)> {
-        let feeds = self.values.iter().filter_map(|(_, source)| match source {
-            Source::Column(feed, _) => feed.lasts().map(|rows| (&**feed, rows)),
-            _ => None,
-        });
+        let feeds = self.feeds().filter_map(|feed| Some((feed, feed.lasts()?)));
         feeds.min_by_key(|(_, rows)| *rows)
     }
 

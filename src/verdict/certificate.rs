@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::spacing::{self, Dispersion, Spaced};
 use super::statistics::value_at;
 use super::words::{count, micros, percent};
+use crate::names::Name;
 use crate::recording::History;
 use crate::recording::fact::{Ending, GeneratorSample, LIMITS, Outcome};
 use crate::recording::sink::Measure;
@@ -19,6 +20,8 @@ use crate::time::Offset;
 const ACHIEVED_LEAST: f64 = 0.99;
 /// More than this share was refused by Squall's own limits. Not zero: one request at the edge of a bound proves nothing.
 const UNSENT_MOST: f64 = 0.001;
+/// The limit of ours that makes users leave.
+const USED_UP: &str = "feed used up";
 /// Lateness whose p99 may always be reached: what a kernel's scheduler does to any process on a machine that is in use.
 const LATENESS_FLOOR: Duration = Duration::from_millis(10);
 /// The share of the tightest latency limit that lateness may eat.
@@ -143,6 +146,13 @@ impl Certificate {
                 ways_out(&certificate.unsent_by)
             ));
         }
+        for (load, second) in left_early(history, from, to) {
+            let way_out = LIMITS.iter().find(|(limit, _)| *limit == USED_UP).map_or("", |(_, way_out)| way_out);
+            certificate.reject(format!(
+                "users of load {load} left from {second} s on, since each row of a feed is used once and there were none left for them: what \
+                 came after was not the planned load ({USED_UP}: {way_out})"
+            ));
+        }
         // What the limit kept back is not held against the generator twice.
         let held = (tried + counts.unsent) as f64 / intended.max(1) as f64;
         if intended > 0 && held < ACHIEVED_LEAST {
@@ -248,6 +258,20 @@ pub fn integrity(history: &History) -> Vec<String> {
         Some(_) => {}
     }
     reasons
+}
+
+/// The loads of users whom a feed of theirs had no row left for, by the end of `[from, to)` in which they were to be there, and in which
+/// second of the run the first of them left. Each of them leaves one unsent request behind and is missing from then on: of how much is
+/// missing that number says nothing.
+fn left_early(history: &History, from: Offset, to: Offset) -> Vec<(&Name, i64)> {
+    let during: Vec<&Name> =
+        history.started.phases.iter().filter(|phase| phase.start < to && phase.end > from).map(|phase| &phase.name).collect();
+    let lines = history.started.loads.iter().filter(|line| line.is_closed() && during.iter().any(|phase| line.sends_in(phase)));
+    let first = |load| {
+        let windows = history.windows_in(Some(load), history.whole().0, to);
+        windows.filter(|(_, tally)| tally.causes.contains_key(USED_UP)).map(|(key, _)| key.second).min()
+    };
+    lines.filter_map(|line| Some((&line.name, first(&line.name)?))).collect()
 }
 
 /// What was never sent, by the limit that kept it back.

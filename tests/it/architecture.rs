@@ -26,7 +26,7 @@ const RULES: &[Rule] = &[
             "crate::load",
             "crate::observe",
         ],
-        places: &["plan/", "timeline.rs", "schedule/", "varying/", "answers/", "verdict/", "report/", "capacity/"],
+        places: &["plan/", "grpc/", "timeline.rs", "schedule/", "varying/", "answers/", "verdict/", "report/", "capacity/"],
         except: &[],
         reason: "planning, judging and reporting are pure: no runtime, no cluster, no network",
     },

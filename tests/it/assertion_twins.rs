@@ -212,6 +212,26 @@ fn a_frozen_generator_is_inconclusive_wherever_its_backlog_reaches() {
     );
 }
 
+/// Goal: users who left since their feed was used up are missing from all that comes after, though they leave no more than a request each
+/// behind. How: ten of 40,000 requests, far below what may be kept back, in the first of two phases.
+#[test]
+fn users_whose_feed_was_used_up_leave_nothing_to_be_judged_after_them() {
+    let mut story = Story::of("used-up", &[("before", 10), ("during", 10), ("after", 10)]);
+    story.traffic("before", 2_000, healthy).ramp("during", |second| if second < 5 { 2_000 } else { 0 }, healthy);
+    story.ramp("after", |_| 400, healthy).by_users(10);
+    let slo = r#"{"p99": "300ms", "available": "99%"}"#;
+    assert!(findings(during("during"), "slo", slo, &story.history()).iter().all(|finding| finding.verdict == Verdict::Pass));
+    (0..10).for_each(|_| _ = story.kept_back("during", 15, "feed used up"));
+    let history = story.history();
+    for (phase, verdict) in [("before", Verdict::Pass), ("during", Verdict::Inconclusive), ("after", Verdict::Inconclusive)] {
+        let says = if verdict == Verdict::Pass { "" } else { "left from 15 s on" };
+        let found = findings(during(phase), "slo", slo, &history);
+        expect(&found, "p99", verdict, says);
+        expect(&found, "available", verdict, if says.is_empty() { "" } else { "`order: sequential`" });
+    }
+    assert!(!certificate(&[], &history).valid);
+}
+
 /// A machine that is in use makes one request in fifty 25 ms late and one in a thousand 200 ms: that is a scheduler, not a stop.
 #[test]
 fn ordinary_noise_of_a_busy_machine_passes() {

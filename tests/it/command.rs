@@ -103,6 +103,13 @@ impl Said {
         self
     }
 
+    /// It ran to its end and found nothing wrong: a pass, or, where others kept the machine busy, nothing that can be claimed.
+    #[track_caller]
+    pub fn found_nothing_wrong(&self) -> &Said {
+        assert!(self.code == 0 || self.code == 3, "exit {}, stdout:\n{}\nstderr:\n{}", self.code, self.stdout, self.stderr);
+        self
+    }
+
     #[track_caller]
     pub fn saying(&self, words: &str) -> &Said {
         let all = format!("{}\n{}", self.stdout, self.stderr);

@@ -260,21 +260,21 @@ fn over_tls_the_server_has_to_agree() {
 }
 
 /// What is done to a request, and what it must end as: an outcome, with a cause where it is not `ok`.
-type Case = (Script, Outcome, Option<&'static str>);
+pub type Case = (Script, Outcome, Option<&'static str>);
 
 /// Checks the cases side by side: nearly all of their time is waiting. One request at a time on each connection, so that none ends for
 /// what was done to another.
 #[track_caller]
-fn check(cases: Vec<(&'static str, Case)>) {
+pub fn check(drive: fn(String) -> Drive, cases: Vec<(&'static str, Case)>) {
     let wrong: Vec<String> = std::thread::scope(|scope| {
-        let checks: Vec<_> = cases.into_iter().map(|(what, case)| scope.spawn(move || mismatch(what, case))).collect();
+        let checks: Vec<_> = cases.into_iter().map(|(what, case)| scope.spawn(move || mismatch(drive, what, case))).collect();
         checks.into_iter().filter_map(|check| check.join().expect("the run ends")).collect()
     });
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// Why the requests of a case did not all end as they must.
-fn mismatch(what: &str, (script, outcome, cause): Case) -> Option<String> {
+fn mismatch(drive: fn(String) -> Drive, what: &str, (script, outcome, cause): Case) -> Option<String> {
     let target = FakeHttp2::start(script);
     let ran = Drive { timeout: Duration::from_millis(800), connections: 32, streams: 1, ..drive(target.url()) }.run();
     // On a busy machine an answer may take longer than the timeout; nothing else may come in between.
@@ -296,77 +296,92 @@ fn fails(answer: impl Fn(u32) -> Vec<u8> + Send + Sync + 'static, after: After, 
 
 #[test]
 fn good_answers_are_ok_however_they_are_framed() {
-    check(vec![
-        ("no body", ok(|id| answer(id, OK, b""))),
-        ("a body", ok(|id| answer(id, OK, b"hello"))),
-        ("an interim head first", ok(|id| [frame(HEADERS, END_HEADERS, id, b"\x08\x03103"), answer(id, OK, b"hello")].concat())),
-        ("padding", ok(|id| [frame(HEADERS, END_HEADERS, id, OK), frame(DATA, END_STREAM | 8, id, b"\x03hello\0\0\0")].concat())),
-        (
-            "trailers",
-            ok(|id| {
-                [
-                    frame(HEADERS, END_HEADERS, id, OK),
-                    frame(DATA, 0, id, b"hello"),
-                    frame(HEADERS, END_HEADERS | END_STREAM, id, b"\x00\x0bgrpc-status\x010"),
-                ]
-                .concat()
-            }),
-        ),
-        (
-            "a head in pieces",
-            ok(|id| {
-                [frame(HEADERS, END_STREAM, id, b""), frame(CONTINUATION, 0, id, b""), frame(CONTINUATION, END_HEADERS, id, OK)]
-                    .concat()
-            }),
-        ),
-        (
-            "the dynamic table",
-            ok(|id| {
-                let block: &[u8] = if id == 1 { b"\x88\x40\x05x-pod\x01a" } else { b"\x88\xbe" };
-                answer(id, block, b"hello")
-            }),
-        ),
-        (
-            "frames of no concern",
-            ok(|id| {
-                [
-                    frame(PRIORITY, 0, id, &[0; 5]),
-                    frame(0xbe, 0xff, id, b"grease"),
-                    frame(PING, 0, 0, b"12345678"),
-                    settings(&[(0x9a9a, 1), (3, 100)]),
-                    answer(id, OK, b"hello"),
-                ]
-                .concat()
-            }),
-        ),
-        (
-            "a connection that goes away in peace",
+    check(
+        drive,
+        vec![
+            ("no body", ok(|id| answer(id, OK, b""))),
+            ("a body", ok(|id| answer(id, OK, b"hello"))),
             (
-                Script::new(&[], |id, _| ([answer(id, OK, b"hello"), goaway(u32::MAX >> 1, 0)].concat(), After::Keep)),
-                Outcome::Ok,
-                None,
+                "an interim head first",
+                ok(|id| [frame(HEADERS, END_HEADERS, id, b"\x08\x03103"), answer(id, OK, b"hello")].concat()),
             ),
-        ),
-        (
-            "a connection that is closed after each answer",
-            (Script::new(&[], |id, _| (answer(id, OK, b"hello"), After::Close)), Outcome::Ok, None),
-        ),
-    ]);
+            (
+                "padding",
+                ok(|id| [frame(HEADERS, END_HEADERS, id, OK), frame(DATA, END_STREAM | 8, id, b"\x03hello\0\0\0")].concat()),
+            ),
+            (
+                "trailers",
+                ok(|id| {
+                    [
+                        frame(HEADERS, END_HEADERS, id, OK),
+                        frame(DATA, 0, id, b"hello"),
+                        frame(HEADERS, END_HEADERS | END_STREAM, id, b"\x00\x0bgrpc-status\x010"),
+                    ]
+                    .concat()
+                }),
+            ),
+            (
+                "a head in pieces",
+                ok(|id| {
+                    [frame(HEADERS, END_STREAM, id, b""), frame(CONTINUATION, 0, id, b""), frame(CONTINUATION, END_HEADERS, id, OK)]
+                        .concat()
+                }),
+            ),
+            (
+                "the dynamic table",
+                ok(|id| {
+                    let block: &[u8] = if id == 1 { b"\x88\x40\x05x-pod\x01a" } else { b"\x88\xbe" };
+                    answer(id, block, b"hello")
+                }),
+            ),
+            (
+                "frames of no concern",
+                ok(|id| {
+                    [
+                        frame(PRIORITY, 0, id, &[0; 5]),
+                        frame(0xbe, 0xff, id, b"grease"),
+                        frame(PING, 0, 0, b"12345678"),
+                        settings(&[(0x9a9a, 1), (3, 100)]),
+                        answer(id, OK, b"hello"),
+                    ]
+                    .concat()
+                }),
+            ),
+            (
+                "a connection that goes away in peace",
+                (
+                    Script::new(&[], |id, _| ([answer(id, OK, b"hello"), goaway(u32::MAX >> 1, 0)].concat(), After::Keep)),
+                    Outcome::Ok,
+                    None,
+                ),
+            ),
+            (
+                "a connection that is closed after each answer",
+                (Script::new(&[], |id, _| (answer(id, OK, b"hello"), After::Close)), Outcome::Ok, None),
+            ),
+        ],
+    );
 }
 
 #[test]
 fn not_now_is_told_from_no() {
     let rejects = |answer: fn(u32) -> Vec<u8>, cause| (Script::says(answer, After::Keep), Outcome::Rejected, Some(cause));
-    check(vec![
-        ("busy", rejects(|id| answer(id, BUSY, b""), "status 503")),
-        ("refused", rejects(|id| rst_stream(id, 7), "stream reset: refused stream")),
-        ("too much", rejects(|id| rst_stream(id, 11), "stream reset: enhance your calm")),
-        ("not looked at", rejects(|id| goaway(id.saturating_sub(2), 0), "going away: no error")),
-        ("broken off", fails(|id| rst_stream(id, 2), After::Keep, "stream reset: internal error")),
-        ("broken off under a code that nobody knows", fails(|id| rst_stream(id, 4711), After::Keep, "stream reset: unknown code")),
-        ("left for an error", fails(|_| goaway(0, 2), After::Close, "going away: internal error")),
-        ("not found", fails(|id| answer(id, b"\x8d", b""), After::Keep, "status 404")),
-    ]);
+    check(
+        drive,
+        vec![
+            ("busy", rejects(|id| answer(id, BUSY, b""), "status 503")),
+            ("refused", rejects(|id| rst_stream(id, 7), "stream reset: refused stream")),
+            ("too much", rejects(|id| rst_stream(id, 11), "stream reset: enhance your calm")),
+            ("not looked at", rejects(|id| goaway(id.saturating_sub(2), 0), "going away: no error")),
+            ("broken off", fails(|id| rst_stream(id, 2), After::Keep, "stream reset: internal error")),
+            (
+                "broken off under a code that nobody knows",
+                fails(|id| rst_stream(id, 4711), After::Keep, "stream reset: unknown code"),
+            ),
+            ("left for an error", fails(|_| goaway(0, 2), After::Close, "going away: internal error")),
+            ("not found", fails(|id| answer(id, b"\x8d", b""), After::Keep, "status 404")),
+        ],
+    );
 }
 
 /// Goal: a request that waited for a stream on a connection that goes away was never sent, and is sent on another. How: the first
@@ -395,28 +410,34 @@ fn each_bad_server_is_named_for_what_it_did() {
         6 => "http/2 rule broken: frame size error",
         _ => "http/2 rule broken: compression error",
     };
-    check(vec![
-        ("speaks HTTP/1.1", greets(b"HTTP/1.1 400 Bad Request\r\n\r\n", After::Close, "not http/2")),
-        ("greets with something else", greets(&frame(PING, 0, 0, b"12345678"), After::Keep, "not http/2")),
-        ("hangs up at once", greets(b"", After::Close, "closed before an answer")),
-        ("resets at once", greets(b"", After::Reset, "reset")),
-        ("leaves at once", greets(&goaway(0, 12), After::Close, "going away: inadequate security")),
-        ("hangs up on a request", fails(|_| Vec::new(), After::Close, "closed before an answer")),
-        ("hangs up in a body", fails(|id| frame(HEADERS, END_HEADERS, id, OK), After::Close, "closed mid-body")),
-        ("resets the connection", fails(|_| Vec::new(), After::Reset, "reset")),
-        ("sends a body without a head", fails(|id| frame(DATA, END_STREAM, id, b"x"), After::Keep, "garbage")),
-        ("sends a head without a status", fails(|id| answer(id, b"\x00\x01a\x01b", b""), After::Keep, "garbage")),
-        ("promises more than it sends", fails(|id| answer(id, b"\x88\x0f\x0d\x019", b"hello"), After::Keep, "garbage")),
-        ("cannot compress", fails(|id| answer(id, &[0xbe], b""), After::Keep, broken(9))),
-        ("answers on a stream of nobody's", fails(|id| answer(id + 1000, OK, b""), After::Keep, broken(1))),
-        ("pushes", fails(|id| frame(PUSH_PROMISE, END_HEADERS, id, &[0, 0, 0, 2, 0x82]), After::Keep, broken(1))),
-        (
-            "interrupts a head",
-            fails(|id| [frame(HEADERS, 0, id, OK), frame(PING, 0, 0, b"12345678")].concat(), After::Keep, broken(1)),
-        ),
-        ("sends frames that are too long", fails(|_| frame(PING, 0, 0, &[0; 20_000]), After::Keep, broken(6))),
-        ("opens windows beyond the last", fails(|_| frame(WINDOW_UPDATE, 0, 0, &[0x7f, 0xff, 0xff, 0xff]), After::Keep, broken(3))),
-    ]);
+    check(
+        drive,
+        vec![
+            ("speaks HTTP/1.1", greets(b"HTTP/1.1 400 Bad Request\r\n\r\n", After::Close, "not http/2")),
+            ("greets with something else", greets(&frame(PING, 0, 0, b"12345678"), After::Keep, "not http/2")),
+            ("hangs up at once", greets(b"", After::Close, "closed before an answer")),
+            ("resets at once", greets(b"", After::Reset, "reset")),
+            ("leaves at once", greets(&goaway(0, 12), After::Close, "going away: inadequate security")),
+            ("hangs up on a request", fails(|_| Vec::new(), After::Close, "closed before an answer")),
+            ("hangs up in a body", fails(|id| frame(HEADERS, END_HEADERS, id, OK), After::Close, "closed mid-body")),
+            ("resets the connection", fails(|_| Vec::new(), After::Reset, "reset")),
+            ("sends a body without a head", fails(|id| frame(DATA, END_STREAM, id, b"x"), After::Keep, "garbage")),
+            ("sends a head without a status", fails(|id| answer(id, b"\x00\x01a\x01b", b""), After::Keep, "garbage")),
+            ("promises more than it sends", fails(|id| answer(id, b"\x88\x0f\x0d\x019", b"hello"), After::Keep, "garbage")),
+            ("cannot compress", fails(|id| answer(id, &[0xbe], b""), After::Keep, broken(9))),
+            ("answers on a stream of nobody's", fails(|id| answer(id + 1000, OK, b""), After::Keep, broken(1))),
+            ("pushes", fails(|id| frame(PUSH_PROMISE, END_HEADERS, id, &[0, 0, 0, 2, 0x82]), After::Keep, broken(1))),
+            (
+                "interrupts a head",
+                fails(|id| [frame(HEADERS, 0, id, OK), frame(PING, 0, 0, b"12345678")].concat(), After::Keep, broken(1)),
+            ),
+            ("sends frames that are too long", fails(|_| frame(PING, 0, 0, &[0; 20_000]), After::Keep, broken(6))),
+            (
+                "opens windows beyond the last",
+                fails(|_| frame(WINDOW_UPDATE, 0, 0, &[0x7f, 0xff, 0xff, 0xff]), After::Keep, broken(3)),
+            ),
+        ],
+    );
 }
 
 /// Everything that a server can repeat without end ends the connection, not the load: the cause says that it was a flood.
@@ -424,28 +445,31 @@ fn each_bad_server_is_named_for_what_it_did() {
 fn floods_end() {
     let flood = |bytes: Vec<u8>| fails(|_| Vec::new(), After::Repeat(bytes), "http/2 rule broken: enhance your calm");
     let many = |frame: Vec<u8>| frame.repeat(100);
-    check(vec![
-        ("pings", flood(many(frame(PING, 0, 0, b"12345678")))),
-        ("settings", flood(many(settings(&[])))),
-        ("goodbyes", flood(many(goaway(u32::MAX >> 1, 0)))),
-        ("frames of unknown kinds", flood(many(frame(0xbe, 0, 0, b"")))),
-        (
-            "interim heads",
-            fails(
-                |id| frame(HEADERS, END_HEADERS, id, b"\x08\x03100").repeat(20_000),
-                After::Keep,
-                "http/2 rule broken: enhance your calm",
+    check(
+        drive,
+        vec![
+            ("pings", flood(many(frame(PING, 0, 0, b"12345678")))),
+            ("settings", flood(many(settings(&[])))),
+            ("goodbyes", flood(many(goaway(u32::MAX >> 1, 0)))),
+            ("frames of unknown kinds", flood(many(frame(0xbe, 0, 0, b"")))),
+            (
+                "interim heads",
+                fails(
+                    |id| frame(HEADERS, END_HEADERS, id, b"\x08\x03100").repeat(20_000),
+                    After::Keep,
+                    "http/2 rule broken: enhance your calm",
+                ),
             ),
-        ),
-        (
-            "empty data",
-            fails(
-                |id| [frame(HEADERS, END_HEADERS, id, OK), frame(DATA, 0, id, b"").repeat(20_000)].concat(),
-                After::Keep,
-                "http/2 rule broken: enhance your calm",
+            (
+                "empty data",
+                fails(
+                    |id| [frame(HEADERS, END_HEADERS, id, OK), frame(DATA, 0, id, b"").repeat(20_000)].concat(),
+                    After::Keep,
+                    "http/2 rule broken: enhance your calm",
+                ),
             ),
-        ),
-    ]);
+        ],
+    );
     // The one whose head it is has a head that is too large; whoever shares its connection has met somebody who floods.
     let target = FakeHttp2::start(Script::says(
         |id| [frame(HEADERS, 0, id, OK), frame(CONTINUATION, 0, id, b"").repeat(1_000)].concat(),
@@ -468,23 +492,33 @@ fn who_does_not_answer_in_time_times_out_and_keeps_the_connection() {
     assert!(seen.resets.iter().all(|code| *code == 8) && seen.resets.len() >= 40, "{seen:?}");
     assert!(ran.histogram(Measure::Response).min() >= 299_000, "{} us", ran.histogram(Measure::Response).min());
 
-    check(vec![(
-        "a body that does not end",
-        (Script::says(|id| frame(HEADERS, END_HEADERS, id, OK), After::Keep), Outcome::TimedOut, Some("answer unfinished in time")),
-    )]);
+    check(
+        drive,
+        vec![(
+            "a body that does not end",
+            (
+                Script::says(|id| frame(HEADERS, END_HEADERS, id, OK), After::Keep),
+                Outcome::TimedOut,
+                Some("answer unfinished in time"),
+            ),
+        )],
+    );
 }
 
 /// A server that neither reads nor says anything is waited for no longer than the timeout, whenever it stops.
 #[test]
 fn a_server_that_freezes_is_not_waited_for() {
-    check(vec![
-        ("before its settings", (Script::greets(b"", After::Freeze), Outcome::TimedOut, Some("no connection in time"))),
-        ("after a request", (Script::says(|_| Vec::new(), After::Freeze), Outcome::TimedOut, None)),
-        (
-            "with no streams for anybody",
-            (Script::new(&[(3, 0)], |_, _| (Vec::new(), After::Keep)), Outcome::TimedOut, Some("no connection in time")),
-        ),
-    ]);
+    check(
+        drive,
+        vec![
+            ("before its settings", (Script::greets(b"", After::Freeze), Outcome::TimedOut, Some("no connection in time"))),
+            ("after a request", (Script::says(|_| Vec::new(), After::Freeze), Outcome::TimedOut, None)),
+            (
+                "with no streams for anybody",
+                (Script::new(&[(3, 0)], |_, _| (Vec::new(), After::Keep)), Outcome::TimedOut, Some("no connection in time")),
+            ),
+        ],
+    );
     // The same with bodies that no socket's buffers hold.
     let target = FakeHttp2::start(Script::greets(
         &[settings(&[(4, u32::MAX >> 1)]), frame(WINDOW_UPDATE, 0, 0, &[0x7f, 0, 0, 0])].concat(),

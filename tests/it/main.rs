@@ -15,6 +15,7 @@ mod fake_service;
 mod fake_target;
 mod flows;
 mod good_plans;
+mod grpc;
 mod heal;
 mod http2;
 mod judge;

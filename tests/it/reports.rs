@@ -121,6 +121,7 @@ impl Sample {
                 opened: if second % 5 == 0 { 16 } else { 0 },
                 unopened: failed,
                 retry_after: 0,
+                messages: 0,
             })),
         );
         // A spread without chance: request n takes between 60% and 140% of `millis`, and every tenth three times as long.
@@ -687,6 +688,7 @@ fn requests_that_found_the_door_closed_are_in_the_error_rate() {
             opened: 0,
             unopened: 0,
             retry_after: 0,
+            messages: 0,
         })),
     );
     let report = Report::of(&run.history(), &[], certificate(), ExitInfo { exit: Exit::Fail, reason: String::new() });

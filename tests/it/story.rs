@@ -116,6 +116,22 @@ impl Story {
         story
     }
 
+    /// What was told is the doing of so many users in each phase, who wait for answers: nobody planned how much they send.
+    pub fn by_users(&mut self, users: u32) -> &mut Story {
+        let load = &mut self.started.loads[0];
+        load.users = self.started.phases.iter().map(|phase| (phase.name.clone(), [users; 2])).collect();
+        load.intended.clear();
+        self
+    }
+
+    /// One more request of the second `second` of `phase` that a limit of squall's own kept back.
+    pub fn kept_back(&mut self, phase: &str, second: i64, limit: &str) -> &mut Story {
+        let mut tally = self.tally(phase, second);
+        tally.counts = Counts { intended: 1, unsent: 1, ..Counts::default() };
+        tally.causes = BTreeMap::from([(limit.to_owned(), 1)]);
+        self.fact(at(second as f64 + 1.0), Fact::Tally(Box::new(tally)))
+    }
+
     pub fn fact(&mut self, t: Offset, fact: Fact) -> &mut Story {
         self.facts.push((t, fact));
         self
@@ -138,21 +154,7 @@ impl Story {
         let span = self.started.phases.iter().find(|span| span.name.as_str() == phase).expect("a phase of the story").clone();
         let mut i = 0;
         for second in span.start.second()..span.end.second() {
-            let mut tally = Tally {
-                load: name(LOAD),
-                phase: name(phase),
-                part: self.part.clone(),
-                second,
-                counts: Counts::default(),
-                causes: BTreeMap::new(),
-                served_by: BTreeMap::new(),
-                retry_after: 0,
-                redirects: 0,
-                skipped: BTreeMap::new(),
-                sent_to: BTreeMap::new(),
-                opened: 0,
-                unopened: 0,
-            };
+            let mut tally = self.tally(phase, second);
             let rate = rate(second - span.start.second());
             for k in 0..rate {
                 let told = answer(second as f64 + k as f64 / rate as f64, i);
@@ -166,6 +168,26 @@ impl Story {
         }
         *self.started.loads[0].intended.entry(name(phase)).or_default() += i;
         self
+    }
+
+    /// Nothing yet.
+    fn tally(&self, phase: &str, second: i64) -> Tally {
+        Tally {
+            load: name(LOAD),
+            phase: name(phase),
+            part: self.part.clone(),
+            second,
+            counts: Counts::default(),
+            causes: BTreeMap::new(),
+            served_by: BTreeMap::new(),
+            retry_after: 0,
+            redirects: 0,
+            skipped: BTreeMap::new(),
+            messages: 0,
+            sent_to: BTreeMap::new(),
+            opened: 0,
+            unopened: 0,
+        }
     }
 
     fn count(&mut self, tally: &mut Tally, told: Answer) {

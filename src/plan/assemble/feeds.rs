@@ -26,9 +26,9 @@ pub(super) fn read(desk: &mut Desk<'_>, written: Option<Vec<Located<WrittenFeed>
     let mut feeds = Vec::new();
     for Located { value: written, .. } in written {
         let name = written.name.value.as_str().to_owned();
-        let table = match desk.source.folder {
+        let table = match desk.beside(&written.file.value) {
             None => None,
-            Some(folder) => match table(desk, written.file.at, &folder.join(&written.file.value)) {
+            Some(path) => match table(desk, written.file.at, &path) {
                 Some(table) => Some(table),
                 None => {
                     whole = false;

@@ -29,9 +29,16 @@ pub(super) fn flows(desk: &mut Desk<'_>, load: &mut Located<WrittenLoad>) -> Opt
         desk.wrong(place, format!("`{second}` does not go with `{first}`")).help =
             Some("a load sends one request, or the steps of one `flow`, or of several `flows`".into());
     }
-    if written.flow.is_none() && written.flows.is_none() {
-        return None;
-    }
+    let place = written.flow.as_ref().map(|flow| flow.at).or(written.flows.as_ref().map(|flows| flows.at))?;
+    let protocol = match protocol {
+        Protocol::Grpc => {
+            desk.wrong(place, "the steps of a flow speak HTTP, and this load gRPC").help = Some(
+                "say `protocol: http2`, or call one method as in `request: {grpc: shop.Checkout/Pay, reflection: true}`".into(),
+            );
+            Protocol::Http2
+        }
+        protocol => protocol,
+    };
     let one = written.flow.take().map(|steps| WrittenFlow { weight: None, steps });
     let several = written.flows.take();
     if let Some(flows) = several.as_ref().filter(|flows| flows.value.is_empty()) {

@@ -7,10 +7,10 @@ use super::super::problem::proposal;
 use super::super::recording;
 use super::super::rotation::WrittenRotation;
 use super::super::tree::Id;
-use super::super::written::{WrittenGenerator, WrittenLoad, WrittenRequest};
-use super::super::{Arrivals, Flow, Generator, Load, Model, Protocol, REPLAYED, Request, Rhythm, Rotation, Think};
+use super::super::written::{Text, WrittenGenerator, WrittenLoad, WrittenRequest};
+use super::super::{Arrivals, Flow, Generator, Load, Model, Protocol, REPLAYED, Request, Rhythm, Rotation, Talk, Think};
 use super::feeds::Feeds;
-use super::{Desk, LoadPlace, Located, Names, Pairs, flow, transport, varying, wanted};
+use super::{Desk, LoadPlace, Located, Names, Pairs, call, flow, transport, varying, wanted};
 use crate::names::Name;
 use crate::schedule::Replayed;
 use crate::target;
@@ -128,15 +128,16 @@ fn open(
         }
         Some(rate) => levels(desk, rate, names, phases),
     };
-    let says_what = written.request.as_ref().is_some_and(|request| !request.value.methods().is_empty());
+    let says_what = written.request.as_ref().is_some_and(|request| request.value.says_what());
     let replayed = if says_what || flows.is_some() { Replayed::Times } else { Replayed::All };
     let arrivals_at = written.arrivals.as_ref().map(|arrivals| arrivals.at);
     let arrivals = if known { arrivals(desk, written.arrivals, &rate, replayed) } else { None };
     let sends = if replays { arrivals_at } else { rate_at }.filter(|_| arrivals.is_some());
-    if written.request.is_none() && flows.is_none() && !replays && known {
-        missing_request(desk, at);
-    }
     let protocol = written.protocol;
+    // What a recording has are requests of HTTP.
+    if written.request.is_none() && flows.is_none() && known && (!replays || protocol == Protocol::Grpc) {
+        missing_request(desk, at, protocol);
+    }
     let flows = flows.unwrap_or_default();
     let request = sent(desk, written.request, &flows, at, arrivals.as_ref(), protocol);
     let streams = streams(desk, written.streams, protocol);
@@ -184,7 +185,7 @@ fn closed(
         }
     }
     if written.request.is_none() && flows.is_none() {
-        missing_request(desk, at);
+        missing_request(desk, at, written.protocol);
     }
     let flows = flows.unwrap_or_default();
     let sends = written.users.as_ref().map(|users| users.at);
@@ -245,9 +246,13 @@ fn body(desk: &mut Desk<'_>, written: WrittenBody) -> Vec<u8> {
     }
 }
 
-fn missing_request(desk: &mut Desk<'_>, load: Id) {
+fn missing_request(desk: &mut Desk<'_>, load: Id, protocol: Protocol) {
     if !desk.is_left_out(load, &["request", "flow", "flows"]) {
-        desk.wrong(load, "`request` is missing").help = Some("say what is sent, as in `request: {get: /checkout}`".into());
+        let help = match protocol {
+            Protocol::Grpc => "say what is called, as in `request: {grpc: shop.Checkout/Pay, reflection: true}`",
+            Protocol::Http1 | Protocol::Http2 => "say what is sent, as in `request: {get: /checkout}`",
+        };
+        desk.wrong(load, "`request` is missing").help = Some(help.into());
     }
 }
 
@@ -378,6 +383,11 @@ pub(super) fn request(
 ) -> Request {
     let given = written.is_some();
     let Located { value: mut written, at } = written.unwrap_or(Located { value: WrittenRequest::default(), at: load });
+    let timeout = timeout(desk, written.timeout.as_ref());
+    if protocol == Protocol::Grpc {
+        return call::request(desk, written, at, given, timeout);
+    }
+    call::unasked(desk, &written);
     let wanted = wanted::wanted(desk, &mut written);
     let methods = written.methods();
     let (mut method, mut path) = ("GET", String::from("/"));
@@ -391,7 +401,7 @@ pub(super) fn request(
             (method, path) = (REPLAYED, replay.file().to_owned());
         }
         // Where it is missing, or nobody knows whether a recording says it, that has been reported.
-        ([], None) if !given || arrivals.is_none() => {}
+        ([], None) if !given || arrivals.is_none() || written.grpc.is_some() => {}
         ([], None) => {
             // One that is there and unreadable has been reported.
             if !desk.tree.entries(at).iter().any(|(key, value)| desk.left_out.has(*key) || desk.left_out.has(*value)) {
@@ -415,10 +425,36 @@ pub(super) fn request(
             desk.wrong(second.at, format!("one request has one method, not {}", all.join(" and ")));
         }
     }
+    let headers = headers(desk, written.headers, "header", protocol);
+    let (body_at, body) = written.body.map_or((at, Vec::new()), |body| (body.at, self::body(desk, body.value)));
+    let different = recorded.len();
+    if different * body.len() > BODIES_MOST {
+        desk.wrong(body_at, format!("{different} different requests with a body of {} bytes each", body.len())).help =
+            Some(format!("at most {} MiB together: send less, or fewer", BODIES_MOST >> 20));
+    }
+    Request { method: method.to_owned(), path, headers, body, timeout, talk: Talk::Http, wanted }
+}
+
+/// How long an answer may take.
+fn timeout(desk: &mut Desk<'_>, written: Option<&Located<Span>>) -> Span {
+    let Some(given) = written else { return DEFAULT_TIMEOUT };
+    if given.value < Span::from_millis(1) || given.value > Span::from_secs(3600) {
+        desk.wrong(given.at, format!("no request can be given {}: from 1ms to 1h", given.value));
+    }
+    given.value
+}
+
+/// What goes along with a request, each a `kind`.
+pub(super) fn headers(
+    desk: &mut Desk<'_>,
+    written: Pairs<Located<String>, Located<Text>>,
+    kind: &str,
+    protocol: Protocol,
+) -> Vec<(String, String)> {
     let mut headers: Vec<(String, String)> = Vec::new();
-    for (name, value) in written.headers.0 {
+    for (name, value) in written.0 {
         if headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(&name.value)) {
-            let message = format!("the header `{}` is given twice: upper and lower case are the same in it", name.value);
+            let message = format!("the {kind} `{}` is given twice: upper and lower case are the same in it", name.value);
             desk.wrong(name.at, message);
         }
         let sendable = target::header(&name.value, &value.value.0);
@@ -427,17 +463,5 @@ pub(super) fn request(
         }
         headers.push((name.value, value.value.0));
     }
-    let timeout = written.timeout.as_ref().map_or(DEFAULT_TIMEOUT, |timeout| timeout.value);
-    if let Some(given) = &written.timeout
-        && (given.value < Span::from_millis(1) || given.value > Span::from_secs(3600))
-    {
-        desk.wrong(given.at, format!("no request can be given {}: from 1ms to 1h", given.value));
-    }
-    let (body_at, body) = written.body.map_or((at, Vec::new()), |body| (body.at, self::body(desk, body.value)));
-    let different = recorded.len();
-    if different * body.len() > BODIES_MOST {
-        desk.wrong(body_at, format!("{different} different requests with a body of {} bytes each", body.len())).help =
-            Some(format!("at most {} MiB together: send less, or fewer", BODIES_MOST >> 20));
-    }
-    Request { method: method.to_owned(), path, headers, body, timeout, wanted }
+    headers
 }

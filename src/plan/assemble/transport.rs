@@ -9,7 +9,8 @@ use std::path::Path;
 use super::super::beside;
 use super::super::check::reason;
 use super::super::dns::WrittenDns;
-use super::super::tree::Id;
+use super::super::params::recorded;
+use super::super::tree::{Id, Limits, Tree};
 use super::super::written::WrittenTls;
 use super::super::{Dns, Override, Target};
 use super::{Desk, Located, Pairs};
@@ -61,36 +62,43 @@ pub(super) fn proxy(desk: &mut Desk<'_>, written: Option<Located<String>>, param
     if !desk.source.to_be_run() && url.contains("${") {
         return None;
     }
-    // As it stands in the plan, with its references.
-    let shown = desk.source.text.get(desk.tree.span(at)).unwrap_or_default().trim_matches(['"', '\'']).to_owned();
     match url.parse::<Proxy>() {
         Err(why) => {
             desk.wrong(at, why);
             None
         }
         Ok(proxy) => {
-            if let Some(password) = password(&shown)
-                && !is_secret(password, params)
-            {
-                desk.wrong(at, "this password would stand in every recording").help = Some(
-                    "put it into the environment and write ${PROXY_PASSWORD} in its place, or a variable of another name".into(),
+            // As it stands in the plan, however it is quoted, and with its references.
+            let (raw, _) = Tree::read(desk.source.text, Limits::PLAN);
+            let raw = raw.scalar(at).map_or_else(String::new, |scalar| scalar.text.clone());
+            if !tells_who(&raw, params) {
+                return Some(proxy.shown_as(&recorded(&raw, params, |name| format!("${{{name}}}"))));
+            }
+            // Where it was recorded already there is nothing to be kept.
+            if desk.source.to_be_run() {
+                desk.wrong(at, "who this says that we are would stand in every recording").help = Some(
+                    "put it into the environment: http://USER:${PROXY_PASSWORD}@HOST:PORT, or http://${PROXY_CREDENTIALS}@HOST:PORT, \
+                     with variables that are no parameters"
+                        .into(),
                 );
             }
-            Some(proxy.shown_as(&shown))
+            Some(proxy)
         }
     }
 }
 
-/// The password in a proxy's URL, where there is one.
-fn password(url: &str) -> Option<&str> {
-    let (credentials, _) = url.strip_prefix("http://")?.rsplit_once('@')?;
-    credentials.split_once(':').map(|(_, password)| password).filter(|password| !password.is_empty())
-}
-
-/// Whether a text holds something that comes from the environment.
-fn is_secret(text: &str, params: &BTreeMap<String, String>) -> bool {
-    let names = text.split("${").skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name);
-    names.into_iter().any(|name| !params.contains_key(name))
+/// Whether the URL of a proxy, as it is recorded, tells more of who we are to it than the user whose password comes from the environment:
+/// a user alone may be a token.
+pub(in crate::plan) fn tells_who(url: &str, params: &BTreeMap<String, String>) -> bool {
+    // What comes from the environment as a character that stands in no URL.
+    let masked = recorded(url, params, |_| "\0".to_owned());
+    let rest = masked.split_once("://").map_or(masked.as_str(), |(_, rest)| rest);
+    let Some((credentials, _)) = rest.rsplit_once('@') else { return false };
+    let is_hidden = |text: &str| text.chars().all(|char| char == '\0');
+    match credentials.split_once(':') {
+        Some((_, password)) if !password.is_empty() => !is_hidden(password),
+        _ => !is_hidden(credentials.trim_end_matches(':')),
+    }
 }
 
 /// When the target's name is looked up.
@@ -105,17 +113,21 @@ pub(super) fn dns(desk: &mut Desk<'_>, written: Option<Located<WrittenDns>>, res
     })
 }
 
+/// Whom connections are made to, as (host, port, what it may be called): who goes through a proxy asks for that alone. `None` where it could
+/// not be read, which has been reported.
+pub(super) fn asked(target: &Target) -> Option<(String, u16, String)> {
+    match &target.proxy {
+        Some(proxy) => Some((proxy.host.clone(), proxy.port, proxy.name().to_owned())),
+        None => target.url.parse::<TargetUrl>().ok().map(|url| (url.host.clone(), url.port, url.host)),
+    }
+}
+
 /// What names stand for, whatever DNS says.
 pub(super) fn resolve(
     desk: &mut Desk<'_>,
-    target: &Target,
+    asked: Option<(String, u16, String)>,
     Pairs(written): Pairs<Located<String>, Located<Vec<Located<String>>>>,
 ) -> Vec<Override> {
-    // Who goes through a proxy asks for that alone. What cannot be read has been reported.
-    let asked = match &target.proxy {
-        Some(proxy) => Some((proxy.host.clone(), proxy.port, proxy.name().to_owned())),
-        None => target.url.parse::<TargetUrl>().ok().map(|url| (url.host.clone(), url.port, url.host)),
-    };
     let mut known: Vec<Override> = Vec::new();
     for (place, addresses) in written {
         let (host, port) = match Override::place(&place.value) {
@@ -157,7 +169,7 @@ fn pem(desk: &mut Desk<'_>, file: &Located<String>, what: &str) -> Option<Vec<u8
 
 /// The bytes of a file beside the plan, where it is to be run.
 pub(super) fn bytes(desk: &mut Desk<'_>, at: Id, file: &str, what: &str, most: u64) -> Option<Vec<u8>> {
-    let path = desk.source.folder?.join(file);
+    let path = desk.beside(file)?;
     match read(&path, most) {
         Ok(bytes) if bytes.len() as u64 <= most => Some(bytes),
         Ok(_) => {
@@ -185,4 +197,40 @@ fn reported<T>(desk: &mut Desk<'_>, at: Id, read: Result<T, Wrong>) -> Option<T>
 
 fn report(desk: &mut Desk<'_>, at: Id, wrong: Wrong) {
     desk.wrong(at, wrong.message).help = Some(wrong.help);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_we_are_to_a_proxy_is_told_by_all_that_does_not_come_from_the_environment() {
+        let params = [("secret", "hunter2"), ("whole", "http://a:hunter2@p:1"), ("user", "alice"), ("plain", "http://p:1")];
+        let params = params.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        for quiet in [
+            "http://p:1",
+            "${PROXY}",
+            "${plain}",
+            "http://${WHO}@p",
+            "http://alice:${PW}@p",
+            "http://${user}:${PW}@p",
+            "http://${A}:${B}@p",
+        ] {
+            assert!(!tells_who(quiet, &params), "{quiet}");
+        }
+        for loud in [
+            "${whole}",
+            "http://TOKEN@p",
+            "http://alice:@p",
+            "http://a:hunter2@p",
+            "http://a:${secret}@p",
+            "http://a:hunter2${PW}@p",
+            "http://a:${PW}2@p",
+            "http://x${WHO}@p",
+            "${SCHEME}a:hunter2@p",
+            "http://a:$${PW}@p",
+        ] {
+            assert!(tells_who(loud, &params), "{loud}");
+        }
+    }
 }

@@ -145,10 +145,12 @@ fn texts<'w>(request: &'w WrittenRequest, saved: &[&'w Located<Name>]) -> Vec<Wr
     let saved: Vec<&str> = saved.iter().map(|name| name.value.as_str()).collect();
     let written = |text, at, header| Written { text, at, header, saved: saved.clone() };
     let paths = request.methods().into_iter().map(|(_, path)| written(path.value.as_str(), path.at, None));
-    let headers =
-        request.headers.0.iter().map(|(name, value)| written(value.value.0.as_str(), value.at, Some(name.value.as_str())));
+    let headers = request.headers.0.iter().chain(&request.metadata.0);
+    let headers = headers.map(|(name, value)| written(value.value.0.as_str(), value.at, Some(name.value.as_str())));
     let body = request.body.iter().filter_map(|body| Some(written(body.value.text()?, body.at, None)));
-    paths.chain(headers).chain(body).collect()
+    let message = request.message.iter().flat_map(|message| message.value.0.texts(message.at));
+    let message = message.map(|(text, at)| written(text, at, None));
+    paths.chain(headers).chain(body).chain(message).collect()
 }
 
 /// The names that are used; those that nothing has are reported.
@@ -212,5 +214,37 @@ fn headers(desk: &mut Desk<'_>, texts: &[Written<'_>], known: &[(String, Source)
                 desk.wrong(*at, format!("`{{{{{name}}}}}` cannot stand in the header `{header}`: {row}{why}"));
             }
         }
+        // White space around what a plan writes is left out; what values leave there is not.
+        let all = parts(text.trim());
+        let at_start = bared(all.iter().copied(), known, |text| text.starts_with([' ', '\t']));
+        let at_end = bared(all.iter().rev().copied(), known, |text| text.ends_with([' ', '\t']));
+        for (name, n) in at_start.into_iter().chain(at_end) {
+            let is_column = known.iter().any(|(known, source)| known == name && matches!(source, Source::Column(..)));
+            let row = if is_column { format!("in row {}, ", n + 1) } else { String::new() };
+            let message = format!(
+                "`{{{{{name}}}}}` cannot stand in the header `{header}`: {row}it is empty, and leaves a blank at an end of the header's value"
+            );
+            desk.wrong(*at, message).help = Some("give it a value there".into());
+        }
     }
+}
+
+/// The value, of `parts` from an end of a text on, that is empty somewhere and leaves a blank at that end; and which of its texts is.
+fn bared<'t>(
+    parts: impl Iterator<Item = Part<'t>>,
+    known: &[(String, Source)],
+    is_blank: impl Fn(&str) -> bool,
+) -> Option<(&'t str, usize)> {
+    let mut empty = None;
+    for part in parts {
+        match part {
+            Part::Text(text) => return empty.filter(|_| is_blank(text)),
+            Part::Reference(name) => {
+                let (_, source) = known.iter().find(|(known, _)| known == name)?;
+                empty = Some((name, source.texts().position(str::is_empty)?));
+            }
+            Part::Broken => return None,
+        }
+    }
+    None
 }

@@ -1,8 +1,9 @@
 //! What a load sends, and what that needs.
 
 use super::super::assemble::{default_connections, default_in_flight, most_due};
-use super::super::{ASSUMED_LATENCY, Arrivals, Levels, Load, Model, Plan, Request, Rhythm, Think};
+use super::super::{ASSUMED_LATENCY, Arrivals, Levels, Load, Model, Plan, Request, Rhythm, Talk, Think};
 use super::{Page, flow};
+use crate::grpc::Types;
 use crate::kinds::Kind;
 use crate::timeline::Timeline;
 use crate::units::{Rate, Span, Users};
@@ -30,6 +31,13 @@ pub(super) fn traffic(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &
     };
     if !load.flows.is_empty() {
         flows(page, plan, load);
+    } else if let Talk::Grpc(call) = &request.talk {
+        page.item(2, "calls       ", &format!("{} at {target}", call.describe()));
+        let types = match &call.types {
+            Types::File(file) => format!("in {file}"),
+            Types::Reflection => "asked of the server before the first call (reflection)".to_owned(),
+        };
+        page.item(2, "types       ", &types);
     } else if recorded.is_empty() {
         page.item(2, "sends       ", &format!("{} {target}{}", request.method, request.path));
     } else {

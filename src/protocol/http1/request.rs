@@ -102,7 +102,7 @@ fn is_token(text: &str) -> bool {
 mod tests {
     use super::*;
     use crate::answers::Wanted;
-    use crate::plan::Request;
+    use crate::plan::{Request, Talk};
     use crate::protocol::{Trust, outline};
     use crate::units::Span;
 
@@ -114,6 +114,7 @@ mod tests {
             body: body.into(),
             timeout: Span::from_secs(1),
             wanted: Wanted::default(),
+            talk: Talk::Http,
         }
     }
 

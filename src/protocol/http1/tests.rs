@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::answers::Wanted;
-use crate::plan::Request;
+use crate::plan::{Request, Talk};
 use crate::protocol::{Trust, outline};
 use crate::units::Span;
 use crate::varying::Values;
@@ -71,6 +71,7 @@ async fn exchanged(pieces: &[&[u8]]) -> Ended {
         body: Vec::new(),
         timeout: Span::from_secs(1),
         wanted: Wanted::default(),
+        talk: Talk::Http,
     };
     let requests = [request];
     let outlines = outline::all(&destination, &requests, &[]).expect("an outline");
@@ -86,7 +87,8 @@ async fn exchanged(pieces: &[&[u8]]) -> Ended {
     };
     let both = async { tokio::join!(client, server).0 };
     let answer = tokio::time::timeout(Duration::from_secs(20), both).await.expect("an exchange ends when the connection does")?;
-    Ok((answer.status, answer.retry_after, answer.identity))
+    let End::Answered(status) = answer.end else { panic!("{answer:?}: HTTP answers with a status") };
+    Ok((status, answer.retry_after, answer.identity))
 }
 
 async fn answer(stream: &mut TcpStream, pieces: &[&[u8]]) -> std::io::Result<()> {

@@ -160,7 +160,8 @@ impl Connection {
             heard
         });
         // The one who waits is mostly the one of last time.
-        *stream = Stream { request: what.request, waker: stream.waker.take(), own: stream.own.take(), heard, ..Stream::default() };
+        let (waker, own) = (stream.waker.take(), stream.own.take());
+        *stream = Stream { request: what.request, deadline: Some(what.deadline), waker, own, heard, ..Stream::default() };
         self.templates[what.request].compose(what.values, &mut stream.own);
         match (self.over, self.going) {
             (Some(end), _) => stream.done = Some(Err(end)),
@@ -187,7 +188,8 @@ impl Connection {
     }
 
     pub(super) fn progress(&mut self, slot: Slot) -> Progress {
-        self.streams.at(slot).progress
+        let stream = self.streams.at(slot);
+        Progress { messages: stream.messages.count(), ..stream.progress }
     }
 
     /// What was heard of the answer on `slot`, where somebody listens.
@@ -248,7 +250,7 @@ impl Connection {
         stream.window = window;
         let frames = self.templates[stream.request].frames(&stream.own);
         self.out.departs(frames.length(), slot, id);
-        frames.write(&mut self.out.bytes, id);
+        frames.write(&mut self.out.bytes, id, stream.deadline);
         if !frames.body.is_empty() {
             self.bodies.push_back((slot, id));
         }
@@ -327,15 +329,16 @@ impl Connection {
             let id = stream.id;
             frame::rst_stream(&mut self.out.bytes, id, Code::Cancel);
         }
-        let connection = if self.stands() { Afterwards::Keep } else { Afterwards::Close };
-        let answer = Answer {
-            status: notes.status.unwrap_or_default(),
-            retry_after: notes.retry_after,
-            identity: notes.identity,
-            connection,
+        let status = notes.status.unwrap_or_default();
+        let ended = match template.call {
+            _ if !whole => Err(End::Garbage),
+            None => Ok(End::Answered(status)),
+            Some(answers) => notes.call.end(status, &stream.messages, answers).map(End::Called),
         };
+        let connection = if self.stands() { Afterwards::Keep } else { Afterwards::Close };
+        let (retry_after, identity) = (notes.retry_after || notes.call.pushback, notes.identity);
         self.incoming.idle = 0;
-        self.end(slot, if whole { Ok(answer) } else { Err(End::Garbage) });
+        self.end(slot, ended.map(|end| Answer { end, retry_after, identity, connection }));
     }
 
     /// Ends one stream that cannot go on, and tells the peer.

@@ -30,7 +30,8 @@ pub(super) struct Incoming {
     decoder: Decoder,
     /// A header block that has not all come.
     block: Option<Block>,
-    memo: Memo,
+    /// Of heads and of trailers.
+    memos: [Memo; 2],
     /// Frames since the last that brought an answer nearer.
     pub(super) idle: u32,
 }
@@ -46,12 +47,20 @@ struct Block {
 }
 
 /// The last head, and what it said. Answers of one service look alike for seconds: as long as the dynamic table has not changed, the
-/// same bytes say the same.
+/// same bytes say the same. In trailers, they say it on top of the same head.
 #[derive(Default)]
 struct Memo {
     bytes: Vec<u8>,
+    known: Notes,
     notes: Notes,
     changes: u64,
+}
+
+impl Memo {
+    /// What `block` says on top of what was `known`, where that is remembered.
+    fn of(&self, block: &[u8], known: Notes, changes: u64) -> Option<Notes> {
+        (self.changes == changes && self.bytes == block && !block.is_empty() && self.known == known).then_some(self.notes)
+    }
 }
 
 /// Why a connection cannot go on: what its requests end as, and what the peer is told.
@@ -152,8 +161,11 @@ impl Connection {
             Some(heard) if template.hears.body() => heard.piece(data),
             _ => Ok(()),
         };
+        let of_messages = template.call.is_some() && notes.is_some_and(|notes| notes.call.messages);
+        let fed = if of_messages { stream.messages.feed(data) } else { Ok(()) };
         match notes {
             None => self.reset(slot, End::Garbage, Code::ProtocolError),
+            Some(_) if let Err(end) = fed => self.reset(slot, end, Code::Cancel),
             Some(_) if body > BODY_MOST => self.reset(slot, End::BodyTooLarge, Code::Cancel),
             Some(notes) if !asks_head && notes.content_length.is_some_and(|length| body > length) => {
                 self.reset(slot, End::Garbage, Code::ProtocolError);
@@ -240,7 +252,7 @@ impl Connection {
 
     /// What a block says on top of what was `known`. Where somebody listens to the head of the answer on `slot`, it is put down there.
     fn notes(&mut self, slot: Option<Slot>, section: Section, known: Notes, block: &[u8]) -> Result<Notes, Wrong> {
-        let Incoming { decoder, memo, .. } = &mut self.incoming;
+        let Incoming { decoder, memos, .. } = &mut self.incoming;
         if section == Section::Head
             && let Some(stream) = slot.map(|slot| self.streams.at(slot))
             && let Some(heard) = &mut stream.heard
@@ -254,18 +266,18 @@ impl Connection {
             })?;
             return Ok(notes);
         }
+        let memo = &mut memos[section as usize];
         let before = decoder.changes();
-        if section == Section::Head && memo.changes == before && memo.bytes == block && !block.is_empty() {
-            return Ok(memo.notes);
+        if let Some(notes) = memo.of(block, known, before) {
+            return Ok(notes);
         }
         let mut notes = known;
         let listener = &mut self.listener;
         decoder.read(block, |name, value| listener.hear(&mut notes, section, name, value))?;
-        if section == Section::Head && decoder.changes() == before && block.len() <= MEMO_MOST {
+        if decoder.changes() == before && block.len() <= MEMO_MOST {
             memo.bytes.clear();
             memo.bytes.extend_from_slice(block);
-            memo.notes = notes;
-            memo.changes = before;
+            (memo.known, memo.notes, memo.changes) = (known, notes, before);
         }
         Ok(notes)
     }

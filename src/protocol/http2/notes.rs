@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::protocol::grpc::Said;
 use crate::protocol::{Identities, Identity};
 
 /// Which of a stream's header blocks a field stands in.
@@ -19,6 +20,8 @@ pub(super) struct Notes {
     pub(super) retry_after: bool,
     pub(super) identity: Identity,
     pub(super) content_length: Option<u64>,
+    /// What it said of a call, if it is the answer to one.
+    pub(super) call: Said,
     /// It breaks a rule of HTTP (RFC 9113, section 8.1.1).
     pub(super) malformed: bool,
     /// A field that is no pseudo-header has come, after which there may be none.
@@ -51,7 +54,7 @@ impl Listener {
         notes.regular = true;
         notes.malformed |= name.is_empty() || name.iter().any(u8::is_ascii_uppercase);
         if section == Section::Trailers {
-            return;
+            return notes.call.hear_end(name, value);
         }
         match name {
             b"retry-after" => notes.retry_after = true,
@@ -60,6 +63,7 @@ impl Listener {
                 notes.malformed |= length.is_none() || notes.content_length.is_some_and(|other| Some(other) != length);
                 notes.content_length = length;
             }
+            b"content-type" | b"grpc-status" | b"grpc-retry-pushback-ms" => notes.call.hear(name, value),
             _ => {}
         }
         if name == self.identity_header.as_bytes() {

@@ -2,14 +2,18 @@
 //! same bytes on every stream. What is left to do per request is to write the stream's number into it; and, where something in it
 //! differs from request to request, to compose the frames anew in a buffer of the stream's own.
 
-use anyhow::{Result, anyhow, ensure};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
 
 use super::frame::{HEAD, Head, PAYLOAD_MOST, flag, kind};
 use super::hpack;
 use crate::answers::Hears;
-use crate::plan;
+use crate::grpc::{self, Answers};
+use crate::plan::{self, Request, Talk};
 use crate::protocol::{Destination, Outline, Scheme};
 use crate::target;
+use crate::time::monotonic_now;
 use crate::varying::{self, Form, Names, Values, template};
 
 /// A request, ready to be put on any stream.
@@ -19,6 +23,8 @@ pub(super) struct Template {
     pub(super) asks_head: bool,
     /// What is listened to of its answer.
     pub(super) hears: Hears,
+    /// It is a call of gRPC, with so many messages in its answer.
+    pub(super) call: Option<Answers>,
 }
 
 enum Written {
@@ -31,8 +37,18 @@ enum Written {
 struct Varying {
     /// The header block, in parts.
     block: Vec<Field>,
-    body: varying::Template,
+    body: Body,
 }
+
+/// What comes after the head.
+enum Body {
+    Text(varying::Template),
+    /// A message, with its length before it.
+    Message(grpc::Template),
+}
+
+/// Bytes before a message of gRPC: that it is not compressed, and its length.
+const PREFIX: usize = 5;
 
 /// A part of a header block.
 enum Field {
@@ -44,6 +60,39 @@ enum Field {
     Length(Vec<u8>),
     /// The cookies, where there are any: its name, and which value holds them.
     Cookies(Vec<u8>, usize),
+    /// How long an answer is waited for: its name, and the value when it has just come due.
+    Timeout(Vec<u8>, Countdown),
+}
+
+/// What is left of the time that an answer may take, as gRPC says it: digits and a unit, always as many as these. They are written anew
+/// for each request, since it may have waited before it is sent.
+#[derive(Clone, Copy)]
+struct Countdown {
+    whole: Duration,
+    unit: u8,
+}
+
+impl Countdown {
+    /// The most that gRPC takes.
+    const DIGITS: usize = 8;
+    /// With the unit.
+    const LENGTH: usize = Countdown::DIGITS + 1;
+
+    /// In microseconds where they have room.
+    fn of(whole: Duration) -> Countdown {
+        Countdown { whole, unit: if whole < Duration::from_secs(100) { b'u' } else { b'm' } }
+    }
+
+    /// Writes what is `left`, rounded up, so that a server never gives up first; at least one, since none is not allowed.
+    fn write(self, left: Duration, digits: &mut [u8]) {
+        let unit = if self.unit == b'u' { 1_000 } else { 1_000_000 };
+        let mut count = left.as_nanos().div_ceil(unit).max(1);
+        for digit in digits[..Countdown::DIGITS].iter_mut().rev() {
+            *digit = b'0' + (count % 10) as u8;
+            count /= 10;
+        }
+        digits[Countdown::DIGITS] = self.unit;
+    }
 }
 
 /// The frames of one request.
@@ -53,6 +102,8 @@ pub(super) struct Frames {
     head: Vec<u8>,
     /// Where the frames start.
     starts: Vec<usize>,
+    /// Where in the head the time that is left stands, if it does.
+    countdown: Option<(usize, Countdown)>,
     pub(super) body: Vec<u8>,
     /// The header block before it is cut into frames.
     block: Vec<u8>,
@@ -64,19 +115,28 @@ impl Template {
     /// # Errors
     /// When it cannot be sent as written.
     pub(super) fn new(destination: &Destination, outline: &Outline<'_>, names: &Names) -> Result<Template> {
-        let request = &outline.request;
-        let varying =
-            Varying { block: block(destination, outline, names)?, body: varying::Template::of_body(&request.body, names) };
-        let differs = |field: &Field| matches!(field, Field::Varying(..) | Field::Cookies(..));
-        let fixed = varying.body.fixed().is_some() && !varying.block.iter().any(differs);
+        let request = &*outline.request;
+        let (varying, call) = match &request.talk {
+            Talk::Grpc(call) => {
+                let known = call.known.as_ref();
+                let known =
+                    known.with_context(|| format!("the types of `{}` are not known: they must be asked for first", call.method))?;
+                let (block, message) = (call_block(destination, outline, names)?, known.message.template(names));
+                (Varying { block, body: Body::Message(message) }, Some(known.answers))
+            }
+            Talk::Http => {
+                let body = Body::Text(varying::Template::of_body(&request.body, names));
+                (Varying { block: block(destination, outline, names)?, body }, None)
+            }
+        };
         let (asks_head, hears) = (request.method == "HEAD", request.wanted.hears());
-        if !fixed {
-            return Ok(Template { written: Written::Varying(varying), asks_head, hears });
+        if !varying.is_fixed() {
+            return Ok(Template { written: Written::Varying(varying), asks_head, hears, call });
         }
         let mut frames = Frames::default();
         varying.compose(&Values::default(), &mut frames);
         frames.block = Vec::new();
-        Ok(Template { written: Written::Fixed(frames), asks_head, hears })
+        Ok(Template { written: Written::Fixed(frames), asks_head, hears, call })
     }
 
     /// Puts the frames with `values` in them into `own`, where they are not the same for every request.
@@ -96,12 +156,37 @@ impl Template {
     }
 }
 
+impl Body {
+    fn is_fixed(&self) -> bool {
+        match self {
+            Body::Text(text) => text.fixed().is_some(),
+            Body::Message(message) => message.is_fixed(),
+        }
+    }
+
+    fn write(&self, values: &Values, out: &mut Vec<u8>) {
+        match self {
+            Body::Text(text) => text.render(values, out),
+            Body::Message(message) => {
+                out.extend_from_slice(&[0; PREFIX]);
+                message.write(values, out);
+                let length = (out.len() - PREFIX) as u32;
+                out[1..PREFIX].copy_from_slice(&length.to_be_bytes());
+            }
+        }
+    }
+}
+
 impl Varying {
+    fn is_fixed(&self) -> bool {
+        self.body.is_fixed() && !self.block.iter().any(|field| matches!(field, Field::Varying(..) | Field::Cookies(..)))
+    }
+
     fn compose(&self, values: &Values, into: &mut Frames) {
-        let Frames { head, starts, body, block } = into;
+        let Frames { head, starts, countdown, body, block } = into;
         starts.clear();
         [&mut *head, body, block].into_iter().for_each(Vec::clear);
-        self.body.render(values, body);
+        self.body.write(values, body);
         for field in &self.block {
             match field {
                 Field::Fixed(bytes) => block.extend_from_slice(bytes),
@@ -124,6 +209,15 @@ impl Varying {
                     hpack::write_length(block, digits as usize);
                     template::write_number(body.len() as u64, block);
                 }
+                Field::Timeout(name, time) => {
+                    block.extend_from_slice(name);
+                    hpack::write_length(block, Countdown::LENGTH);
+                    let at = block.len();
+                    block.resize(at + Countdown::LENGTH, 0);
+                    time.write(time.whole, &mut block[at..]);
+                    // It stands among the first fields; where those are longer than a frame, what it says stays as it is.
+                    *countdown = (block.len() <= PAYLOAD_MOST).then_some((HEAD + at, *time));
+                }
             }
         }
         let parts = block.chunks(PAYLOAD_MOST);
@@ -140,10 +234,14 @@ impl Varying {
 }
 
 impl Frames {
-    /// Puts the head on `stream`.
-    pub(super) fn write(&self, out: &mut Vec<u8>, stream: u32) {
+    /// Puts the head on `stream`; its answer is waited for until `deadline`.
+    pub(super) fn write(&self, out: &mut Vec<u8>, stream: u32, deadline: Option<Instant>) {
         let start = out.len();
         out.extend_from_slice(&self.head);
+        if let (Some((at, time)), Some(deadline)) = (self.countdown, deadline) {
+            let left = deadline.saturating_duration_since(monotonic_now()).min(time.whole);
+            time.write(left, &mut out[start + at..start + at + Countdown::LENGTH]);
+        }
         for frame in &self.starts {
             out[start + frame + HEAD - 4..start + frame + HEAD].copy_from_slice(&stream.to_be_bytes());
         }
@@ -155,14 +253,14 @@ impl Frames {
     }
 }
 
-fn block(destination: &Destination, outline: &Outline<'_>, names: &Names) -> Result<Vec<Field>> {
-    let request = &outline.request;
+/// The pseudo-fields, which come first.
+fn pseudo(destination: &Destination, outline: &Outline<'_>, names: &Names) -> Result<Vec<Field>> {
+    let request = &*outline.request;
     ensure!(
         !request.method.is_empty() && request.method.bytes().all(|byte| byte.is_ascii_uppercase()),
         "`{}` is not a method: write one as in GET",
         request.method
     );
-    let given = |name: &str| request.headers.iter().find(|(given, _)| given.eq_ignore_ascii_case(name));
     // A dynamic table of no size, whatever size the peer allows: one that allows less than usual must be told of it at the start of the
     // next block (RFC 7541, section 4.2), and may be told each time.
     let mut start = vec![0x20];
@@ -170,24 +268,43 @@ fn block(destination: &Destination, outline: &Outline<'_>, names: &Names) -> Res
     hpack::write_known(&mut start, ":scheme", if destination.scheme == Scheme::Https { "https" } else { "http" });
     let mut block = vec![Field::Fixed(start)];
     // What HTTP/1.1 calls `Host` is said here (RFC 9113, section 8.3.1).
-    let authority = given("host").map_or_else(|| template::escaped(&destination.authority()), |(_, host)| host.clone());
+    let authority = given(request, "host").map_or_else(|| template::escaped(&destination.authority()), str::to_owned);
     block.push(field(":authority", varying::Template::new(&authority, Form::Header, names)));
     block.push(field(":path", outline.path.clone()));
-    let mut usual = Vec::new();
-    if given("user-agent").is_none() {
-        hpack::write(&mut usual, "user-agent", concat!("squall/", env!("CARGO_PKG_VERSION")).as_bytes());
+    Ok(block)
+}
+
+/// The value of a header that the plan gives.
+fn given<'r>(request: &'r Request, name: &str) -> Option<&'r str> {
+    request.headers.iter().find(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+}
+
+/// What the plan gives, as fields.
+fn fields(request: &Request, protocol: plan::Protocol, names: &Names, block: &mut Vec<Field>) -> Result<()> {
+    for (name, value) in request.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("host")) {
+        target::header(name, value).and_then(|()| protocol.header(name, value)).map_err(|why| anyhow!(why))?;
+        block.push(field(&name.to_ascii_lowercase(), varying::Template::new(value.trim(), Form::Header, names)));
     }
-    if given("accept").is_none() {
+    Ok(())
+}
+
+const AGENT: &[u8] = concat!("squall/", env!("CARGO_PKG_VERSION")).as_bytes();
+
+fn block(destination: &Destination, outline: &Outline<'_>, names: &Names) -> Result<Vec<Field>> {
+    let request = &*outline.request;
+    let mut block = pseudo(destination, outline, names)?;
+    let mut usual = Vec::new();
+    if given(request, "user-agent").is_none() {
+        hpack::write(&mut usual, "user-agent", AGENT);
+    }
+    if given(request, "accept").is_none() {
         hpack::write(&mut usual, "accept", b"*/*");
     }
     if let Some(codings) = outline.codings() {
         hpack::write(&mut usual, "accept-encoding", codings.as_bytes());
     }
     block.push(Field::Fixed(usual));
-    for (name, value) in request.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("host")) {
-        target::header(name, value).and_then(|()| plan::Protocol::Http2.header(name, value)).map_err(|why| anyhow!(why))?;
-        block.push(field(&name.to_ascii_lowercase(), varying::Template::new(value.trim(), Form::Header, names)));
-    }
+    fields(request, plan::Protocol::Http2, names, &mut block)?;
     // Where content is expected, its absence is said too (RFC 9110, section 8.6).
     if !request.body.is_empty() || matches!(request.method.as_str(), "POST" | "PUT" | "PATCH") {
         let mut name = Vec::new();
@@ -199,6 +316,24 @@ fn block(destination: &Destination, outline: &Outline<'_>, names: &Names) -> Res
         hpack::write_name(&mut name, "cookie");
         block.push(Field::Cookies(name, index));
     }
+    Ok(block)
+}
+
+/// The head of a call, in the order in which gRPC wants it.
+fn call_block(destination: &Destination, outline: &Outline<'_>, names: &Names) -> Result<Vec<Field>> {
+    let request = &*outline.request;
+    let mut block = pseudo(destination, outline, names)?;
+    let mut name = Vec::new();
+    hpack::write_name(&mut name, "grpc-timeout");
+    block.push(Field::Timeout(name, Countdown::of(request.timeout.duration())));
+    let mut usual = Vec::new();
+    hpack::write(&mut usual, "te", b"trailers");
+    hpack::write(&mut usual, "content-type", b"application/grpc");
+    if given(request, "user-agent").is_none() {
+        hpack::write(&mut usual, "user-agent", AGENT);
+    }
+    block.push(Field::Fixed(usual));
+    fields(request, plan::Protocol::Grpc, names, &mut block)?;
     Ok(block)
 }
 
@@ -232,6 +367,7 @@ mod tests {
             body: body.into(),
             timeout: Span::from_secs(1),
             wanted: Wanted::default(),
+            talk: Talk::Http,
         }
     }
 
@@ -248,7 +384,7 @@ mod tests {
 
     fn on_a_stream(frames: &Frames) -> (Vec<Head>, String) {
         let mut bytes = b"before".to_vec();
-        frames.write(&mut bytes, 5);
+        frames.write(&mut bytes, 5, None);
         let (mut heads, mut block) = (Vec::new(), Vec::new());
         let mut rest = &bytes[6..];
         assert_eq!(rest.len(), frames.length());

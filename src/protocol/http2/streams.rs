@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::task::Waker;
+use std::time::Instant;
 
 use super::notes::Notes;
 use super::request::Frames;
 use crate::answers::Heard;
+use crate::protocol::grpc::Messages;
 use crate::protocol::{Answer, End, Progress};
 
 /// A place among the streams of a connection.
@@ -27,6 +29,10 @@ pub(super) struct Stream {
     pub(super) head: Option<Notes>,
     /// Bytes of the answer's body.
     pub(super) body_in: u64,
+    /// The messages in it, where it answers a call.
+    pub(super) messages: Messages,
+    /// When it is given up, where its request says so.
+    pub(super) deadline: Option<Instant>,
     /// What the peer still takes of the request's body.
     pub(super) window: i64,
     /// How much of the request's body is on its way.

@@ -2,6 +2,7 @@
 
 use std::task::Poll;
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -10,14 +11,16 @@ use super::frame::{HEAD, Head, MOST, PAYLOAD_MOST, WINDOW, flag, kind, setting};
 use super::incoming::Fault;
 use super::*;
 use crate::answers::Wanted;
-use crate::plan::Request;
+use crate::plan::{Request, Talk};
 use crate::protocol::{Afterwards, Trust, outline};
 use crate::time::monotonic_now;
 use crate::units::Span;
 use crate::varying::Values;
 
 /// The one request that is prepared, which has no values in it.
-const FIRST: What<'static> = What { request: 0, values: &NOTHING, ear: None };
+fn first() -> What<'static> {
+    What { request: 0, values: &NOTHING, ear: None, deadline: monotonic_now() + Duration::from_secs(1) }
+}
 static NOTHING: Values = Values::new();
 
 /// `:status: 200`, from the static table.
@@ -49,13 +52,14 @@ impl Peer {
             body: body.to_vec(),
             timeout: Span::from_secs(1),
             wanted: Wanted::default(),
+            talk: Talk::Http,
         };
         let prepared = [request];
         let outlines = outline::all(&destination, &prepared, &[]).expect("an outline");
         let templates = Arc::from([Template::new(&destination, &outlines[0], &[]).expect("a request")]);
         let mut connection = Connection::new(templates, Listener::new("x-pod", Arc::default()));
         let slots: Vec<Slot> = (0..requests).map(|_| connection.link()).collect();
-        slots.iter().for_each(|slot| connection.begin(*slot, FIRST));
+        slots.iter().for_each(|slot| connection.begin(*slot, first()));
         Peer { connection, slots, rest: Vec::new(), fault: None }
     }
 
@@ -86,7 +90,7 @@ impl Peer {
     #[track_caller]
     fn end(&mut self, request: usize) -> End {
         match self.done(request).expect("the request has ended") {
-            Ok(answer) => End::Answered(answer.status),
+            Ok(answer) => answer.end,
             Err(end) => end,
         }
     }
@@ -187,7 +191,7 @@ fn answers_come_in_any_order_with_everything_that_may_stand_in_them() {
     assert_eq!(peer.fault, None);
     assert_eq!(peer.end(0), End::Answered(200));
     let busy = peer.done(1).expect("it has ended").expect("an answer");
-    assert_eq!((busy.status, busy.retry_after, busy.connection), (503, true, Afterwards::Keep));
+    assert_eq!((busy.end, busy.retry_after, busy.connection), (End::Answered(503), true, Afterwards::Keep));
     assert_ne!(busy.identity, crate::protocol::Identity::UNKNOWN);
     assert_eq!(peer.connection.progress(peer.slots[1]).bytes_in, (HEAD + block(&fields).len() + HEAD + 2) as u64);
     assert_eq!(peer.end(2), End::Answered(404));
@@ -227,7 +231,7 @@ fn the_peer_s_limit_of_streams_is_kept_and_what_waited_for_it_was_held() {
     let mut peer = Peer::ungreeted(0, b"");
     peer.says(&settings(&[(setting::MAX_CONCURRENT_STREAMS, 2)]));
     let slots: Vec<Slot> = (0..4).map(|_| peer.connection.link()).collect();
-    slots.iter().for_each(|slot| peer.connection.begin(*slot, FIRST));
+    slots.iter().for_each(|slot| peer.connection.begin(*slot, first()));
     peer.slots = slots.clone();
     let heads = |peer: &mut Peer| peer.kinds().iter().filter(|kind| **kind == kind::HEADERS).count();
     assert_eq!(heads(&mut peer), 2);
@@ -239,7 +243,7 @@ fn the_peer_s_limit_of_streams_is_kept_and_what_waited_for_it_was_held() {
     let progress = peer.connection.progress(slots[3]);
     assert!(progress.held.is_some() && progress.held == progress.sent);
     // One that is cancelled on its stream makes room as well, and the peer is told.
-    peer.connection.begin(slots[0], FIRST);
+    peer.connection.begin(slots[0], first());
     assert_eq!(heads(&mut peer), 0);
     peer.connection.cancel(slots[1]);
     peer.connection.advance();
@@ -255,7 +259,7 @@ fn bodies_keep_to_both_windows_and_go_on_when_they_open() {
     peer.says(&settings(&[(setting::INITIAL_WINDOW_SIZE, 40_000)]));
     peer.written();
     let slots = [peer.connection.link(), peer.connection.link()];
-    slots.iter().for_each(|slot| peer.connection.begin(*slot, FIRST));
+    slots.iter().for_each(|slot| peer.connection.begin(*slot, first()));
     peer.slots = slots.to_vec();
     peer.connection.advance();
     let sums = |peer: &mut Peer| {
@@ -321,10 +325,10 @@ fn going_away_ends_what_was_not_looked_at_and_lets_the_rest_finish() {
     assert!(!peer.connection.stands());
     peer.says(&headers(1, flag::END_STREAM, OK)).says(&headers(3, flag::END_STREAM, OK));
     let answer = peer.done(0).expect("ended").expect("an answer");
-    assert_eq!((answer.status, answer.connection), (200, Afterwards::Close));
+    assert_eq!((answer.end, answer.connection), (End::Answered(200), Afterwards::Close));
     assert_eq!(peer.end(1), End::Answered(200));
     let late = peer.connection.link();
-    peer.connection.begin(late, FIRST);
+    peer.connection.begin(late, first());
     peer.slots[0] = late;
     assert_eq!(peer.end(0), End::GoneAway(Code::NoError));
 }
@@ -483,7 +487,7 @@ fn answers_that_come_too_late_are_no_flood() {
     let mut peer = Peer::new(0, b"");
     let slot = peer.connection.link();
     for n in 0..6_000 {
-        peer.connection.begin(slot, FIRST);
+        peer.connection.begin(slot, first());
         peer.connection.cancel(slot);
         peer.says(&headers(2 * n + 1, 0, OK)).says(&data(2 * n + 1, flag::END_STREAM, b"late"));
         peer.written();
@@ -497,9 +501,9 @@ fn a_body_that_is_given_up_is_forgotten() {
     let mut peer = Peer::new(0, &[b'x'; 1_000]);
     peer.connection.window = 0;
     peer.slots = (0..2).map(|_| peer.connection.link()).collect();
-    peer.connection.begin(peer.slots[0], FIRST);
+    peer.connection.begin(peer.slots[0], first());
     for n in 1..=100 {
-        peer.connection.begin(peer.slots[1], FIRST);
+        peer.connection.begin(peer.slots[1], first());
         match n % 3 {
             0 => peer.connection.cancel(peer.slots[1]),
             1 => {
@@ -537,7 +541,7 @@ fn requests_that_wait_to_be_written_do_not_keep_answers_from_being_read() {
     peer.says(&settings(&[(setting::INITIAL_WINDOW_SIZE, MOST)])).says(&number(kind::WINDOW_UPDATE, 0, 1 << 24));
     peer.slots = (0..4).map(|_| peer.connection.link()).collect();
     for slot in peer.slots.clone() {
-        peer.connection.begin(slot, FIRST);
+        peer.connection.begin(slot, first());
     }
     peer.connection.advance();
     let queued = peer.connection.out.rest().len();
@@ -554,13 +558,13 @@ fn a_peer_that_does_not_read_is_not_written_to() {
     let slot = peer.connection.link();
     // Requests that are begun and given up, as timeouts do, and nothing is ever written.
     for _ in 0..100_000 {
-        peer.connection.begin(slot, FIRST);
+        peer.connection.begin(slot, first());
         peer.connection.cancel(slot);
     }
     let queued = peer.connection.out.rest().len();
     assert!(!peer.connection.out.takes_requests() && queued < 150 * 1024, "{queued}");
     assert!(peer.connection.waiting.is_empty());
-    peer.connection.begin(slot, FIRST);
+    peer.connection.begin(slot, first());
     peer.written();
     peer.connection.advance();
     assert_eq!(peer.kinds(), [kind::HEADERS], "it goes on once there is room");
