@@ -221,7 +221,8 @@ fn encryption(tls: &AdhocTls) -> String {
 /// # Errors
 /// When a part of it is hidden already, and not all.
 fn hide_credentials(proxy: &str, hidden: &mut BTreeMap<String, String>) -> Result<String, String> {
-    let is_scheme = |text: &str| text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.bytes().all(|c| c.is_ascii_alphanumeric());
+    let is_scheme =
+        |text: &str| text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.bytes().all(|c| c.is_ascii_alphanumeric());
     let (scheme, rest) = match proxy.split_once("://") {
         Some((scheme, rest)) if is_scheme(scheme) => (scheme, rest),
         // One variable may be all of it.
@@ -237,7 +238,9 @@ fn hide_credentials(proxy: &str, hidden: &mut BTreeMap<String, String>) -> Resul
     }
     let url = format!("{scheme}://{rest}");
     if tells_who(&url, &BTreeMap::new()) {
-        return Err("the credentials of the proxy are hidden in part: write all of them out, or the whole password as ${NAME}".into());
+        return Err(
+            "the credentials of the proxy are hidden in part: write all of them out, or the whole password as ${NAME}".into()
+        );
     }
     Ok(url)
 }
@@ -477,9 +480,13 @@ mod tests {
     #[test]
     fn the_credentials_of_a_proxy_stand_in_no_text() {
         let env = |name: &str| (name == "PW").then(|| "hunter2".to_owned());
-        for proxy in
-            ["http://alice:hunter2@proxy:3128", "alice:hunter2@proxy:3128", "hunter2@proxy:3128", "a:hunter2@x://@proxy:3128", "a:${PW}@proxy:3128"]
-        {
+        for proxy in [
+            "http://alice:hunter2@proxy:3128",
+            "alice:hunter2@proxy:3128",
+            "hunter2@proxy:3128",
+            "a:hunter2@x://@proxy:3128",
+            "a:${PW}@proxy:3128",
+        ] {
             let said = Adhoc { proxy: Some(proxy.to_owned()), ..adhoc("http://127.0.0.1:8080") };
             let plan = Plan::adhoc(&said, &env).unwrap_or_else(|problems| panic!("{proxy}: {problems}"));
             assert!(!plan.source.contains("hunter2"), "{}", plan.source);

@@ -237,7 +237,9 @@ fn unmet(plan: &Plan, claim: &Claim, need: &Need, timeline: &Timeline, known: &K
             }
             (known.fixed && count < *least).then(|| {
                 (
-                    format!("`{name}` can never be decided: at most {count} requests{of} are sent in its window, and it needs {least}"),
+                    format!(
+                        "`{name}` can never be decided: at most {count} requests{of} are sent in its window, and it needs {least}"
+                    ),
                     Some(format!("{why}; raise the rate, lengthen the window, or ask for less")),
                 )
             })

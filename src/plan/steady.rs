@@ -92,7 +92,13 @@ impl Steady {
         let shares = (0..plan.loads.len()).map(|load| (load, rate_in(&phase, load) / own)).filter(|(_, share)| *share > 0.0);
         let shares: Vec<(usize, f64)> = shares.collect();
         let class = class_of(&needs).cloned();
-        let of_class = |class: &Name| shares.iter().filter(|(load, _)| drives(*load)).map(|(load, share)| share * plan.loads[*load].varying.share_of(class)).sum();
+        let of_class = |class: &Name| {
+            shares
+                .iter()
+                .filter(|(load, _)| drives(*load))
+                .map(|(load, share)| share * plan.loads[*load].varying.share_of(class))
+                .sum()
+        };
         let counted: f64 = class.as_ref().map_or(1.0, of_class);
         if let Some(class) = class.filter(|_| counted <= 0.0) {
             return Err(format!("`{slo}` speaks of the class `{class}`, of which nothing is sent in `{phase}`"));
@@ -390,7 +396,7 @@ assert:
             let env = |_: &str| Some("k".to_owned());
             let plan = Plan::read_text("p.yaml", text, folder.path(), &[], &env).unwrap_or_else(|problems| panic!("{problems}"));
             let steady = Steady::of(plan, &file, &"all".parse().expect("a name")).unwrap_or_else(|why| panic!("{why}"));
-            let probe = steady.at(10.0, Span::from_secs(1), Span::from_secs(9), &env);
+            let probe = steady.at(200.0, Span::from_secs(1), Span::from_secs(9), &env);
             probe.unwrap_or_else(|problems| panic!("{problems}")).stands_alone()
         };
         assert!(alone(MIXED));

@@ -30,8 +30,8 @@ mod replay;
 mod sum;
 mod wave;
 
-pub use poisson::most_chosen;
 pub use crowd::{Crowd, Rhythm, Stay, Steps, Think};
+pub use poisson::most_chosen;
 pub use replay::{FILE_MOST, Replayed};
 
 use profile::{Course, Profile};

@@ -167,8 +167,9 @@ fn line_of(record: &csv::StringRecord) -> u64 {
 /// Why a cell is too long, in words that do not repeat it.
 fn too_long(cell: &str, column: &str) -> Option<String> {
     let bytes = cell.len();
-    (bytes > CELL_MOST)
-        .then(|| format!("`{column}` has {bytes} bytes: a cell has at most {} KiB; what is larger may be a body, as a file", CELL_MOST >> 10))
+    (bytes > CELL_MOST).then(|| {
+        format!("`{column}` has {bytes} bytes: a cell has at most {} KiB; what is larger may be a body, as a file", CELL_MOST >> 10)
+    })
 }
 
 fn json_lines(text: &str) -> Result<Table, Vec<String>> {
@@ -266,7 +267,11 @@ mod tests {
             ("a.jsonl", "{}\n", "no rows"),
             ("a.jsonl", "[1]\n", "line 1: it is no JSON object"),
             ("a.jsonl", "\"hunter2\"\n", "line 1: it is no JSON object"),
-            ("a.jsonl", "{\"a\":1}\n{\"a\":hunter2}\n", "line 2: it is no JSON object: it ends, or is no JSON any more, at column 6"),
+            (
+                "a.jsonl",
+                "{\"a\":1}\n{\"a\":hunter2}\n",
+                "line 2: it is no JSON object: it ends, or is no JSON any more, at column 6",
+            ),
             ("a.jsonl", "{\"a\":\"hunter2\n", "line 1: it is no JSON object: it ends"),
             ("a.jsonl", "{\"a\":[\"hunter2\"]}\n", "line 1: `a` is neither"),
             ("a.jsonl", "{\"a\":1}\n{\"b\":1}\n", "line 2: `b` is no column of the first row"),

@@ -207,9 +207,15 @@ mod tests {
     fn who_we_are_to_a_proxy_is_told_by_all_that_does_not_come_from_the_environment() {
         let params = [("secret", "hunter2"), ("whole", "http://a:hunter2@p:1"), ("user", "alice"), ("plain", "http://p:1")];
         let params = params.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        for quiet in
-            ["http://p:1", "${PROXY}", "${plain}", "http://${WHO}@p", "http://alice:${PW}@p", "http://${user}:${PW}@p", "http://${A}:${B}@p"]
-        {
+        for quiet in [
+            "http://p:1",
+            "${PROXY}",
+            "${plain}",
+            "http://${WHO}@p",
+            "http://alice:${PW}@p",
+            "http://${user}:${PW}@p",
+            "http://${A}:${B}@p",
+        ] {
             assert!(!tells_who(quiet, &params), "{quiet}");
         }
         for loud in [
