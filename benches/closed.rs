@@ -45,6 +45,7 @@ fn drive(address: SocketAddr, seconds: f64, users: u32) -> u64 {
             users: BTreeMap::from([(main.clone(), Level::Steady(Users::of(users)))]),
             rhythm: Rhythm::default(),
         },
+        flows: Vec::new(),
         varying: Default::default(),
         request: Request {
             method: "GET".into(),
@@ -52,6 +53,7 @@ fn drive(address: SocketAddr, seconds: f64, users: u32) -> u64 {
             headers: Vec::new(),
             body: Vec::new(),
             timeout: Span::from_secs(10),
+            wanted: Default::default(),
             talk: Talk::Http,
         },
         protocol: Protocol::Http1,
@@ -101,6 +103,7 @@ fn started(main: &Name, end: Offset, users: u32) -> RunStarted {
             intended: BTreeMap::new(),
             users: BTreeMap::from([(main.clone(), [users; 2])]),
             classes: Vec::new(),
+            flows: Vec::new(),
         }],
         faults: Vec::new(),
         environment: BTreeMap::new(),

@@ -75,6 +75,12 @@ pub fn sections() -> Vec<Section> {
             title: "How requests get there (target, load)",
             entries: plan::TRANSPORT.iter().map(described).collect(),
         },
+        Section {
+            name: "answers",
+            title: "What an answer must be like, and where it leads (load.request)",
+            entries: plan::ANSWERS.iter().map(described).collect(),
+        },
+        Section { name: "flows", title: "Requests in steps (load.flow)", entries: plan::FLOWS.iter().map(described).collect() },
         Section { name: "models", title: "What makes requests come (load)", entries: plan::MODELS.iter().map(described).collect() },
         Section { name: "pacing", title: "Pacing (generator.pacing)", entries: plan::PACINGS.iter().map(named).collect() },
         Section { name: "faults", title: "Faults (faults)", entries: kinds(faults::Spec::ALL) },

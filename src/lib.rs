@@ -33,6 +33,7 @@
 //! | `timeline.rs` | plan and seed to who does what when | waits or connects |
 //! | `schedule/` | request n to the moment it is due, one file per arrival process | waits |
 //! | `varying/` | what differs from one request to the next: templates, and request n to the values in them | waits or reads a file |
+//! | `answers/` | what is looked for in an answer: checks, values that are kept, cookies, where a redirect leads | waits or connects |
 //! | `protocol/` | one file per protocol that a request can speak | knows schedules |
 //! | `load/` | schedule and protocol to requests: driver, connections, tally, self-check | knows faults or probes |
 //! | `faults/` | one file per fault; journal, lease, evidence, healing, agent | knows load or probes |
@@ -49,7 +50,7 @@
 //!
 //! `tests/it/architecture.rs` reads the sources and fails when one of the checkable ones is broken.
 //!
-//! 1. `plan`, `timeline`, `schedule`, `varying`, `verdict`, `report` and `capacity` import no async runtime, no Kubernetes client and no HTTP client.
+//! 1. `plan`, `timeline`, `schedule`, `varying`, `answers`, `verdict`, `report` and `capacity` import no async runtime, no Kubernetes client and no HTTP client.
 //! 2. `load`, `faults` and `observe` never import one another; they meet only as events.
 //! 3. `verdict` sees the recording and its own spec, never the plan or the cluster; `report` sees findings and summaries.
 //! 4. `kube` appears only in `cluster/`, YAML only in `plan/`; nothing imports `run` or `cli` but `main`.
@@ -80,6 +81,7 @@
 //! - **exporter**: a way for live metrics to leave a run; **outlet**: one that was asked for; **tap**: who reads along with the recording.
 //! - **lease**: how long a fault lives when nobody renews it; **journal**: how to undo what a run does, written before it does it.
 
+pub mod answers;
 pub mod capacity;
 pub mod catalog;
 pub mod cli;

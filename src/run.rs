@@ -15,7 +15,7 @@ use crate::metrics::{Exporting, Outlet};
 use crate::plan::{self, ClusterChoice, Model, Plan};
 use crate::protocol::{self, Destination, Unlearnt};
 use crate::recording::Sink;
-use crate::recording::fact::{Ending, Event, Fact, FaultLine, LoadLine, RunEnded, RunStarted, SCHEMA};
+use crate::recording::fact::{Ending, Event, Fact, FaultLine, FlowLine, LoadLine, RunEnded, RunStarted, SCHEMA, StepLine};
 use crate::recording::writer::Recording;
 use crate::report::{self, Place};
 use crate::schedule::Traffic;
@@ -307,15 +307,27 @@ fn load_line(load: &plan::Load, traffic: &Traffic, timeline: &Timeline) -> LoadL
             users.iter().map(|(phase, level)| (phase.clone(), <[_; 2]>::from(level.ends()).map(|users| users.count()))).collect()
         }
     };
+    let names: Vec<&str> = load.steps().map(|step| step.name.as_str()).collect();
     LoadLine {
         name: load.name.clone(),
-        method: load.request.method.clone(),
-        path: load.request.path.clone(),
-        timeout_ns: load.request.timeout.duration().as_nanos() as u64,
+        method: if load.flows.is_empty() { load.request.method.clone() } else { plan::IN_STEPS.to_owned() },
+        path: if load.flows.is_empty() { load.request.path.clone() } else { names.join(", ") },
+        timeout_ns: load.requests().map(|request| request.timeout.duration().as_nanos() as u64).max().unwrap_or_default(),
         intended,
         users,
         classes: load.varying.classes(),
+        flows: load.flows.iter().map(flow_line).collect(),
     }
+}
+
+fn flow_line(flow: &plan::Flow) -> FlowLine {
+    let step = |step: &plan::Step| StepLine {
+        name: step.name.clone(),
+        method: step.request.method.clone(),
+        path: step.request.path.clone(),
+        timeout_ns: step.request.timeout.duration().as_nanos() as u64,
+    };
+    FlowLine { weight: flow.weight, steps: flow.steps.iter().map(step).collect() }
 }
 
 /// Says when each phase starts and ends; done when the last one has ended.

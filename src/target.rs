@@ -86,14 +86,17 @@ pub(crate) fn path(path: &str) -> Result<(), String> {
     }
 }
 
+/// Whether a header can have this name (RFC 9110, section 5.6.2: token).
+pub(crate) fn is_header_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c))
+}
+
 /// Headers that are the load engine's own affair: how long the body is, and what becomes of the connection.
 const OWN: [&str; 5] = ["content-length", "transfer-encoding", "connection", "upgrade", "expect"];
 
 /// Whether a header can be sent as written. The value is a possible secret: no message repeats it.
 pub(crate) fn header(name: &str, value: &str) -> Result<(), String> {
-    // RFC 9110, 5.6.2: token.
-    let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-    if name.is_empty() || !name.chars().all(token) {
+    if !is_header_name(name) {
         return Err(format!("`{name}` is not a header name"));
     }
     if OWN.contains(&name.to_ascii_lowercase().as_str()) {

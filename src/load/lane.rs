@@ -19,13 +19,15 @@ use std::time::Duration;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 
 use super::bells::Bells;
+use super::course::{Course, Skip};
 use super::gauges::Gauges;
 use super::log::{Ended, Log, Window, micros};
 use super::mailbox::Mailbox;
+use super::pauses::Pauses;
 use super::pool::Pool;
 use super::seat::Seat;
 use crate::plan::Rotation;
-use crate::protocol::{Addresses, End, Identity, Peer, Wire};
+use crate::protocol::{Addresses, End, Identity, Peer, Reader, Wire};
 use crate::schedule::Arrival;
 use crate::time::{Clock, Offset};
 use crate::varying::Supply;
@@ -34,9 +36,13 @@ use crate::varying::Supply;
 pub(super) struct Lane {
     pub(super) load: usize,
     pub(super) wire: Wire,
+    pub(super) reader: Reader,
     /// What differs from request to request.
     pub(super) supply: Supply,
+    /// Where it has flows.
+    pub(super) course: Option<Course>,
     pub(super) clock: Clock,
+    /// Of a request; of steps, the longest.
     pub(super) timeout: Duration,
     pub(super) addresses: Addresses,
     /// Which of them comes first: workers begin at different ones, so that few connections are spread too.
@@ -64,6 +70,8 @@ pub(super) struct State {
     opened: Cell<usize>,
     idle: RefCell<VecDeque<Rc<Mailbox>>>,
     queue: RefCell<VecDeque<Due>>,
+    /// Runs of flows between two steps.
+    pauses: Pauses,
     tasks: RefCell<JoinSet<()>>,
     /// What was in flight has been given up.
     cut: Cell<bool>,
@@ -90,12 +98,49 @@ pub(super) struct Due {
 }
 
 impl Lane {
-    /// A request of this lane that is due, in a phase by its number.
+    /// What is due on this lane, in a phase by its number: a request, or the first step of a flow.
     pub(super) fn due(&self, at: Offset, phase: usize, number: u64, taken: Offset) -> Due {
-        Due { at, window: Window::new(self.load, phase, self.supply.part_of(number), at), number, request: 0, taken, waited: false }
+        let request = self.course.as_ref().map_or(0, |course| course.first(number));
+        Due { at, window: self.window(phase, number, request, at), number, request, taken, waited: false }
     }
 
-    /// Lets a request in: it is in flight until [`Lane::left`].
+    fn window(&self, phase: usize, number: u64, request: usize, at: Offset) -> Window {
+        let class = self.supply.part_of(number);
+        let part = self.course.as_ref().map_or(class, |course| class * course.steps() + request);
+        Window::new(self.load, phase, part, at)
+    }
+
+    /// How long a request may take from when it was due.
+    pub(super) fn timeout_of(&self, request: usize) -> Duration {
+        self.course.as_ref().map_or(self.timeout, |course| course.timeout(request))
+    }
+
+    /// A step of the run of `due`, at a moment of its own; `None` where the load sends nothing then.
+    pub(super) fn step(&self, due: Due, request: usize, at: Offset) -> Option<Due> {
+        let phase = self.course.as_ref()?.phase_at(at)?;
+        Some(Due { at, window: self.window(phase, due.number, request, at), request, taken: at, waited: false, ..due })
+    }
+
+    /// A step of a run that was let in comes due.
+    pub(super) fn comes_due(&self, due: Due) {
+        self.log.due(due.window);
+    }
+
+    /// Counts the steps after `due` that its run has no more.
+    pub(super) fn skip_after(&self, due: Due, why: Skip) {
+        let Some(course) = &self.course else { return };
+        for request in due.request + 1..course.end_of(due.request) {
+            let part = due.window.part + (request - due.request) as u16;
+            self.log.skipped(Window { part, ..due.window }, why);
+        }
+    }
+
+    /// Where runs wait for their next step.
+    pub(super) fn pauses(&self) -> &Pauses {
+        &self.state.pauses
+    }
+
+    /// Lets a request, or the run of a flow, in: it is in flight until [`Lane::left`].
     pub(super) fn let_in(&self, due: &Due) {
         self.log.due(due.window);
         self.state.in_flight.update(|n| n + 1);
@@ -104,11 +149,11 @@ impl Lane {
 
     /// Takes a request that is due and gets it on its way. Never waits.
     pub(super) fn take(self: &Rc<Lane>, arrival: &Arrival, now: Offset) {
-        let due = Due { request: arrival.request as usize, ..self.due(arrival.due, arrival.phase, arrival.n, now) };
+        let due = self.arrived(arrival, now);
         if self.supply.is_used_up(due.number) {
             return self.turn_away(due, End::FeedUsedUp);
         }
-        if due.at + self.timeout <= now {
+        if due.at + self.timeout_of(due.request) <= now {
             return self.turn_away(due, End::GeneratorLate);
         }
         if self.state.in_flight.get() >= self.in_flight_limit {
@@ -125,9 +170,15 @@ impl Lane {
         }
     }
 
+    fn arrived(&self, arrival: &Arrival, now: Offset) -> Due {
+        let due = self.due(arrival.due, arrival.phase, arrival.n, now);
+        // What a recording sends is no flow.
+        if self.course.is_some() { due } else { Due { request: arrival.request as usize, ..due } }
+    }
+
     /// Counts a request that came due when nothing was sent any more.
     pub(super) fn refuse(&self, arrival: &Arrival) {
-        self.turn_away(self.due(arrival.due, arrival.phase, arrival.n, self.clock.now()), End::Stopped);
+        self.turn_away(self.arrived(arrival, self.clock.now()), End::Stopped);
     }
 
     /// Gives up what waits for a connection.
@@ -200,7 +251,7 @@ impl Lane {
             due = loop {
                 match self.next_queued() {
                     // It was never sent, and by nobody's fault but that of our own bound.
-                    Some(late) if late.at + self.timeout <= ready => self.leave(late, End::ConnectionBound),
+                    Some(late) if late.at + self.timeout_of(late.request) <= ready => self.leave(late, End::ConnectionBound),
                     Some(next) => break next,
                     None if seat.is_bare() => return,
                     None => {
@@ -268,10 +319,16 @@ impl Lane {
         self.gauges.less_in_flight();
         if self.state.in_flight.get() == 0 {
             self.bells.idle_again.notify_one();
+            if self.course.is_some() {
+                // The worker paces what is due after an answer, too, and may leave when nothing is.
+                self.bells.look.notify_one();
+            }
         }
     }
 
-    fn unsent(&self, due: Due, end: End) {
+    /// Ends a request that came due and was not sent, and with it the run that it is of.
+    pub(super) fn unsent(&self, due: Due, end: End) {
+        self.skip_after(due, if end == End::Stopped { Skip::Stopped } else { Skip::Before });
         self.log.ended(Ended {
             window: due.window,
             end,
@@ -281,6 +338,7 @@ impl Lane {
             to: Identity::UNKNOWN,
             retry_after: false,
             waited: due.waited,
+            hops: 0,
             bytes_in: 0,
             bytes_out: 0,
             messages: 0,

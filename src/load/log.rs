@@ -7,6 +7,7 @@ use std::mem;
 use std::num::NonZeroU32;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
+use super::course::Skip;
 use crate::protocol::{End, Identity, Steps};
 use crate::time::Offset;
 
@@ -45,6 +46,8 @@ pub(super) struct Ended {
     pub(super) retry_after: bool,
     /// All connections that its load may have were taken when it came due.
     pub(super) waited: bool,
+    /// Redirects that were followed; a plan allows no more than fit.
+    pub(super) hops: u8,
     pub(super) bytes_in: u32,
     pub(super) bytes_out: u32,
     /// Messages that came back, where answers are made of them.
@@ -79,6 +82,8 @@ pub(super) struct Batch {
     pub(super) intended: Vec<(Window, u64)>,
     pub(super) ended: Vec<Ended>,
     pub(super) opened: Vec<Opened>,
+    /// Steps that did not come due, each in its window of the moment when that was clear, and why.
+    pub(super) skipped: Vec<(Window, Skip)>,
     /// Where the vector goes when it has been read.
     pub(super) back: SyncSender<Vec<Ended>>,
 }
@@ -89,6 +94,7 @@ pub(super) struct Log {
     ended: RefCell<Vec<Ended>>,
     /// There are far fewer of these: their vectors are not kept.
     opened: RefCell<Vec<Opened>>,
+    skipped: RefCell<Vec<(Window, Skip)>>,
     intended: RefCell<Vec<(Window, u64)>>,
     /// The window that came due last, and its count, before it becomes an entry of the batch: schedules walk windows in order.
     current: Cell<Option<(Window, u64)>>,
@@ -103,6 +109,7 @@ impl Log {
             batches,
             ended: RefCell::new(Vec::with_capacity(BATCH)),
             opened: RefCell::default(),
+            skipped: RefCell::default(),
             intended: RefCell::default(),
             current: Cell::new(None),
             spares,
@@ -136,10 +143,16 @@ impl Log {
         self.opened.borrow_mut().push(opened);
     }
 
+    /// A step will not come due.
+    pub(super) fn skipped(&self, window: Window, why: Skip) {
+        self.skipped.borrow_mut().push((window, why));
+    }
+
     /// Hands over what there is, without waiting: when the tally is behind, entries stay here until the next time.
     pub(super) fn hand_over(&self) {
         let batch = self.take();
-        if batch.ended.is_empty() && batch.intended.is_empty() && batch.opened.is_empty() {
+        let other = [batch.intended.len(), batch.opened.len(), batch.skipped.len()];
+        if batch.ended.is_empty() && other == [0; 3] {
             self.ended.replace(batch.ended);
             return;
         }
@@ -149,6 +162,7 @@ impl Log {
                 self.ended.replace(batch.ended);
                 self.intended.replace(batch.intended);
                 self.opened.replace(batch.opened);
+                self.skipped.replace(batch.skipped);
             }
         }
     }
@@ -164,7 +178,7 @@ impl Log {
         intended.extend(self.current.take());
         let empty = self.spares.try_recv().unwrap_or_else(|_| Vec::with_capacity(BATCH));
         let ended = mem::replace(&mut *self.ended.borrow_mut(), empty);
-        Batch { intended, ended, opened: self.opened.take(), back: self.back.clone() }
+        Batch { intended, ended, opened: self.opened.take(), skipped: self.skipped.take(), back: self.back.clone() }
     }
 }
 

@@ -21,7 +21,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::names::Name;
 use crate::plan;
-use crate::protocol::{Destination, Identities, Wire};
+use crate::protocol::{Destination, Identities, Reader, Wire};
 use crate::recording::Sink;
 use crate::recording::fact::Counts;
 use crate::schedule::Traffic;
@@ -29,6 +29,7 @@ use crate::varying::template;
 
 mod alarm;
 mod bells;
+mod course;
 mod dial;
 mod gauges;
 mod host;
@@ -36,6 +37,7 @@ mod lane;
 mod log;
 mod mailbox;
 mod pacer;
+mod pauses;
 mod pool;
 mod seat;
 mod spacing;
@@ -114,7 +116,9 @@ pub fn start(job: Job, sink: Sink) -> Result<Running> {
                 let names = planned.varying.names();
                 let wire = Wire::new(&job.destination, planned.protocol, &requests, &names, header, identities.clone())
                     .with_context(|| format!("load `{}`", planned.name))?;
-                lanes.push((share, wire));
+                let reader =
+                    Reader::new(&job.destination, &requests, &names).with_context(|| format!("load `{}`", planned.name))?;
+                lanes.push((share, wire, reader));
             }
         }
         let gauge = Arc::new(Gauges::default());
@@ -169,6 +173,9 @@ impl Running {
 /// The requests that a load sends, in the order of [`Schedule::requests`](crate::schedule::Schedule::requests): its own, or what its
 /// schedule says with its own headers and, where the method takes one, its body.
 fn requests(planned: &plan::Load, traffic: &Traffic) -> Vec<plan::Request> {
+    if !planned.flows.is_empty() {
+        return planned.requests().cloned().collect();
+    }
     let own = &planned.request;
     let schedule = match traffic {
         Traffic::Open(schedule) if !schedule.requests().is_empty() => schedule,

@@ -265,6 +265,7 @@ impl Drop for Hold {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::answers::Wanted;
     use crate::plan::{self, Request, Talk};
     use crate::protocol::{Destination, Trust};
     use crate::units::Span;
@@ -277,6 +278,7 @@ mod tests {
             headers: vec![],
             body: vec![],
             timeout: Span::from_secs(1),
+            wanted: Wanted::default(),
             talk: Talk::Http,
         };
         Wire::new(&destination, plan::Protocol::Http2, &[request], &[], "x-pod", Arc::default()).expect("a request")

@@ -6,11 +6,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::alarm::Alarm;
+use super::course::Skip;
 use super::dial::{Life, Over, dial};
 use super::lane::{Due, Lane};
 use super::log::{Ended, Times, Window, micros};
+use super::mailbox::Mailbox;
 use super::pool::{self, Hold};
-use crate::protocol::{Afterwards, Answer, End, Identity, Link, Progress, Protocol, What, Wire};
+use crate::answers::Jar;
+use crate::protocol::{Afterwards, Answer, Ear, End, Identity, Link, Next, Progress, Protocol, Reading, What, Wire};
 use crate::recording::Outcome;
 use crate::time::{Offset, monotonic_now};
 use crate::varying::Values;
@@ -27,6 +30,12 @@ pub(super) struct Seat {
     alarm: Alarm,
     /// Of the request that is being sent.
     values: Values,
+    /// What is heard of its answer, where somebody listens.
+    ear: Ear,
+    /// The cookies of the run that is under way.
+    jar: Jar,
+    /// Where it waits for the next step of a run.
+    mailbox: Option<Rc<Mailbox>>,
 }
 
 /// An open connection, or a place on one, with what is known of it.
@@ -74,6 +83,9 @@ impl Seat {
             worn: None,
             alarm: Alarm::new(monotonic_now() + lane.timeout),
             values: Values::new(),
+            ear: Ear::default(),
+            jar: Jar::default(),
+            mailbox: None,
         }
     }
 
@@ -82,24 +94,80 @@ impl Seat {
         self.held.is_none()
     }
 
-    /// Sees a request to its end, and returns when that was. `ready` is since when this seat could have sent it: what it waited before
-    /// that was not for want of speed.
+    /// Sees a request, or the run of a flow, to its end, and returns when that was. `ready` is since when this seat could have sent it:
+    /// what it waited before that was not for want of speed.
     pub(super) async fn serve(&mut self, due: Due, ready: Offset) -> Offset {
-        let Seat { lane, held, worn, alarm, values } = self;
-        *worn = None;
+        let lane = Rc::clone(&self.lane);
+        let mut run = Run { lane: &lane, due, skips: Some(Skip::Stopped) };
         if !lane.supply.is_empty() {
-            lane.supply.fill(due.number, values);
+            lane.supply.fill(due.number, &mut self.values);
+        }
+        self.jar.clear();
+        let mut ready = ready;
+        loop {
+            let (done, outcome) = self.request(run.due, ready).await;
+            match self.next_step(&mut run, done, outcome).await {
+                Ok(taken) => ready = taken,
+                Err(ended) => return ended,
+            }
+        }
+    }
+
+    /// Waits for the step after one that ended so at `done`. Returns when it was taken or, where the run has none, when that was clear.
+    async fn next_step(&mut self, run: &mut Run<'_>, done: Offset, outcome: Outcome) -> Result<Offset, Offset> {
+        let Some(course) = &run.lane.course else { return Err(done) };
+        let step = run.due.request + 1;
+        if step >= course.end_of(run.due.request) {
+            return Err(done);
+        }
+        if outcome != Outcome::Ok {
+            run.skips = Some(Skip::Before);
+            return Err(done);
+        }
+        let pause = course.pause(run.due.number, step);
+        if course.phase_at(done + pause).is_none() {
+            run.skips = Some(Skip::Over);
+            return Err(done);
+        }
+        let ready = self.renew(done).await;
+        let Some(mut due) = run.lane.step(run.due, step, ready.max(done + pause)) else {
+            run.skips = Some(Skip::Over);
+            return Err(ready);
+        };
+        if due.at > ready {
+            let mailbox = self.mailbox.get_or_insert_default();
+            run.lane.bells.look.notify_one();
+            due = run.lane.pauses().until(due, mailbox).await.ok_or_else(|| run.lane.clock.now())?;
+        } else if run.lane.pauses().are_closed() {
+            return Err(ready);
+        }
+        run.lane.comes_due(due);
+        run.due = due;
+        if due.at + run.lane.timeout_of(step) <= due.taken {
+            run.skips = None;
+            run.lane.unsent(due, End::GeneratorLate);
+            return Err(due.taken);
+        }
+        Ok(due.taken)
+    }
+
+    /// Sees a request to its end, and returns when that was, and how.
+    async fn request(&mut self, due: Due, ready: Offset) -> (Offset, Outcome) {
+        let Seat { lane, held, worn, alarm, values, ear, jar, .. } = self;
+        *worn = None;
+        if lane.course.is_some() {
+            lane.reader.prepare(due.request, jar, values);
         }
         let mut ticket = Ticket::new(lane, due, ready);
-        let deadline = lane.clock.instant(due.at + lane.timeout);
-        let done = alarm.race(deadline, exchange(lane, held, values, &mut ticket)).await;
-        let ready = ticket.settle(done);
+        let deadline = lane.clock.instant(due.at + lane.timeout_of(due.request));
+        let done = alarm.race(deadline, answered(lane, held, (values, ear, jar), &mut ticket)).await;
+        let (ready, outcome) = ticket.settle(done);
         if let Some(held) = held {
             held.rests(&lane.wire);
         }
         lane.bells.awake(ready);
         let good = match done {
-            Some(Ok(answer)) => answer.connection == Afterwards::Keep,
+            Some(Ok((answer, _))) => answer.connection == Afterwards::Keep,
             _ => held.as_ref().is_some_and(|held| lane.wire.outlives(&held.link)),
         };
         if !good {
@@ -108,7 +176,7 @@ impl Seat {
             held.take().and_then(|held| held.shared).inspect(|hold| hold.retire(&lane.wire));
             *worn = (over == Over::Old).then_some(due.window);
         }
-        ready
+        (ready, outcome)
     }
 
     /// Replaces a connection that was seen to be old at `now`, on nobody's account, rather than with the next request waiting for it; returns
@@ -131,25 +199,71 @@ impl Drop for Seat {
     }
 }
 
-/// Sends the request of `ticket` over the connection at hand or a fresh one, and reads the answer.
+/// What was let in: a request, or the run of a flow, at one of its steps. However its task ends, it ends once, and the steps that it has
+/// no more are counted.
+struct Run<'l> {
+    lane: &'l Lane,
+    /// The step that is under way, or was last.
+    due: Due,
+    /// Why those after it are skipped, where they have not been counted yet.
+    skips: Option<Skip>,
+}
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        if let Some(why) = self.skips {
+            self.lane.skip_after(self.due, why);
+        }
+        self.lane.left();
+    }
+}
+
+/// Sees the request of `ticket` to an answer that leads nowhere else, and says what that comes to.
+async fn answered(
+    lane: &Rc<Lane>,
+    held: &mut Option<Held>,
+    (values, ear, jar): (&mut Values, &Ear, &mut Jar),
+    ticket: &mut Ticket<'_>,
+) -> Result<(Answer, End), End> {
+    let mut request = ticket.due.request;
+    loop {
+        let deadline = lane.clock.instant(ticket.due.at + lane.timeout_of(ticket.due.request));
+        let what = What { request, values, ear: Some(ear), deadline };
+        let answer = exchange(lane, held, what, ticket).await?;
+        // What says more than a status, or less, has nothing in it that is looked for.
+        let End::Answered(status) = answer.end else { return Ok((answer, answer.end)) };
+        let now = || lane.clock.wall(lane.clock.now()).into();
+        let reading = Reading { ear, values, jar, hops: ticket.hops, now: &now };
+        match lane.reader.read(request, status, reading) {
+            Next::Ends(end) => return Ok((answer, end)),
+            Next::Leads(next) => {
+                ticket.hops();
+                request = next;
+                if answer.connection == Afterwards::Close {
+                    *held = None;
+                }
+            }
+        }
+    }
+}
+
+/// Sends a request of `ticket` over the connection at hand or a fresh one, and reads the answer.
 ///
 /// A connection kept alive can be closed by its peer at any moment. Found closed before the send, it is replaced; found
 /// closed after it, the request has failed. Many HTTP clients would quietly send it once more (RFC 9110, section 9.2.2
 /// allows it), but then a pod that is killed with requests in its hands would seem to have cost nothing.
-async fn exchange(lane: &Rc<Lane>, held: &mut Option<Held>, values: &Values, ticket: &mut Ticket<'_>) -> Result<Answer, End> {
-    match exchange_once(lane, held, values, ticket).await {
+async fn exchange(lane: &Rc<Lane>, held: &mut Option<Held>, what: What<'_>, ticket: &mut Ticket<'_>) -> Result<Answer, End> {
+    match exchange_once(lane, held, what, ticket).await {
         // It waited for its turn on a connection whose peer takes no more: this, too, is found before the send.
         Err(End::GoneAway(_)) if held.is_some() && ticket.progress.bytes_out == 0 => {
             *held = None;
-            exchange_once(lane, held, values, ticket).await
+            exchange_once(lane, held, what, ticket).await
         }
         done => done,
     }
 }
 
-async fn exchange_once(lane: &Rc<Lane>, held: &mut Option<Held>, values: &Values, ticket: &mut Ticket<'_>) -> Result<Answer, End> {
-    let deadline = lane.clock.instant(ticket.due.at + lane.timeout);
-    let what = What { request: ticket.due.request, values, deadline };
+async fn exchange_once(lane: &Rc<Lane>, held: &mut Option<Held>, what: What<'_>, ticket: &mut Ticket<'_>) -> Result<Answer, End> {
     if let Some(kept) = held {
         if lane.wire.stands(&mut kept.link) && !kept.is_retired() {
             if let Some(hold) = &kept.shared {
@@ -161,7 +275,9 @@ async fn exchange_once(lane: &Rc<Lane>, held: &mut Option<Held>, values: &Values
         *held = None;
     }
     let fresh = held.insert(connect(lane, ticket.due.window, &mut ticket.crowded).await?);
-    ticket.ready = lane.clock.now();
+    if ticket.hops == 0 {
+        ticket.ready = lane.clock.now();
+    }
     ticket.to = fresh.life.to;
     lane.wire.exchange(&mut fresh.link, what, &mut ticket.progress).await
 }
@@ -186,36 +302,67 @@ struct Ticket<'a> {
     /// The address of the connection that it was given.
     to: Identity,
     progress: Progress,
+    /// What happened to it before it was led to where it is now.
+    before: Progress,
+    /// How many redirects were followed.
+    hops: u32,
     settled: bool,
 }
 
 impl Ticket<'_> {
     fn new(lane: &Lane, due: Due, ready: Offset) -> Ticket<'_> {
-        Ticket { lane, due, ready, crowded: false, to: Identity::UNKNOWN, progress: Progress::default(), settled: false }
+        Ticket {
+            lane,
+            due,
+            ready,
+            crowded: false,
+            to: Identity::UNKNOWN,
+            progress: Progress::default(),
+            before: Progress::default(),
+            hops: 0,
+            settled: false,
+        }
     }
 
-    /// Writes down how it ended, and returns when.
-    fn settle(mut self, done: Option<Result<Answer, End>>) -> Offset {
+    /// A redirect is followed: what happens next happens to the same request.
+    fn hops(&mut self) {
+        self.before = self.whole();
+        self.progress = Progress::default();
+        self.hops += 1;
+    }
+
+    /// What has happened to it in all: it was sent with its first byte, and is answered by the last answer.
+    fn whole(&self) -> Progress {
+        let Progress { sent, held, bytes_out, bytes_in, .. } = self.before;
+        if self.hops == 0 {
+            return self.progress;
+        }
+        let (bytes_out, bytes_in) = (bytes_out + self.progress.bytes_out, bytes_in + self.progress.bytes_in);
+        Progress { sent, held, bytes_out, bytes_in, ..self.progress }
+    }
+
+    /// Writes down how it ended, and returns when, and what it counts as.
+    fn settle(mut self, done: Option<Result<(Answer, End), End>>) -> (Offset, Outcome) {
         let (end, answer) = match done {
-            Some(Ok(answer)) => (answer.end, Some(answer)),
+            Some(Ok((answer, end))) => (end, Some(answer)),
             Some(Err(end)) => (end, None),
-            None => (out_of_time(&self.progress, self.crowded), None),
+            None => (out_of_time(&self.whole(), self.crowded), None),
         };
-        self.write(end, answer)
+        (self.write(end, answer), end.outcome())
     }
 
     fn write(&mut self, end: End, answer: Option<Answer>) -> Offset {
         self.settled = true;
-        let clock = self.lane.clock;
+        let (clock, progress) = (self.lane.clock, self.whole());
         // Of a whole answer whose last byte's moment is known, that is the end.
-        let now = clock.offset(self.progress.last.filter(|_| answer.is_some()).unwrap_or_else(monotonic_now));
-        let sent = self.progress.sent.filter(|_| self.progress.bytes_out > 0).map(|sent| {
+        let now = clock.offset(progress.last.filter(|_| answer.is_some()).unwrap_or_else(monotonic_now));
+        let sent = progress.sent.filter(|_| progress.bytes_out > 0).map(|sent| {
             let sent = clock.offset(sent);
             // Sent minus due, less the time in which there was no connection to send on, or none that took it.
-            let ready = self.progress.held.map_or(self.ready, |held| clock.offset(held).max(self.ready));
+            let ready = progress.held.map_or(self.ready, |held| clock.offset(held).max(self.ready));
             let blocked = ready.since(self.due.taken);
             let due_us = (self.due.at.nanos().rem_euclid(1_000_000_000) / 1_000) as u32;
-            let first_byte = match self.progress.first {
+            let first_byte = match progress.first {
                 Some(first) => Some(clock.offset(first)),
                 // It takes at least so long.
                 None => (end.outcome() == Outcome::TimedOut).then_some(now),
@@ -236,11 +383,11 @@ impl Ticket<'_> {
             to: self.to,
             retry_after: answer.is_some_and(|answer| answer.retry_after),
             waited: self.due.waited,
-            bytes_in: fitted(self.progress.bytes_in),
-            bytes_out: fitted(self.progress.bytes_out),
-            messages: self.progress.messages,
+            hops: self.hops as u8,
+            bytes_in: fitted(progress.bytes_in),
+            bytes_out: fitted(progress.bytes_out),
+            messages: progress.messages,
         });
-        self.lane.left();
         now
     }
 }
@@ -250,7 +397,7 @@ impl Drop for Ticket<'_> {
         if !self.settled {
             let end = match () {
                 () if std::thread::panicking() => End::Bug,
-                () if self.progress.bytes_out > 0 => End::StoppedInFlight,
+                () if self.whole().bytes_out > 0 => End::StoppedInFlight,
                 () => End::Stopped,
             };
             self.write(end, None);

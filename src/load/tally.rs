@@ -14,6 +14,7 @@ use hdrhistogram::Histogram;
 use tokio::sync::oneshot;
 
 use super::Summary;
+use super::course::Skip;
 use super::gauges::Gauges;
 use super::host::Steal;
 use super::log::{Batch, Ended, Opened, Window, whole_micros};
@@ -37,6 +38,8 @@ pub(super) struct Line {
     phases: Vec<Name>,
     /// What is counted apart: one at least, which may be all of it.
     parts: Vec<Part>,
+    /// Of each part, whether its requests come on the schedule: steps after a first one come after answers.
+    on_schedule: Vec<bool>,
     /// Requests refused since too many were in flight.
     refused: Bound,
     /// Requests that had to wait for a connection.
@@ -69,7 +72,8 @@ impl Line {
         Line {
             name: load.name.clone(),
             phases: traffic.phases().to_vec(),
-            parts: load.varying.parts(),
+            parts: load.parts(),
+            on_schedule: load.parts_on_schedule(),
             refused: Bound::at(load.in_flight),
             waited: Bound::at(load.connections),
             spacing: matches!(traffic, Traffic::Open(_)).then(Spacings::default),
@@ -111,6 +115,8 @@ struct Sums {
     opened: u64,
     unopened: u64,
     retry_after: u64,
+    redirects: u64,
+    skipped: Few<Skip, u64>,
     messages: u64,
     histograms: Few<(Outcome, Measure), Option<Histogram<u64>>>,
     /// Of answers whose first byte was their last, which most are: both measures in one histogram, until they are written.
@@ -194,6 +200,8 @@ impl Tallying {
                 opened: sums.opened,
                 unopened: sums.unopened,
                 retry_after: sums.retry_after,
+                redirects: sums.redirects,
+                skipped: sums.skipped.0.iter().map(|(why, count)| (why.words().to_owned(), *count)).collect(),
                 messages: sums.messages,
             })));
             for ((outcome, measure), histogram) in histograms.0 {
@@ -234,7 +242,7 @@ fn until(moment: Instant) -> Duration {
 }
 
 fn fold(windows: &mut BTreeMap<Window, Sums>, lines: &mut [Line], batch: Batch, shelf: &Shelf) {
-    let Batch { intended, mut ended, opened, back } = batch;
+    let Batch { intended, mut ended, opened, skipped, back } = batch;
     for (window, count) in intended {
         windows.entry(window).or_default().counts.intended += count;
     }
@@ -243,13 +251,15 @@ fn fold(windows: &mut BTreeMap<Window, Sums>, lines: &mut [Line], batch: Batch, 
         let window = neighbours[0].window;
         let sums = windows.entry(window).or_default();
         neighbours.iter().for_each(|ended| sums.add(ended, shelf));
-        if let Some(spacing) = &mut lines[window.load as usize].spacing {
+        let line = &mut lines[window.load as usize];
+        if let Some(spacing) = line.spacing.as_mut().filter(|_| line.on_schedule[window.part as usize]) {
             for times in neighbours.iter().filter_map(|ended| ended.sent) {
                 spacing.add(i64::from(window.second), times.due_us, times.lateness_us);
             }
         }
     }
     opened.iter().for_each(|opened| windows.entry(opened.window).or_default().open(opened, shelf));
+    skipped.iter().for_each(|(window, why)| *windows.entry(*window).or_default().skipped.of(*why) += 1);
     ended.clear();
     // Where there are spares enough, or nobody to fill them, this one goes.
     let _ = back.try_send(ended);
@@ -269,6 +279,7 @@ impl Sums {
         self.counts.bytes_out += u64::from(ended.bytes_out);
         *self.ends.of(ended.end) += 1;
         self.waited += u64::from(ended.waited);
+        self.redirects += u64::from(ended.hops);
         self.messages += u64::from(ended.messages);
         self.retry_after += u64::from(ended.retry_after && outcome == Outcome::Rejected);
         if ended.identity != Identity::UNKNOWN {

@@ -138,7 +138,7 @@ async fn there(present: Present, stay: Stay) {
             // Nor will there be any for what this user would send next.
             return lane.turn_away(due, End::FeedUsedUp);
         }
-        if due.at + lane.timeout <= due.taken {
+        if due.at + lane.timeout_of(due.request) <= due.taken {
             lane.turn_away(due, End::GeneratorLate);
             now = due.taken;
         } else {

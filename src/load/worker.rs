@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 
 use super::STOP_GRACE;
 use super::bells::Bells;
+use super::course::Course;
 use super::gauges::Gauges;
 use super::host::waited_for_a_core;
 use super::lane::{Lane, State};
@@ -20,7 +21,7 @@ use super::log::{Batch, Log};
 use super::pacer::{Pacer, Window};
 use super::users::Users;
 use crate::plan::{self, Pacing, Rotation};
-use crate::protocol::{Addresses, Wire};
+use crate::protocol::{Addresses, Reader, Wire};
 use crate::schedule::{Arrival, Traffic};
 use crate::time::{Clock, Offset, monotonic_now, thread_cpu};
 use crate::varying::Supply;
@@ -40,7 +41,7 @@ pub(super) struct Worker {
     pub(super) clock: Clock,
     pub(super) addresses: Addresses,
     pub(super) pacing: Pacing,
-    pub(super) lanes: Vec<(Share, Wire)>,
+    pub(super) lanes: Vec<(Share, Wire, Reader)>,
     pub(super) batches: SyncSender<Batch>,
     pub(super) gauges: Arc<Gauges>,
     pub(super) stopped: watch::Receiver<bool>,
@@ -56,6 +57,7 @@ pub(super) struct Share {
     in_flight: usize,
     rotation: Rotation,
     supply: Supply,
+    course: Option<Course>,
 }
 
 impl Share {
@@ -78,12 +80,13 @@ impl Share {
                 Traffic::Open(schedule) => Traffic::Open(schedule.shard(shard, shards)),
                 Traffic::Closed(crowd) => Traffic::Closed(crowd.shard(shard, shards)),
             },
-            timeout: planned.request.timeout.duration(),
+            timeout: planned.requests().map(|request| request.timeout.duration()).max().unwrap_or_default(),
             connections: part(connections),
             streams,
             in_flight: part(in_flight),
             rotation: planned.rotation,
             supply: planned.varying.supply(&planned.name, traffic.seed()),
+            course: Course::of(planned, traffic),
         })
     }
 }
@@ -104,14 +107,18 @@ impl Feed {
 
     /// When it is next to be seen to, as far as that is known.
     fn next(&mut self) -> Option<Offset> {
-        match self {
+        let comes = match self {
             Feed::Open { arrivals, .. } => arrivals.peek().map(|arrival| arrival.due),
             Feed::Closed(users) => users.next(),
-        }
+        };
+        comes.into_iter().chain(self.lane().pauses().next()).min()
     }
 
     /// Sees to what is due by `now`, one request of it.
     fn serve_one(&mut self, now: Offset) {
+        if self.lane().pauses().wake_one(now) {
+            return;
+        }
         match self {
             Feed::Open { lane, arrivals } => {
                 if let Some(arrival) = arrivals.next_if(|arrival| arrival.due <= now) {
@@ -125,7 +132,8 @@ impl Feed {
     /// Whether nothing more will come of it.
     fn is_over(&mut self) -> bool {
         match self {
-            Feed::Open { arrivals, .. } => arrivals.peek().is_none(),
+            // What runs of flows have before them comes due after their answers.
+            Feed::Open { lane, arrivals } => arrivals.peek().is_none() && (lane.course.is_none() || lane.in_flight() == 0),
             Feed::Closed(users) => users.are_gone(),
         }
     }
@@ -140,6 +148,7 @@ impl Feed {
             }
             Feed::Closed(users) => users.close(now),
         }
+        self.lane().pauses().close();
         self.lane().refuse_queued();
     }
 }
@@ -175,8 +184,10 @@ impl Worker {
     async fn work(mut self, pacer: Pacer) {
         let log = Rc::new(Log::new(self.batches.clone()));
         let bells = Rc::new(Bells::default());
-        let mut feeds: Vec<Feed> =
-            std::mem::take(&mut self.lanes).into_iter().map(|(share, wire)| self.feed(share, wire, &log, &bells)).collect();
+        let mut feeds: Vec<Feed> = std::mem::take(&mut self.lanes)
+            .into_iter()
+            .map(|(share, wire, reader)| self.feed(share, (wire, reader), &log, &bells))
+            .collect();
         let clerk = tokio::task::spawn_local(hand_over(log.clone(), self.gauges.clone()));
 
         let stopped = self.pace(&pacer, &mut feeds, &bells).await;
@@ -202,11 +213,13 @@ impl Worker {
         }
     }
 
-    fn feed(&self, share: Share, wire: Wire, log: &Rc<Log>, bells: &Rc<Bells>) -> Feed {
+    fn feed(&self, share: Share, (wire, reader): (Wire, Reader), log: &Rc<Log>, bells: &Rc<Bells>) -> Feed {
         let lane = Rc::new(Lane {
             load: share.load,
             wire,
+            reader,
             supply: share.supply,
+            course: share.course,
             clock: self.clock,
             timeout: share.timeout,
             addresses: self.addresses.clone(),

@@ -178,7 +178,7 @@ pub static IN_FLIGHT: Family = Family {
     kind: Kind::Gauge,
     unit: Unit::None,
     labels: &[],
-    help: "Requests due and not ended, over all loads",
+    help: "Requests, and runs of flows, due and not ended, over all loads",
 };
 pub static CONNECTIONS: Family = Family {
     name: "squall_connections",

@@ -20,9 +20,11 @@ use crate::verdict::{self, Claim, Over};
 
 mod call;
 mod feeds;
+mod flow;
 mod load;
 mod transport;
 mod varying;
+mod wanted;
 
 pub(super) use load::{default_connections, default_in_flight, most_due};
 pub(super) use transport::tells_who;

@@ -180,7 +180,8 @@ fn claims(desk: &mut Desk<'_>, plan: &Plan, places: &Places, timeline: &Timeline
             continue;
         }
         let clusterless = plan.cluster == ClusterChoice::None && desk.source.to_be_run();
-        let known = Known { window: window.filter(|_| counted), fixed, load, class, clusterless };
+        let step = needs.iter().any(|need| matches!(need, Need::Step(_)));
+        let known = Known { window: window.filter(|_| counted), fixed, load, class, step, clusterless };
         // What a claim needs for want of something that could not be read is a consequence of that.
         for need in needs.iter().filter(|_| place.whole) {
             if let Some((message, help)) = unmet(plan, claim, need, timeline, &known) {
@@ -216,6 +217,8 @@ struct Known<'a> {
     load: Option<&'a Name>,
     /// The one class of requests that it speaks of.
     class: Option<&'a Name>,
+    /// It speaks of one step of flows.
+    step: bool,
     /// It is to be run where nobody watches pods.
     clusterless: bool,
 }
@@ -306,6 +309,18 @@ fn unmet(plan: &Plan, claim: &Claim, need: &Need, timeline: &Timeline, known: &K
                 (format!("no request{of} has the class `{class}`"), Some(help))
             })
         }
+        Need::Step(step) => {
+            let speaks_of = |load: &&Load| known.load.is_none_or(|name| *name == load.name);
+            let steps: Vec<&Name> =
+                plan.loads.iter().filter(speaks_of).flat_map(|load| load.steps()).map(|step| &step.name).collect();
+            let of = known.load.map(|load| format!(" of `{load}`")).unwrap_or_default();
+            (!steps.contains(&step)).then(|| {
+                let help = proposal(step.as_str(), steps.iter().map(|name| name.as_str()));
+                let help =
+                    help.unwrap_or_else(|| format!("give the load a flow with it, as in `flow: [{{name: {step}, get: /}}]`"));
+                (format!("no flow{of} has the step `{step}`"), Some(help))
+            })
+        }
         Need::Never { why } => Some((format!("`{name}` can never hold: {why}"), None)),
     }
 }
@@ -315,7 +330,13 @@ fn unmet(plan: &Plan, claim: &Claim, need: &Need, timeline: &Timeline, known: &K
 fn most_of(plan: &Plan, timeline: &Timeline, known: &Known<'_>, from: Offset, to: Offset) -> Option<u64> {
     // Of a load that does not exist nothing is known.
     let load = known.load.filter(|load| plan.loads.iter().any(|known| known.name == **load));
-    let Some(class) = known.class else { return Some(timeline.spread_in(load, from, to).1) };
+    // Of a run, each step is a request, as far as it gets; of one step there is one.
+    let each = |load: &Load| if known.step { 1 } else { load.requests_most() };
+    let Some(class) = known.class else {
+        let all = plan.loads.iter().zip(&timeline.traffic).filter(|(one, _)| load.is_none_or(|name| *name == one.name));
+        let most = all.map(|(load, (_, traffic))| traffic.spread_in(from, to).1.saturating_mul(each(load)));
+        return Some(most.fold(0, u64::saturating_add));
+    };
     let of_class: Vec<(&Load, f64)> = plan
         .loads
         .iter()
@@ -323,7 +344,9 @@ fn most_of(plan: &Plan, timeline: &Timeline, known: &Known<'_>, from: Offset, to
         .map(|load| (load, load.varying.share_of(class)))
         .filter(|(_, share)| *share > 0.0)
         .collect();
-    let most = |(load, share): &(&Load, f64)| most_chosen(timeline.spread_in(Some(&load.name), from, to).1, *share);
+    let most = |(load, share): &(&Load, f64)| {
+        most_chosen(timeline.spread_in(Some(&load.name), from, to).1, *share).saturating_mul(each(load))
+    };
     (!of_class.is_empty()).then(|| of_class.iter().map(most).fold(0, u64::saturating_add))
 }
 

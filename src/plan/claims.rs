@@ -31,6 +31,7 @@ fn strangers(claim: &Claim, run: &RunStarted, text: &str) -> Vec<Problem> {
     let faults: Vec<&str> = run.faults.iter().map(|fault| fault.name.as_str()).collect();
     let loads: Vec<&str> = run.loads.iter().map(|load| load.name.as_str()).collect();
     let classes: Vec<&str> = run.loads.iter().flat_map(|load| &load.classes).map(Name::as_str).collect();
+    let steps: Vec<&str> = run.loads.iter().flat_map(|load| load.steps()).map(|step| step.name.as_str()).collect();
     let mut found = Vec::new();
     let mut known = |what: &str, name: &Name, among: &[&str]| {
         if !among.contains(&name.as_str()) {
@@ -53,6 +54,7 @@ fn strangers(claim: &Claim, run: &RunStarted, text: &str) -> Vec<Problem> {
         match need {
             Need::Load(name) => known("load", &name, &loads),
             Need::Class(name) => known("class", &name, &classes),
+            Need::Step(name) => known("step", &name, &steps),
             _ => {}
         }
     }
@@ -120,6 +122,7 @@ mod tests {
                 intended: Default::default(),
                 users: Default::default(),
                 classes: Vec::new(),
+                flows: Vec::new(),
             }],
             faults: vec![FaultLine { name: name("kill-one"), kind: "pod_kill".into(), at: None, duration_ns: None }],
             environment: Default::default(),

@@ -166,13 +166,15 @@ fn of_load(load: &Load, phase: &Name, latency: Span, rate: f64) -> Asked {
                 }
             };
             // One is replaced when a request on it has ended: by age or by count, and no more often than its users send.
-            let pause = rhythm.mean().seconds();
+            // Within the run of a flow, one request follows the other.
+            let between = rhythm.mean().seconds();
+            let pause = between / load.requests_most() as f64;
             let gap = |answered: f64| (pause + answered) * sockets.usual / users.max(1.0);
             let by_count = |answered: f64| load.rotation.requests.map_or(f64::INFINITY, |n| f64::from(n) * gap(answered));
             let after = |answered: f64| age.min(by_count(answered)).max(gap(answered));
-            let timeout = load.request.timeout.seconds();
+            let timeout = load.patience().seconds();
             // Give or take a quarter, and a request may be under way.
-            let slowest = age.min(by_count(timeout)) * 1.25 + pause + timeout;
+            let slowest = age.min(by_count(timeout)) * 1.25 + between + timeout;
             let replaced = Need {
                 least: sockets.least / slowest,
                 usual: sockets.usual / after(latency.seconds()),
@@ -184,14 +186,19 @@ fn of_load(load: &Load, phase: &Name, latency: Span, rate: f64) -> Asked {
         Model::Open { arrivals, .. } => {
             let level = if arrivals.has_own_rate() { 0.0 } else { rate };
             let within = |span: Span| arrivals.most_within(level, span.seconds()).min(f64::from(load.in_flight));
-            let (usual, worst) = (within(latency.min(load.request.timeout)), within(load.request.timeout));
+            let (usual, worst) = (within(load.lasts(latency)), within(load.patience()));
             let sockets =
                 Need { least: 1.0, usual, worst }.each(|under_way| (under_way / streams).ceil().min(f64::from(load.connections)));
-            let by_count = load.rotation.requests.map_or(0.0, |requests| rate / f64::from(requests));
+            // A run of a flow is several requests; one that fails at once is one.
+            let requests = rate * load.requests_each();
+            let by_count = |rate: f64| load.rotation.requests.map_or(0.0, |requests| rate / f64::from(requests));
             // Whatever comes first replaces it: no more often than both together, no less often than one of them.
-            let replaced =
-                Need { least: by_count / 1.25, usual: (sockets.usual / age).max(by_count), worst: sockets.worst / age + by_count };
-            Asked { in_flight: usual, in_flight_worst: worst, sockets, rate, replaced }
+            let replaced = Need {
+                least: by_count(rate) / 1.25,
+                usual: (sockets.usual / age).max(by_count(requests)),
+                worst: sockets.worst / age + by_count(requests),
+            };
+            Asked { in_flight: usual, in_flight_worst: worst, sockets, rate: requests, replaced }
         }
     }
 }

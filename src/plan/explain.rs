@@ -262,7 +262,10 @@ fn assertions(page: &mut Page, plan: &Plan, timeline: &Timeline) {
         page.item(4, "", &flow(&claim.spec));
         if let Some((from, to)) = timeline.window(&claim.over).filter(|(from, to)| from < to) {
             let about = if timeline.is_fixed(&claim.over) { "" } else { "about " };
-            let requests = match timeline.requests_in(load_of(&claim.spec.needs()), from, to) {
+            let (needs, mut loads) = (claim.spec.needs(), plan.loads.iter());
+            let in_steps = loads.any(|load| !load.flows.is_empty() && load_of(&needs).is_none_or(|name| *name == load.name));
+            let requests = match timeline.requests_in(load_of(&needs), from, to) {
+                Some(runs) if in_steps => format!("{about}{runs} requests, a run of a flow counted as one"),
                 Some(requests) => format!("{about}{requests} requests"),
                 None => "as many requests as users get answered".to_owned(),
             };

@@ -3,8 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::flow::Flow;
 use super::level::Levels;
 use super::{Protocol, Rotation};
+use crate::answers::Wanted;
 use crate::grpc;
 use crate::names::Name;
 use crate::schedule::{Arrivals, Rhythm};
@@ -16,7 +18,10 @@ use crate::varying::Varying;
 pub struct Load {
     pub name: Name,
     pub model: Model,
+    /// What each arrival sends, where it has no flows; the first step of the first of them, where it has.
     pub request: Request,
+    /// The ways of which each arrival takes one; none where all that it sends is its request.
+    pub flows: Vec<Flow>,
     /// What its requests name as `{{name}}`, and where that comes from.
     pub varying: Varying,
     pub protocol: Protocol,
@@ -116,6 +121,8 @@ pub struct Request {
     pub body: Vec<u8>,
     /// From the intended start.
     pub timeout: Span,
+    /// What is wanted of its answer.
+    pub wanted: Wanted,
     pub talk: Talk,
 }
 
@@ -128,6 +135,7 @@ impl std::fmt::Debug for Request {
             .field("headers", &names)
             .field("body", &self.body.len())
             .field("timeout", &self.timeout)
+            .field("wanted", &self.wanted)
             .field("talk", &self.talk)
             .finish()
     }

@@ -12,9 +12,11 @@ use serde::{Deserialize, Deserializer};
 use super::body::WrittenBody;
 use super::class::WrittenClass;
 use super::dns::WrittenDns;
+use super::expect::WrittenExpect;
 use super::located::{self, LeftOut, Located, NodeId, Pairs};
 use super::message::WrittenMessage;
 use super::rotation::WrittenRotation;
+use super::step::{WrittenFlow, WrittenStep};
 use super::tree::{Limits, Tree};
 use super::{Pacing, Protocol, Think, level};
 use crate::kinds::Kind;
@@ -250,7 +252,9 @@ pub(super) struct WrittenFeed {
     "dependencies" = {"streams": {"required": ["protocol"], "properties": {"protocol": {"not": {"const": "http1"}}}}},
     "if" = {"properties": {"arrivals": {"type": "object", "required": ["replay"]}}, "required": ["arrivals"]},
     "then" = {"properties": {"rate": false, "users": false}},
-    "else" = {"required": ["request"], "oneOf": [
+    "allOf" = [{"anyOf": [{"properties": {"arrivals": {"type": "object", "required": ["replay"]}}, "required": ["arrivals"]},
+        {"oneOf": [{"required": ["request"]}, {"required": ["flow"]}, {"required": ["flows"]}]}]}],
+    "else" = {"oneOf": [
         {"required": ["rate"], "not": {"anyOf": [{"required": ["think"]}, {"required": ["every"]}]}},
         {"required": ["users"], "not": {"anyOf": [{"required": ["arrivals"]}, {"required": ["in_flight"]}]}}
     ]}
@@ -273,6 +277,13 @@ pub(super) struct WrittenLoad {
     pub every: Option<Located<Span>>,
     /// What each arrival sends. A replay that has recorded what was sent needs no method, and may do without this at all.
     pub request: Option<Located<WrittenRequest>>,
+    /// Steps in place of a request: each arrival, or each turn of a user, runs through them, one after the other. What an answer says can
+    /// be saved for the steps after it, and cookies are kept for the run. Each step is counted apart.
+    #[schemars(length(min = 1))]
+    pub flow: Option<Located<Vec<Located<WrittenStep>>>>,
+    /// Several flows, of which each arrival or turn takes one by weight.
+    #[schemars(length(min = 1))]
+    pub flows: Option<Located<Vec<WrittenFlow>>>,
     /// Keys that are drawn for each request, by the name under which its path, headers and body use them as {{name}}; as in
     /// {item: {zipf: {of: 1000, skew: 1.1}}}. The same seed draws the same keys.
     #[serde(default)]
@@ -435,6 +446,14 @@ pub(super) struct WrittenRequest {
     pub body: Option<Located<WrittenBody>>,
     /// How long an answer may take, from the moment when the request was due; 5s unless said otherwise. A call tells its server.
     pub timeout: Option<Located<Span>>,
+    /// What an answer must be like; unless said otherwise, its status is from 200 to 399.
+    pub expect: Option<Located<WrittenExpect>>,
+    /// How many redirects (301, 302, 303, 307, 308) are followed, one after the other, within the same origin; none unless said
+    /// otherwise. Together they are one request, whose answer is the last one.
+    #[schemars(range(min = 0, max = 20))]
+    pub redirects: Option<Located<u32>>,
+    /// Ask for the answer in gzip. It is counted as it comes, and taken apart only where something in the body is looked at.
+    pub gzip: Option<Located<bool>>,
     /// The method to call, as package.Service/Method: unary, or one that streams its answers. With `protocol: grpc`.
     pub grpc: Option<Located<String>>,
     /// What a call sends, as JSON: field by field, in the names of the .proto file or of JSON. Without it, a message in which nothing is

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::io;
 
 use super::{Code, Refusal, Status};
+use crate::answers::{Expect, Flaw};
 use crate::recording::Outcome;
 
 /// The end of a request.
@@ -12,6 +13,10 @@ use crate::recording::Outcome;
 pub enum End {
     /// A whole answer, with this status.
     Answered(u16),
+    /// A whole answer, with a status that its plan says is good although it usually is not.
+    AsExpected(u16),
+    /// A whole answer, and not one as was asked for.
+    Flawed(Flaw),
 
     ConnectionRefused,
     Unreachable,
@@ -90,11 +95,26 @@ pub enum End {
     Bug,
 }
 
+impl From<Flaw> for End {
+    fn from(flaw: Flaw) -> End {
+        End::Flawed(flaw)
+    }
+}
+
 impl End {
+    /// How an answer with `status` ends a request that has this to say of statuses.
+    pub fn of_status(status: u16, expect: &Expect) -> End {
+        match (expect.names(status), End::Answered(status).outcome()) {
+            (Some(true), Outcome::Failed | Outcome::Rejected) => End::AsExpected(status),
+            (Some(false), Outcome::Ok) => End::Flawed(Flaw::Status(status)),
+            _ => End::Answered(status),
+        }
+    }
+
     /// What the request counts as.
     pub fn outcome(self) -> Outcome {
         match self {
-            End::Answered(200..=399) => Outcome::Ok,
+            End::Answered(200..=399) | End::AsExpected(_) => Outcome::Ok,
             End::Answered(429 | 503) | End::HttpStatus(429 | 503) => Outcome::Rejected,
             End::Called(Status::Ok) => Outcome::Ok,
             // What a proxy says in the place of 429 and 503 when it speaks gRPC, and what servers say that have too much to do.
@@ -105,6 +125,7 @@ impl End {
             End::StreamReset(Code::RefusedStream | Code::EnhanceYourCalm) => Outcome::Rejected,
             End::GoneAway(Code::NoError | Code::RefusedStream | Code::EnhanceYourCalm) => Outcome::Rejected,
             End::Answered(_)
+            | End::Flawed(_)
             | End::ConnectionRefused
             | End::Unreachable
             | End::Reset
@@ -153,8 +174,9 @@ impl End {
     /// Why it did not end `ok`; `None` when it did.
     pub fn cause(self) -> Option<Cow<'static, str>> {
         let cause = match self {
-            End::Answered(200..=399) | End::Called(Status::Ok) => return None,
+            End::Answered(200..=399) | End::AsExpected(_) | End::Called(Status::Ok) => return None,
             End::Answered(status) => return Some(Cow::Owned(format!("status {status}"))),
+            End::Flawed(flaw) => return Some(flaw.words()),
             End::ConnectionRefused => "connection refused",
             End::Unreachable => "unreachable",
             End::Reset => "reset",
@@ -274,6 +296,25 @@ mod tests {
         ] {
             assert_eq!(End::Answered(status).outcome(), outcome, "{status}");
             assert_eq!(End::Answered(status).cause().is_none(), outcome == Outcome::Ok, "{status}");
+        }
+    }
+
+    /// Goal: a plan can say which statuses are good; what backs off because it is asked to still does not count as broken.
+    #[test]
+    fn expected_statuses_are_good_and_the_others_are_what_they_were() {
+        use crate::answers::Statuses;
+        let expect = Expect { statuses: vec![Statuses::Class(2), Statuses::One(404), Statuses::One(503)], ..Expect::default() };
+        for (status, outcome, cause) in [
+            (200, Outcome::Ok, None),
+            (404, Outcome::Ok, None),
+            (503, Outcome::Ok, None),
+            (302, Outcome::Failed, Some("status 302")),
+            (500, Outcome::Failed, Some("status 500")),
+            (429, Outcome::Rejected, Some("status 429")),
+        ] {
+            let end = End::of_status(status, &expect);
+            assert_eq!((end.outcome(), end.cause().as_deref()), (outcome, cause), "{status}");
+            assert_eq!(End::of_status(status, &Expect::default()), End::Answered(status));
         }
     }
 

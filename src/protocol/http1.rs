@@ -1,5 +1,5 @@
 //! HTTP/1.1 as a codec of our own over a bare stream: request bytes written once, answers parsed in place on a reused buffer,
-//! bodies counted and skipped. A library's client costs a sixth more CPU per request, and hides when the first byte left.
+//! bodies counted and, unless somebody listens, skipped. A library's client costs a sixth more CPU per request, and hides when the first byte left.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -12,10 +12,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::encryption::Encryption;
 use super::stream::{Stream, Way};
-use super::{Afterwards, Answer, Destination, End, Identities, Identity, Progress, Protocol, Scheme, Steps, What};
-use crate::plan::Request;
+use super::{Afterwards, Answer, Destination, End, Identities, Identity, Outline, Progress, Protocol, Scheme, Steps, What};
+use crate::answers::{Heard, Hears};
 use crate::time::monotonic_now;
-use crate::varying::Names;
+use crate::varying::{Names, Values};
 
 mod chunks;
 mod head;
@@ -44,6 +44,7 @@ pub struct Http1 {
 struct Prepared {
     written: Written,
     asked: Asked,
+    hears: Hears,
 }
 
 /// A connection and its buffer.
@@ -85,9 +86,9 @@ impl Http1 {
     ///
     /// # Errors
     /// As [`Wire::new`](super::Wire::new).
-    pub fn new(
+    pub(super) fn new(
         destination: &Destination,
-        requests: &[Request],
+        requests: &[Outline<'_>],
         names: &Names,
         identity_header: &str,
         identities: Arc<Identities>,
@@ -101,9 +102,9 @@ impl Http1 {
                 Way { proxied, tunnel: destination.tunnel(), encryption: Some(encryption) }
             }
         };
-        let prepared = |request: &Request| {
-            let asked = if request.method == "HEAD" { Asked::Head } else { Asked::Other };
-            Ok(Prepared { written: request::write(destination, request, names)?, asked })
+        let prepared = |outline: &Outline<'_>| {
+            let asked = if outline.request.method == "HEAD" { Asked::Head } else { Asked::Other };
+            Ok(Prepared { written: request::write(destination, outline, names)?, asked, hears: outline.request.wanted.hears() })
         };
         Ok(Http1 {
             requests: requests.iter().map(prepared).collect::<Result<_>>()?,
@@ -124,15 +125,13 @@ impl Protocol for Http1 {
 
     async fn exchange(&self, link: &mut Link, what: What<'_>, progress: &mut Progress) -> Result<Answer, End> {
         let request = &self.requests[what.request];
-        let varying = match &request.written {
-            Written::Fixed(bytes) => return self.exchange_bytes(link, bytes, request.asked, progress).await,
-            Written::Varying(varying) => varying,
+        let Some(ear) = what.ear.filter(|_| !request.hears.nothing()) else {
+            return self.exchange_values(link, request, what.values, None, progress).await;
         };
-        // Where the exchange is given up, so is the connection, and its buffer with it.
-        let mut out = std::mem::take(&mut link.out);
-        varying.compose(what.values, &mut out);
-        let done = self.exchange_bytes(link, &out, request.asked, progress).await;
-        link.out = out;
+        let mut heard = ear.take().unwrap_or_default();
+        heard.clear();
+        let done = self.exchange_values(link, request, what.values, Some(&mut heard), progress).await;
+        ear.set(Some(heard));
         done
     }
 
@@ -146,14 +145,42 @@ impl Protocol for Http1 {
 }
 
 impl Http1 {
+    /// Sends a request with these values in it and reads the whole answer.
+    async fn exchange_values(
+        &self,
+        link: &mut Link,
+        request: &Prepared,
+        values: &Values,
+        heard: Option<&mut Heard>,
+        progress: &mut Progress,
+    ) -> Result<Answer, End> {
+        let varying = match &request.written {
+            Written::Fixed(bytes) => return self.exchange_bytes(link, bytes, request, heard, progress).await,
+            Written::Varying(varying) => varying,
+        };
+        // Where the exchange is given up, so is the connection, and its buffer with it.
+        let mut out = std::mem::take(&mut link.out);
+        varying.compose(values, &mut out);
+        let done = self.exchange_bytes(link, &out, request, heard, progress).await;
+        link.out = out;
+        done
+    }
+
     /// Sends a request and reads the whole answer.
-    async fn exchange_bytes(&self, link: &mut Link, request: &[u8], asked: Asked, progress: &mut Progress) -> Result<Answer, End> {
+    async fn exchange_bytes(
+        &self,
+        link: &mut Link,
+        request: &[u8],
+        Prepared { asked, hears, .. }: &Prepared,
+        mut heard: Option<&mut Heard>,
+        progress: &mut Progress,
+    ) -> Result<Answer, End> {
         progress.sent.get_or_insert_with(monotonic_now);
         link.filled = 0;
         let mut sent = link.send(request, 0, progress).await?;
         let mut heads = 0;
         loop {
-            let head = self.head(link, asked, progress).await;
+            let head = self.head(link, *asked, progress).await;
             let (mut answer, body, length, interim) = head.map_err(|end| sent.why(end))?;
             let rest = link.filled - length;
             heads += length;
@@ -170,10 +197,14 @@ impl Http1 {
                 }
                 continue;
             }
+            if let Some(heard) = &mut heard {
+                head::each(&link.buffer[..length], |name, value| heard.header(hears, name, value));
+            }
+            let mut keeps = Keeps(heard.filter(|_| hears.body()));
             let surplus = match body {
-                Body::Length(n) => link.skip(n, length, progress).await,
-                Body::Chunked => link.skip_chunks(length, progress).await,
-                Body::UntilClose => link.skip_all(rest as u64, progress).await,
+                Body::Length(n) => link.take(n, length, &mut keeps, progress).await,
+                Body::Chunked => link.take_chunks(length, &mut keeps, progress).await,
+                Body::UntilClose => link.take_all(length, &mut keeps, progress).await,
             }
             .map_err(|end| sent.why(end))?;
             // Bytes that nobody asked for would be taken for the answer to the next request.
@@ -289,14 +320,17 @@ impl Link {
         }
     }
 
-    /// Skips a body of `n` bytes that starts at `start` of the buffer; whether more came than that.
-    async fn skip(&mut self, n: u64, start: usize, progress: &mut Progress) -> Result<bool, End> {
+    /// Takes in a body of `n` bytes that starts at `start` of the buffer; whether more came than that.
+    async fn take(&mut self, n: u64, start: usize, keeps: &mut Keeps<'_>, progress: &mut Progress) -> Result<bool, End> {
         if n > BODY_LIMIT {
             return Err(End::BodyTooLarge);
         }
+        let mut start = start;
         let mut here = (self.filled - start) as u64;
         let mut missing = n;
         while here < missing {
+            keeps.piece(&self.buffer[start..self.filled])?;
+            start = 0;
             missing -= here;
             self.widen(missing);
             here = self.read(0, progress).await? as u64;
@@ -304,14 +338,15 @@ impl Link {
                 return Err(End::ClosedMidBody);
             }
         }
+        keeps.piece(&self.buffer[start..start + missing as usize])?;
         Ok(here > missing)
     }
 
-    async fn skip_chunks(&mut self, start: usize, progress: &mut Progress) -> Result<bool, End> {
+    async fn take_chunks(&mut self, start: usize, keeps: &mut Keeps<'_>, progress: &mut Progress) -> Result<bool, End> {
         let mut chunks = Chunks::new();
         let mut start = start;
         loop {
-            let used = chunks.feed(&self.buffer[start..self.filled], BODY_LIMIT)?;
+            let used = chunks.feed(&self.buffer[start..self.filled], BODY_LIMIT, |piece| keeps.piece(piece))?;
             if chunks.done() {
                 return Ok(start + used < self.filled);
             }
@@ -322,12 +357,15 @@ impl Link {
         }
     }
 
-    async fn skip_all(&mut self, here: u64, progress: &mut Progress) -> Result<bool, End> {
-        let mut length = here;
+    async fn take_all(&mut self, start: usize, keeps: &mut Keeps<'_>, progress: &mut Progress) -> Result<bool, End> {
+        let mut start = start;
+        let mut length = (self.filled - start) as u64;
         loop {
             if length > BODY_LIMIT {
                 return Err(End::BodyTooLarge);
             }
+            keeps.piece(&self.buffer[start..self.filled])?;
+            start = 0;
             self.widen(BODY_BUFFER as u64);
             match self.read(0, progress).await? as u64 {
                 // A stream that can say goodbye and did not was cut: the body may be a part of one.
@@ -342,6 +380,18 @@ impl Link {
     fn widen(&mut self, missing: u64) {
         if missing > self.buffer.len() as u64 && self.buffer.len() < BODY_BUFFER {
             self.buffer.resize(BODY_BUFFER, 0);
+        }
+    }
+}
+
+/// Whoever keeps the body of an answer, where somebody does.
+struct Keeps<'h>(Option<&'h mut Heard>);
+
+impl Keeps<'_> {
+    fn piece(&mut self, piece: &[u8]) -> Result<(), End> {
+        match &mut self.0 {
+            None => Ok(()),
+            Some(heard) => heard.piece(piece).map_err(End::Flawed),
         }
     }
 }

@@ -19,8 +19,7 @@ use anyhow::Result;
 
 use super::encryption::Encryption;
 use super::stream::{Stream, Way};
-use super::{Answer, Destination, End, Identities, Progress, Protocol, Scheme, Status, Steps, What};
-use crate::plan::Request;
+use super::{Answer, Destination, Ear, End, Identities, Outline, Progress, Protocol, Scheme, Status, Steps, What};
 use crate::time::monotonic_now;
 use crate::varying::Names;
 
@@ -64,15 +63,15 @@ impl Http2 {
     ///
     /// # Errors
     /// As [`Wire::new`](super::Wire::new).
-    pub fn new(
+    pub(super) fn new(
         destination: &Destination,
-        requests: &[Request],
+        requests: &[Outline<'_>],
         names: &Names,
         identity_header: &str,
         identities: Arc<Identities>,
     ) -> Result<Http2> {
         Ok(Http2 {
-            templates: requests.iter().map(|request| Template::new(destination, request, names)).collect::<Result<_>>()?,
+            templates: requests.iter().map(|outline| Template::new(destination, outline, names)).collect::<Result<_>>()?,
             identity_header: identity_header.to_owned(),
             identities,
             way: way(destination)?,
@@ -122,7 +121,8 @@ impl Protocol for Http2 {
     }
 
     async fn exchange(&self, link: &mut Link, what: What<'_>, progress: &mut Progress) -> Result<Answer, End> {
-        let mut turn = Turn::begin(link, what, progress);
+        let ear = what.ear.filter(|_| !self.templates[what.request].hears.nothing());
+        let mut turn = Turn::begin(link, What { ear, ..what }, progress);
         let done = poll_fn(|cx| turn.link.connection.borrow_mut().poll_done(turn.link.slot, cx)).await;
         turn.over = true;
         // A server that was told how long it has may give up in other words than those of gRPC, and before this side has.
@@ -167,13 +167,14 @@ impl Drop for Link {
 struct Turn<'a> {
     link: &'a Link,
     progress: &'a mut Progress,
+    ear: Option<&'a Ear>,
     over: bool,
 }
 
 impl Turn<'_> {
-    fn begin<'a>(link: &'a Link, what: What<'_>, progress: &'a mut Progress) -> Turn<'a> {
+    fn begin<'a>(link: &'a Link, what: What<'a>, progress: &'a mut Progress) -> Turn<'a> {
         link.connection.borrow_mut().begin(link.slot, what);
-        Turn { link, progress, over: false }
+        Turn { link, progress, ear: what.ear, over: false }
     }
 }
 
@@ -181,6 +182,9 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let mut connection = self.link.connection.borrow_mut();
         *self.progress = connection.progress(self.link.slot);
+        if let Some(ear) = self.ear {
+            ear.set(connection.heard(self.link.slot));
+        }
         if !self.over {
             connection.cancel(self.link.slot);
         }

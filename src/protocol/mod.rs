@@ -1,6 +1,7 @@
 //! How one request travels: one file per protocol. A protocol knows bytes, connections and how an exchange ended ([`End`]); it
 //! knows nothing of schedules, of how many connections there should be, or of when to give up. It never retries by itself.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
+use crate::answers::Heard;
 use crate::plan::{self, Request, TargetUrl};
 use crate::proxy::Proxy;
 use crate::time::monotonic_now;
@@ -20,6 +22,8 @@ mod grpc;
 mod http1;
 mod http2;
 mod identity;
+mod outline;
+mod reader;
 mod stream;
 mod tunnel;
 
@@ -29,9 +33,11 @@ pub use end::End;
 pub use grpc::{Status, Unlearnt, learn};
 pub use http2::Code;
 pub use identity::{Identities, Identity};
+pub use reader::{Next, Reader, Reading};
 pub use tunnel::Refusal;
 
 use encryption::Encryption;
+use outline::Outline;
 use stream::{Stream, Way};
 use tunnel::Tunnel;
 
@@ -178,7 +184,7 @@ impl Destination {
     }
 }
 
-/// What an answer said that the tally wants to know; its body is counted and thrown away.
+/// What an answer said that the tally wants to know. Its body is counted, and thrown away where nobody listens to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// How it says that the request ended.
@@ -204,8 +210,21 @@ pub struct What<'v> {
     pub request: usize,
     /// What is put in the place of the names in it; none where it has none.
     pub values: &'v Values,
+    /// Where what is heard of the answer is put down, where somebody listens.
+    pub ear: Option<&'v Ear>,
     /// When it is given up, which some protocols tell the peer.
     pub deadline: Instant,
+}
+
+/// What is heard of an answer. It is taken out while the answer comes, and may be lost with an exchange that is given up.
+pub type Ear = Cell<Option<Box<Heard>>>;
+
+impl<'v> What<'v> {
+    /// The first of the requests that were prepared, to whose answer nobody listens.
+    #[cfg(test)]
+    fn plain(values: &'v Values) -> What<'v> {
+        What { request: 0, values, ear: None, deadline: monotonic_now() + Duration::from_secs(1) }
+    }
 }
 
 /// What has happened to a request so far. It is outside of the exchange so that it is still there when the exchange is given up.
@@ -317,11 +336,12 @@ impl Wire {
         identity_header: &str,
         identities: Arc<Identities>,
     ) -> Result<Wire> {
+        let outlines = outline::all(destination, requests, names)?;
         match protocol {
-            plan::Protocol::Http1 => http1::Http1::new(destination, requests, names, identity_header, identities).map(Wire::Http1),
+            plan::Protocol::Http1 => http1::Http1::new(destination, &outlines, names, identity_header, identities).map(Wire::Http1),
             // A call is a request of HTTP/2, whose answer means something more.
             plan::Protocol::Http2 | plan::Protocol::Grpc => {
-                http2::Http2::new(destination, requests, names, identity_header, identities).map(Wire::Http2)
+                http2::Http2::new(destination, &outlines, names, identity_header, identities).map(Wire::Http2)
             }
         }
     }

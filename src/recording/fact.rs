@@ -146,6 +146,28 @@ pub struct LoadLine {
     /// The classes of its requests, where they have any: each is counted apart.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<Name>,
+    /// The steps of its flows, where it has any: each is counted apart, under a name that no other step of the load has. Per phase,
+    /// `intended` then counts the runs of flows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flows: Vec<FlowLine>,
+}
+
+/// A flow as it was planned.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FlowLine {
+    /// How often it is taken, beside the weights of the others.
+    pub weight: u32,
+    pub steps: Vec<StepLine>,
+}
+
+/// A step of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepLine {
+    pub name: Name,
+    pub method: String,
+    pub path: String,
+    /// Nanoseconds, from the moment when the step was due.
+    pub timeout_ns: u64,
 }
 
 impl LoadLine {
@@ -157,6 +179,16 @@ impl LoadLine {
     /// The most users at once in this phase, where it has any.
     pub fn most_users_in(&self, phase: &Name) -> Option<u32> {
         self.users.get(phase).and_then(|ends| ends.iter().copied().max())
+    }
+
+    /// Every step of its flows, in the order of the plan.
+    pub fn steps(&self) -> impl Iterator<Item = &StepLine> {
+        self.flows.iter().flat_map(|flow| &flow.steps)
+    }
+
+    /// Those that follow another: how many of them come due depends on answers.
+    pub fn later_steps(&self) -> impl Iterator<Item = &StepLine> {
+        self.flows.iter().flat_map(|flow| flow.steps.iter().skip(1))
     }
 
     /// Whether users send, who wait for answers.
@@ -271,6 +303,9 @@ pub struct Part {
     /// The class of its requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<Name>,
+    /// The step of a flow that they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<Name>,
 }
 
 /// [`Counts`] with their place and what the answers said about themselves.
@@ -293,6 +328,13 @@ pub struct Tally {
     /// Of the rejected, how many carried Retry-After.
     #[serde(default)]
     pub retry_after: u64,
+    /// Redirects that were followed; a request that was led on is one all the same.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub redirects: u64,
+    /// Steps of flows that did not come due, since their run had ended before them, by why: `a step before was not ok`, `the load was over`,
+    /// `stopped`. They are no requests, and nothing above counts them; in the second of the last step of their run that did come due.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub skipped: BTreeMap<String, u64>,
     /// Requests that were sent, by the address that they went to, bounded; the rest under `_other`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sent_to: BTreeMap<String, u64>,

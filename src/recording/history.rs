@@ -47,24 +47,27 @@ pub struct WindowKey {
     pub part: Part,
 }
 
-/// Which requests: of one load or of all, of one class or of all.
+/// Which requests: of one load or of all, of one class or of all, of one step of flows or of all.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Selection<'a> {
     pub load: Option<&'a Name>,
     pub class: Option<&'a Name>,
+    pub step: Option<&'a Name>,
 }
 
 impl<'a> From<Option<&'a Name>> for Selection<'a> {
     /// All requests of that load; of every load where it is `None`.
     fn from(load: Option<&'a Name>) -> Selection<'a> {
-        Selection { load, class: None }
+        Selection { load, ..Selection::default() }
     }
 }
 
 impl Selection<'_> {
     /// Whether the requests of a part of a load are among them.
     pub fn has(&self, load: &Name, part: &Part) -> bool {
-        self.load.is_none_or(|one| one == load) && self.class.is_none_or(|class| part.class.as_ref() == Some(class))
+        self.load.is_none_or(|one| one == load)
+            && self.class.is_none_or(|class| part.class.as_ref() == Some(class))
+            && self.step.is_none_or(|step| part.step.as_ref() == Some(step))
     }
 }
 
@@ -252,6 +255,15 @@ impl History {
         let mut sum = Counts::default();
         self.windows_in(which, from, to).for_each(|(_, tally)| sum.add(&tally.counts));
         sum
+    }
+
+    /// Of the requests of loads on a schedule that were due in `[from, to)`, how many came due after an answer, and not by the schedule: the
+    /// later steps of flows.
+    pub fn after_answers(&self, from: Offset, to: Offset) -> u64 {
+        let later = self.started.loads.iter().filter(|load| !load.is_closed()).flat_map(|load| {
+            load.later_steps().map(|step| Selection { load: Some(&load.name), step: Some(&step.name), ..Selection::default() })
+        });
+        later.map(|which| self.counts(which, from, to).intended).sum()
     }
 
     /// The same per second, in order; a second in which nothing was due is absent.
@@ -616,6 +628,10 @@ fn add(sum: &mut Tally, more: &Tally) {
         *sum.sent_to.entry(address.clone()).or_default() += count;
     }
     sum.retry_after += more.retry_after;
+    sum.redirects += more.redirects;
+    for (why, count) in &more.skipped {
+        *sum.skipped.entry(why.clone()).or_default() += count;
+    }
     sum.opened += more.opened;
     sum.unopened += more.unopened;
     sum.messages += more.messages;

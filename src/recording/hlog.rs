@@ -1,6 +1,6 @@
 //! `latency.hlog`: histograms per second and series, in the interval log format of HdrHistogram (version 1.3, tags, deflated), so
 //! that existing plotters open it. Values are microseconds, times are seconds since the run's zero, `Interval_Max` is in ms.
-//! A tag is `<load>.<phase>.<outcome>.<measure>`: names hold no dots. Of a part of a load, `.class=<class>` follows.
+//! A tag is `<load>.<phase>.<outcome>.<measure>`: names hold no dots. Of a part of a load, `.class=<class>` and `.step=<step>` follow.
 
 use std::io::{self, Write};
 
@@ -68,7 +68,8 @@ impl<W: Write> HlogWriter<W> {
 /// The tag of a series.
 pub fn tag(series: &Series) -> String {
     let class = series.part.class.as_ref().map(|class| format!(".class={class}")).unwrap_or_default();
-    format!("{}.{}.{}.{}{class}", series.load, series.phase, series.outcome.as_str(), series.measure.as_str())
+    let step = series.part.step.as_ref().map(|step| format!(".step={step}")).unwrap_or_default();
+    format!("{}.{}.{}.{}{class}{step}", series.load, series.phase, series.outcome.as_str(), series.measure.as_str())
 }
 
 /// Reads a log line by line, as it is asked for: a whole histogram takes hundreds of kilobytes, and a log of an hour has a hundred
@@ -110,8 +111,15 @@ fn read_tag(tag: &str) -> Result<Series, String> {
     let [load, phase, outcome, measure, ref apart @ ..] = fields[..] else { return Err(wrong()) };
     let mut part = Part::default();
     for field in apart {
-        let class = field.strip_prefix("class=").filter(|_| part.class.is_none()).ok_or_else(wrong)?;
-        part.class = Some(class.parse().map_err(|_| wrong())?);
+        let (place, name) = match field.split_once('=') {
+            Some(("class", name)) => (&mut part.class, name),
+            Some(("step", name)) => (&mut part.step, name),
+            _ => return Err(wrong()),
+        };
+        if place.is_some() {
+            return Err(wrong());
+        }
+        *place = Some(name.parse().map_err(|_| wrong())?);
     }
     Ok(Series {
         part,
@@ -166,7 +174,15 @@ mod tests {
         let bytes = log(&[one.clone()]);
         let read: Vec<Interval> = read(&bytes, &mut Vec::new()).collect();
         assert_eq!(read[0].series, one.series);
-        for bad in ["a.b.ok.response.critical", "a.b.ok.response.class=", "a.b.ok.response.class=a.class=b"] {
+        one.series.part.step = Some("login".parse().unwrap());
+        assert_eq!(tag(&one.series), "shoppers.burst.timed_out.response.class=critical.step=login");
+        assert_eq!(read_tag(&tag(&one.series)), Ok(one.series.clone()));
+        for bad in [
+            "a.b.ok.response.step=a.step=b",
+            "a.b.ok.response.critical",
+            "a.b.ok.response.class=",
+            "a.b.ok.response.class=a.class=b",
+        ] {
             assert!(read_tag(bad).is_err(), "{bad}");
         }
     }

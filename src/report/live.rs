@@ -347,6 +347,8 @@ mod tests {
             causes: BTreeMap::new(),
             served_by: BTreeMap::new(),
             retry_after: 0,
+            redirects: 0,
+            skipped: BTreeMap::new(),
             messages: 0,
             sent_to: BTreeMap::new(),
             opened: 0,

@@ -33,6 +33,9 @@ pub struct LoadRow {
     /// The class, where the row is of one alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,
+    /// The step of a flow, where the row is of one alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
     /// Requests that were due.
     pub intended: u64,
     pub sent: u64,
@@ -60,6 +63,11 @@ pub struct LoadRow {
     pub late_sends: u64,
     /// Why requests did not end `ok`.
     pub causes: BTreeMap<String, u64>,
+    /// Redirects that were followed: more answers than requests.
+    pub redirects: u64,
+    /// Steps of flows that did not come due, since their run had ended before them, by why. They are no requests: no other number has them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub skipped: BTreeMap<String, u64>,
     /// Answers by who gave them, where answers say so.
     pub served_by: BTreeMap<String, u64>,
     /// Requests that were sent, by the address that they went to.
@@ -130,8 +138,17 @@ pub fn totals(history: &History) -> Vec<LoadRow> {
 /// The rows of every class of every load that has classes, as [`rows`].
 pub fn classes(history: &History) -> Vec<LoadRow> {
     let loads = history.started.loads.iter();
-    let classes = loads.flat_map(|load| load.classes.iter().map(|class| Selection { load: Some(&load.name), class: Some(class) }));
+    let classes = loads
+        .flat_map(|load| load.classes.iter().map(|class| Selection { load: Some(&load.name), class: Some(class), step: None }));
     classes.flat_map(|which| phases(history, which)).collect()
+}
+
+/// The rows of every step of every load that has flows, as [`rows`].
+pub fn steps(history: &History) -> Vec<LoadRow> {
+    let loads = history.started.loads.iter();
+    let steps =
+        loads.flat_map(|load| load.steps().map(|step| Selection { load: Some(&load.name), class: None, step: Some(&step.name) }));
+    steps.flat_map(|which| phases(history, which)).collect()
 }
 
 fn phases<'a>(history: &'a History, which: impl Into<Selection<'a>>) -> Vec<LoadRow> {
@@ -146,11 +163,14 @@ fn row(history: &History, which: Selection<'_>, phase: &str, from: Offset, to: O
     let mut causes: BTreeMap<String, u64> = BTreeMap::new();
     let mut served_by: BTreeMap<String, u64> = BTreeMap::new();
     let mut sent_to: BTreeMap<String, u64> = BTreeMap::new();
-    let (mut opened, mut unopened, mut messages) = (0, 0, 0);
+    let mut skipped: BTreeMap<String, u64> = BTreeMap::new();
+    let (mut opened, mut unopened, mut redirects, mut messages) = (0, 0, 0, 0);
     for (_, tally) in history.windows_in(which, from, to) {
         tally.causes.iter().for_each(|(cause, n)| *causes.entry(cause.clone()).or_default() += n);
         tally.served_by.iter().for_each(|(who, n)| *served_by.entry(who.clone()).or_default() += n);
         tally.sent_to.iter().for_each(|(address, n)| *sent_to.entry(address.clone()).or_default() += n);
+        tally.skipped.iter().for_each(|(why, n)| *skipped.entry(why.clone()).or_default() += n);
+        redirects += tally.redirects;
         opened += tally.opened;
         unopened += tally.unopened;
         messages += tally.messages;
@@ -169,10 +189,13 @@ fn row(history: &History, which: Selection<'_>, phase: &str, from: Offset, to: O
     });
     let load = which.load;
     let line = load.and_then(|load| history.started.loads.iter().find(|line| line.name == *load));
+    let planned = |name: &Name| line.and_then(|line| line.steps().find(|step| step.name == *name));
+    let planned_step = which.step.and_then(planned);
     LoadRow {
         name: load.map_or(ALL, Name::as_str).to_owned(),
         phase: phase.to_owned(),
         class: which.class.map(|class| class.as_str().to_owned()),
+        step: which.step.map(|step| step.as_str().to_owned()),
         intended: counts.intended,
         sent: counts.sent,
         ok: counts.ok,
@@ -192,6 +215,8 @@ fn row(history: &History, which: Selection<'_>, phase: &str, from: Offset, to: O
         late_sends: lateness.len() - lateness.count_between(0, 10_000),
         lateness_ms: Quantiles::of(&lateness),
         causes,
+        redirects,
+        skipped,
         served_by,
         sent_to,
         messages,
@@ -209,8 +234,8 @@ fn row(history: &History, which: Selection<'_>, phase: &str, from: Offset, to: O
             ALL => line.users.keys().filter_map(|phase| line.most_users_in(phase)).max(),
             phase => line.users.keys().find(|name| name.as_str() == phase).and_then(|phase| line.most_users_in(phase)),
         }),
-        method: line.map(|line| line.method.clone()),
-        path: line.map(|line| line.path.clone()),
+        method: planned_step.map(|step| step.method.clone()).or_else(|| line.map(|line| line.method.clone())),
+        path: planned_step.map(|step| step.path.clone()).or_else(|| line.map(|line| line.path.clone())),
     }
 }
 

@@ -53,6 +53,9 @@ pub struct Report {
     /// The same per class of the loads that have classes; the rows of a load are about all of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<LoadRow>,
+    /// The same per step of the loads that have flows.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<LoadRow>,
     pub faults: Vec<FaultRow>,
     /// Faults that were never injected or never proven effective, and why not, in words: with one of these no run passes.
     pub unproven: Vec<String>,
@@ -164,6 +167,7 @@ impl Report {
             load: load::rows(history),
             totals: load::totals(history),
             classes: load::classes(history),
+            steps: load::steps(history),
             faults: fault::rows(history),
             unproven: verdict::unproven(history).iter().map(|why| words::clean(why)).collect(),
             findings: findings.to_vec(),

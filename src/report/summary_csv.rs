@@ -1,5 +1,5 @@
 //! `summary.csv`: one row per load and phase, then `_all` of them; last, the same for each class of the loads that have
-//! classes, whose rows hold what the rows above hold already. Columns are only ever added, at the end.
+//! classes, and for each step of those that have flows, whose rows hold what the rows above hold already. Columns are only ever added, at the end.
 
 use crate::report::load::{ALL, Connections};
 use crate::report::{Format, LoadRow, PhaseRow, Report, cells};
@@ -74,11 +74,14 @@ const HEADER: &[&str] = &[
     "tunnel_p99_ms",
     "tunnel_max_ms",
     "messages",
+    "redirects",
+    "step",
+    "skipped",
 ];
 
 fn render(report: &Report) -> anyhow::Result<Vec<u8>> {
     let mut table = cells::Table::new(HEADER)?;
-    for row in report.load.iter().chain(&report.totals).chain(&report.classes) {
+    for row in report.load.iter().chain(&report.totals).chain(&report.classes).chain(&report.steps) {
         table.row(&cells_of(report, row))?;
     }
     table.bytes()
@@ -154,5 +157,8 @@ fn cells_of(report: &Report, row: &LoadRow) -> Vec<String> {
         cells::number(tunnel.p99),
         cells::number(tunnel.max),
         cells::plain(row.messages),
+        cells::plain(row.redirects),
+        row.step.as_deref().map(cells::text).unwrap_or_default(),
+        cells::plain(row.skipped.values().sum::<u64>()),
     ]
 }

@@ -193,6 +193,11 @@ fn load(page: &mut Page, report: &Report) {
             page.gap();
             outcomes(page, "class", classes.into_iter().map(|row| (row.class.clone().unwrap_or_default(), row)));
         }
+        let steps: Vec<&LoadRow> = report.steps.iter().filter(|row| row.name == name && row.phase == ALL).collect();
+        if !steps.is_empty() {
+            page.gap();
+            outcomes(page, "step", steps.into_iter().map(|row| (row.step.clone().unwrap_or_default(), row)));
+        }
         let whole = rows.iter().find(|row| row.phase == ALL);
         if let Some(users) = whole.and_then(|row| row.users) {
             page.labelled(
@@ -208,6 +213,19 @@ fn load(page: &mut Page, report: &Report) {
         }
         if let Some(row) = whole.filter(|row| !row.causes.is_empty()) {
             page.labelled("not ok: ", &words::causes(&row.causes));
+        }
+        if let Some(row) = whole.filter(|row| !row.skipped.is_empty()) {
+            page.labelled(
+                "not due: ",
+                &format!(
+                    "{} of flows, since their run was over: {}",
+                    numbers::plural(row.skipped.values().sum(), "step"),
+                    words::causes(&row.skipped)
+                ),
+            );
+        }
+        if let Some(row) = whole.filter(|row| row.redirects > 0) {
+            page.labelled("redirects: ", &format!("{} followed, each within its request", numbers::count(row.redirects)));
         }
     }
 }

@@ -62,11 +62,7 @@ pub struct Rhythm {
 impl Rhythm {
     /// The mean time from one request of a user to the next, when answers take no time.
     pub fn mean(&self) -> Span {
-        let think = match self.think {
-            Think::Constant(span) | Think::Exponential(span) => span,
-            Think::Uniform(least, most) => ((least.duration() + most.duration()) / 2).into(),
-        };
-        think.max(self.every.unwrap_or_default())
+        self.think.mean().max(self.every.unwrap_or_default())
     }
 }
 
@@ -84,6 +80,37 @@ pub enum Think {
 impl Default for Think {
     fn default() -> Think {
         Think::Constant(Span::default())
+    }
+}
+
+impl Think {
+    pub fn mean(&self) -> Span {
+        match *self {
+            Think::Constant(span) | Think::Exponential(span) => span,
+            Think::Uniform(least, most) => ((least.duration() + most.duration()) / 2).into(),
+        }
+    }
+
+    /// One of its lengths. `chance` gives a number in (0, 1], and is asked only where something is drawn.
+    pub fn drawn(&self, chance: impl FnOnce() -> f64) -> Span {
+        match *self {
+            Think::Constant(span) => span,
+            Think::Exponential(mean) => mean.duration().mul_f64(-chance().ln()).into(),
+            Think::Uniform(least, most) => {
+                let more = most.duration().saturating_sub(least.duration());
+                (least.duration() + more.mul_f64(chance())).into()
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Think {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Think::Constant(span) => write!(f, "{span}"),
+            Think::Exponential(mean) => write!(f, "{mean} in the mean, exponential,"),
+            Think::Uniform(least, most) => write!(f, "{least} to {most}, evenly,"),
+        }
     }
 }
 
@@ -135,6 +162,11 @@ impl Crowd {
     /// The phase at `t`, as an index into [`Crowd::phases`]; the last that began, where none goes on.
     pub fn phase_at(&self, t: Offset) -> usize {
         self.plan.pieces.partition_point(|piece| piece.start <= t).saturating_sub(1)
+    }
+
+    /// Whether a phase that has users goes on at `t`.
+    pub fn is_in_phase(&self, t: Offset) -> bool {
+        self.plan.pieces.iter().any(|piece| piece.start <= t && t < piece.end)
     }
 
     /// The phases that have users, in order.
@@ -203,14 +235,7 @@ impl Steps {
     }
 
     fn think(&mut self) -> Span {
-        match self.rhythm.think {
-            Think::Constant(span) => span,
-            Think::Exponential(mean) => mean.duration().mul_f64(-uniform(&mut self.random).ln()).into(),
-            Think::Uniform(least, most) => {
-                let more = most.duration().saturating_sub(least.duration());
-                (least.duration() + more.mul_f64(uniform(&mut self.random))).into()
-            }
-        }
+        self.rhythm.think.drawn(|| uniform(&mut self.random))
     }
 }
 

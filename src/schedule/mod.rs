@@ -236,6 +236,14 @@ impl Traffic {
         }
     }
 
+    /// The phase that `t` lies in, as an index into [`Traffic::phases`], where something is sent in it.
+    pub fn phase_at(&self, t: Offset) -> Option<usize> {
+        match self {
+            Traffic::Open(schedule) => schedule.profile.phase_at(t),
+            Traffic::Closed(crowd) => crowd.is_in_phase(t).then(|| crowd.phase_at(t)),
+        }
+    }
+
     /// The seed of the load: see [`seed_of`].
     pub fn seed(&self) -> u64 {
         match self {

@@ -37,7 +37,15 @@ pub struct Varying {
     pub values: Vec<(String, Source)>,
     /// The classes of its requests, where they have any; `{{class}}` is the class of a request.
     pub class: Option<Class>,
+    /// What only answers tell, in the order of the indexes that follow those of `values`: what is saved of them, and [`LOCATION`] and
+    /// [`COOKIES`] where they are needed.
+    pub told: Vec<String>,
 }
+
+/// Where a redirect leads. No plan can name it.
+pub const LOCATION: &str = "(location)";
+/// The cookies that go with a request. No plan can name them.
+pub const COOKIES: &str = "(cookies)";
 
 /// What the requests of a load are to whoever serves them: each is of one class.
 #[derive(Clone, Debug, PartialEq)]
@@ -123,7 +131,7 @@ impl Source {
 impl Varying {
     /// The names in the order of their indexes.
     pub fn names(&self) -> Vec<String> {
-        self.values.iter().map(|(name, _)| name.clone()).collect()
+        self.values.iter().map(|(name, _)| name.clone()).chain(self.told.iter().cloned()).collect()
     }
 
     /// The classes of its requests; none where they have none.
@@ -141,7 +149,7 @@ impl Varying {
     pub fn parts(&self) -> Vec<Part> {
         match &self.class {
             None => vec![Part::default()],
-            Some(class) => class.weights.names().map(|name| Part { class: Some(name.clone()) }).collect(),
+            Some(class) => class.weights.names().map(|name| Part { class: Some(name.clone()), step: None }).collect(),
         }
     }
 
@@ -179,6 +187,7 @@ impl Varying {
             wells: self.values.iter().map(well).collect(),
             class: several.map(|class| (class.weights.picker(), seed_of_name(seed, CLASS))),
             lasts: self.lasts().map_or(u64::MAX, |(_, rows)| rows),
+            told: self.told.len(),
         }
     }
 }
@@ -201,6 +210,8 @@ pub struct Supply {
     class: Option<(Picker, u64)>,
     /// How many requests it has values for.
     lasts: u64,
+    /// How many values answers tell.
+    told: usize,
 }
 
 enum Well {
@@ -225,7 +236,7 @@ enum Well {
 impl Supply {
     /// Whether there is nothing to fill in.
     pub fn is_empty(&self) -> bool {
-        self.wells.is_empty()
+        self.wells.is_empty() && self.told == 0
     }
 
     /// Whether a feed whose rows are used once has none left for the request `number`.
@@ -252,5 +263,7 @@ impl Supply {
                 Well::Class(names) => values.push(|out| out.extend_from_slice(&names[self.part_of(number)])),
             }
         }
+        // There until an answer tells more.
+        (0..self.told).for_each(|_| values.push(|_| ()));
     }
 }

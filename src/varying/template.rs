@@ -47,6 +47,11 @@ impl Template {
         template
     }
 
+    /// The value of that index, and nothing beside it.
+    pub fn value(index: usize, form: Form) -> Template {
+        Template { pieces: vec![Piece::Value(index, form)] }
+    }
+
     /// Takes a body apart; one that is no text has no values in it.
     pub fn of_body(body: &[u8], names: &Names) -> Template {
         match str::from_utf8(body) {

@@ -440,7 +440,8 @@ impl Slope<'_> {
         let second = (phase.start + phase.end.since(phase.start) / 2).second();
         let middle = Offset::from_nanos(second.saturating_mul(1_000_000_000)).max(phase.start);
         let half = |from: Offset, to: Offset| {
-            let due = history.counts(None, from, to).intended;
+            // As the schedule has it: the later steps of flows come as answers do.
+            let due = history.counts(None, from, to).intended - history.after_answers(from, to);
             let seconds = to.since(from).as_secs_f64().max(1e-9);
             (rate(due, from, to), due as f64 / (seconds * seconds))
         };

@@ -108,7 +108,8 @@ impl Certificate {
             .sum();
         // Nobody planned how much users send: what they sent is added to what the schedules hold.
         let by_users: u64 = history.closed(None).map(|load| history.counts(Some(load), from, to).intended).sum();
-        let intended = counts.intended.max(planned + by_users);
+        // A schedule holds the runs of flows: their later steps come due as answers do.
+        let intended = counts.intended.max(planned + by_users + history.after_answers(from, to));
         let lateness = history.histogram(None, &[Outcome::Ok], Measure::Lateness, from, to);
         let late_before = history.histogram(None, &[Outcome::Ok], Measure::Lateness, from - STALL_REACH, to).max();
         let samples: Vec<_> =

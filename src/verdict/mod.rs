@@ -112,6 +112,8 @@ pub enum Need {
     Load(Name),
     /// The load that it speaks of, or some load, must have requests of this class.
     Class(Name),
+    /// The load that it speaks of, or some load, must have a flow with this step.
+    Step(Name),
     /// The spec contradicts itself, and how.
     Never { why: String },
 }

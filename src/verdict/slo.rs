@@ -50,6 +50,9 @@ pub struct Spec {
     /// Only requests of this class; of every class together when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<Name>,
+    /// Only requests of this step of a flow; of every step together when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<Name>,
     /// What a rejected request (429, 503) is to `available`.
     #[serde(default, skip_serializing_if = "Rejected::is_bad")]
     pub rejected: Rejected,
@@ -94,14 +97,15 @@ impl Spec {
 
     /// Which requests it speaks of.
     fn which(&self) -> Selection<'_> {
-        Selection { load: self.load.as_ref(), class: self.class.as_ref() }
+        Selection { load: self.load.as_ref(), class: self.class.as_ref(), step: self.step.as_ref() }
     }
 
     /// The same in words.
     fn of_which(&self) -> String {
         let class = self.class.as_ref().map(|class| format!(" of class {class}"));
         let load = self.load.as_ref().map(|load| format!(" of {load}"));
-        class.into_iter().chain(load).collect()
+        let step = self.step.as_ref().map(|step| format!(" of step {step}"));
+        class.into_iter().chain(step).chain(load).collect()
     }
 
     fn available(&self, draft: Draft, target: Ratio, window: &Window, history: &History) -> Finding {
@@ -235,6 +239,7 @@ impl Judge for Spec {
     fn needs(&self) -> Vec<Need> {
         let mut needs: Vec<Need> = self.load.iter().cloned().map(Need::Load).collect();
         needs.extend(self.class.iter().cloned().map(Need::Class));
+        needs.extend(self.step.iter().cloned().map(Need::Step));
         let sample = |name: &str, budget| Need::Samples {
             least: least_samples(budget),
             why: format!("{name} needs {} to pass at 95% confidence", super::words::count(least_samples(budget), "request")),

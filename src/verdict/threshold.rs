@@ -44,6 +44,9 @@ pub struct Spec {
     /// For `client.` metrics that count requests: only this class; every class together when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<Name>,
+    /// For the same: only this step of a flow; every step together when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<Name>,
     /// With `max` and `at_most`, or `min` and `at_least`: the share of the window's time that may lie beyond the limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tolerate: Option<Ratio>,
@@ -157,7 +160,7 @@ impl Spec {
 
     /// Which requests a metric of the client is about.
     fn which(&self) -> Selection<'_> {
-        Selection { load: self.load.as_ref(), class: self.class.as_ref() }
+        Selection { load: self.load.as_ref(), class: self.class.as_ref(), step: self.step.as_ref() }
     }
 
     fn words(&self) -> String {
@@ -166,7 +169,9 @@ impl Spec {
             .filter_map(|(word, limit)| Some(format!("{word} {}", limit?)))
             .collect();
         let class = self.class.as_ref().map(|class| format!(" of class {class}")).unwrap_or_default();
-        let of = self.load.as_ref().map_or_else(|| class.clone(), |load| format!("{class} of {load}"));
+        let step = self.step.as_ref().map(|step| format!(" of step {step}")).unwrap_or_default();
+        let load = self.load.as_ref().map(|load| format!(" of {load}")).unwrap_or_default();
+        let of = format!("{class}{step}{load}");
         let but = self.tolerate.map(|share| format!(", but for {share} of the time")).unwrap_or_default();
         format!("the {} of {}{of} is {}{but}", self.aggregate.as_str(), self.metric, limits.join(" and "))
     }
@@ -291,6 +296,7 @@ impl Judge for Spec {
     fn needs(&self) -> Vec<Need> {
         let mut needs: Vec<Need> = self.load.iter().cloned().map(Need::Load).collect();
         needs.extend(self.class.iter().cloned().map(Need::Class));
+        needs.extend(self.step.iter().cloned().map(Need::Step));
         let never = |why: &str| Need::Never { why: why.to_owned() };
         match self.source() {
             Err(why) => needs.push(Need::Never { why }),
@@ -300,6 +306,10 @@ impl Judge for Spec {
             }
             Ok(Source::Client(Client::InFlight | Client::Connections, _)) if self.class.is_some() => {
                 needs.push(never("what is in flight, and on which connections, is not counted apart by class"));
+            }
+            Ok(Source::Object(..)) if self.step.is_some() => needs.push(never("`step` chooses among client metrics, not readings")),
+            Ok(Source::Client(Client::InFlight | Client::Connections, _)) if self.step.is_some() => {
+                needs.push(never("what is in flight, and on which connections, is not counted apart by step"));
             }
             Ok(Source::Client(Client::BadRatio, _)) => needs.push(Need::OpenModel { why: NO_SHARE.to_owned() }),
             Ok(_) => {}

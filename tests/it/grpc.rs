@@ -381,7 +381,10 @@ fn over_tls_types_are_learnt_as_the_one_who_calls() {
     let ca = folder.path().join("ca.pem");
     let load =
         ["load", &url, "--ca", ca.to_str().expect("text"), "--rate", "400/s", "--for", "1s", "--message", "{\"user\": \"ann\"}"];
-    squall.run(&[&load[..], &["-H", "x-key: hunter2", "--out", "run"]].concat()).found_nothing_wrong().saying("answers: 400 messages");
+    squall
+        .run(&[&load[..], &["-H", "x-key: hunter2", "--out", "run"]].concat())
+        .found_nothing_wrong()
+        .saying("answers: 400 messages");
     let seen = shop.seen();
     assert!(seen.calls == 400 && seen.wrong.is_empty() && !seen.asked.is_empty(), "{:?}", seen.wrong);
     let summary = std::fs::read_to_string(squall.path("run/run.json")).expect("a summary");

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use squall::answers::Wanted;
 use squall::load::{self, Job, Summary};
 use squall::names::Name;
 use squall::plan::{Arrivals, Generator, Level, Load, Model, Pacing, PhaseRate, Protocol, Request, Rhythm, Rotation, Talk};
@@ -19,6 +20,7 @@ use squall::schedule::{Crowd, RatePiece, Schedule, Traffic};
 use squall::time::{Clock, Offset};
 use squall::tls::Authorities;
 use squall::units::{Rate, Span, Users};
+use squall::varying::{LOCATION, Varying};
 
 use crate::fake_target::{Dial, FakeTarget, Then, Timing};
 
@@ -37,6 +39,7 @@ pub struct Drive {
     pub seconds: f64,
     pub method: &'static str,
     pub body: &'static str,
+    pub wanted: Wanted,
     pub timeout: Duration,
     pub protocol: Protocol,
     pub talk: Talk,
@@ -63,6 +66,7 @@ impl Drive {
             seconds: 0.5,
             method: "GET",
             body: "",
+            wanted: Wanted::default(),
             timeout: Duration::from_secs(20),
             protocol: Protocol::Http1,
             talk: Talk::Http,
@@ -89,7 +93,11 @@ impl Drive {
         Load {
             name: name("users"),
             model,
-            varying: Default::default(),
+            flows: Vec::new(),
+            varying: Varying {
+                told: self.wanted.saves.iter().map(|save| save.name.clone()).chain([LOCATION.to_owned()]).collect(),
+                ..Varying::default()
+            },
             request: Request {
                 method: self.method.to_owned(),
                 path: match &self.talk {
@@ -99,6 +107,7 @@ impl Drive {
                 headers: Vec::new(),
                 body: self.body.as_bytes().to_vec(),
                 timeout: Span::from(self.timeout),
+                wanted: self.wanted.clone(),
                 talk: self.talk.clone(),
             },
             protocol: self.protocol,
@@ -184,6 +193,7 @@ impl Drive {
                 },
                 users: self.users.into_iter().map(|(users, _)| (name("main"), [users; 2])).collect(),
                 classes: Vec::new(),
+                flows: Vec::new(),
             }],
             faults: Vec::new(),
             environment: BTreeMap::new(),

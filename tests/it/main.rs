@@ -1,5 +1,6 @@
 //! The integration tests: one binary, one module per promise.
 
+mod answers;
 mod architecture;
 mod arrivals;
 mod assertion_twins;
@@ -10,7 +11,9 @@ mod cluster;
 mod command;
 mod exit_codes;
 mod fake_http2;
+mod fake_service;
 mod fake_target;
+mod flows;
 mod good_plans;
 mod grpc;
 mod heal;

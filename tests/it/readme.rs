@@ -39,6 +39,7 @@ fn the_plans_in_the_readme_mean_what_the_shipped_ones_mean() {
         "plans/however-requests-arrive.yaml",
         "plans/requests-that-differ.yaml",
         "plans/every-address-gets-its-share.yaml",
+        "plans/a-visit-in-steps.yaml",
         "plans/calls-are-answered.yaml",
     ] {
         let shipped = fs::read_to_string(root().join(plan)).expect("the shipped plan");
@@ -50,7 +51,7 @@ fn the_plans_in_the_readme_mean_what_the_shipped_ones_mean() {
 #[test]
 fn the_loads_in_the_readme_are_loads() {
     let readme = readme();
-    for name in ["users", "protocols", "transport"] {
+    for name in ["users", "protocols", "transport", "answers"] {
         let load = unfenced(&readme, "load", name);
         let text = format!(
             "plan: p\nclaim: c\ntarget: {{url: http://127.0.0.1/}}\nphases: [{{name: baseline, for: 9s}}, {{name: burst, for: 9s}}]\n{load}"

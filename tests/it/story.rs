@@ -99,6 +99,7 @@ impl Story {
                     intended: BTreeMap::new(),
                     users: BTreeMap::new(),
                     classes: Vec::new(),
+                    flows: Vec::new(),
                 }],
                 faults: Vec::new(),
                 environment: BTreeMap::new(),
@@ -138,7 +139,7 @@ impl Story {
 
     /// What is told from here on is of requests of this class.
     pub fn class(&mut self, class: &str) -> &mut Story {
-        self.part = Part { class: Some(name(class)) };
+        self.part = Part { class: Some(name(class)), step: None };
         self.started.loads[0].classes.push(name(class));
         self
     }
@@ -180,6 +181,8 @@ impl Story {
             causes: BTreeMap::new(),
             served_by: BTreeMap::new(),
             retry_after: 0,
+            redirects: 0,
+            skipped: BTreeMap::new(),
             messages: 0,
             sent_to: BTreeMap::new(),
             opened: 0,

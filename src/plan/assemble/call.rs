@@ -5,6 +5,7 @@ use super::super::tree::Id;
 use super::super::written::WrittenRequest;
 use super::super::{Protocol, Request, Talk};
 use super::{Desk, Located, load, transport};
+use crate::answers::Wanted;
 use crate::grpc::{Call, DESCRIPTORS_MOST, Descriptors, Json, MethodName, Part, Types, Wrong};
 use crate::units::Span;
 
@@ -46,7 +47,7 @@ pub(super) fn request(desk: &mut Desk<'_>, written: WrittenRequest, at: Id, give
         }
         Talk::Grpc(call)
     });
-    Request { method: "POST".into(), path, headers: metadata, body: Vec::new(), timeout, talk }
+    Request { method: "POST".into(), path, headers: metadata, body: Vec::new(), timeout, talk, wanted: Wanted::default() }
 }
 
 /// What HTTP has other words for.
@@ -57,6 +58,15 @@ fn strangers(desk: &mut Desk<'_>, written: &WrittenRequest) {
     let body = written.body.as_ref().map(|body| ("body".to_owned(), body.at, "message: {field: value}"));
     for (key, at, instead) in methods.chain(headers).chain(body) {
         desk.wrong(at, format!("`{key}` is HTTP's, and this load speaks gRPC")).help = Some(format!("write `{instead}`"));
+    }
+    let answers = [
+        ("expect", written.expect.as_ref().map(|expect| expect.at)),
+        ("redirects", written.redirects.as_ref().map(|redirects| redirects.at)),
+        ("gzip", written.gzip.as_ref().map(|gzip| gzip.at)),
+    ];
+    for (key, at) in answers.into_iter().filter_map(|(key, at)| Some((key, at?))) {
+        desk.wrong(at, format!("`{key}` is HTTP's, and this load speaks gRPC")).help =
+            Some("leave it out: a call is ok where its status is".into());
     }
 }
 

@@ -1,21 +1,22 @@
 //! One load of a plan: which model it is of, how much it sends and what, and the bounds that follow from it.
 
 use super::super::body::{FILE_MOST, WrittenBody};
+use super::super::flow::patience;
 use super::super::level::{self, Level, Levels, Quantity, peak};
 use super::super::problem::proposal;
 use super::super::recording;
 use super::super::rotation::WrittenRotation;
 use super::super::tree::Id;
 use super::super::written::{Text, WrittenGenerator, WrittenLoad, WrittenRequest};
-use super::super::{Arrivals, Generator, Load, Model, Protocol, REPLAYED, Request, Rhythm, Rotation, Talk, Think};
+use super::super::{Arrivals, Flow, Generator, Load, Model, Protocol, REPLAYED, Request, Rhythm, Rotation, Talk, Think};
 use super::feeds::Feeds;
-use super::{Desk, LoadPlace, Located, Names, Pairs, call, transport, varying};
+use super::{Desk, LoadPlace, Located, Names, Pairs, call, flow, transport, varying, wanted};
 use crate::names::Name;
 use crate::schedule::Replayed;
 use crate::target;
 use crate::units::{Rate, Span, Users};
-use crate::varying::Varying;
 use crate::varying::template::{self, Part};
+use crate::varying::{COOKIES, LOCATION, Varying};
 
 /// The most connections that a load may have: there are no more ports to have them from.
 const CONNECTIONS_MOST: u32 = 65_535;
@@ -40,11 +41,44 @@ pub(super) fn load(
 ) -> (Load, LoadPlace) {
     let (varying, headers) = varying::read(desk, &written, feeds);
     let rotation = rotation(desk, written.value.rotate.take());
+    let flows = flow::flows(desk, &mut written);
     let closed_model = written.value.users.is_some();
-    let read = if closed_model { closed(desk, written, names, phases) } else { open(desk, written, names, phases) };
+    let read = if closed_model { closed(desk, written, flows, names, phases) } else { open(desk, written, flows, names, phases) };
     let (mut load, place) = read;
-    load.request.headers.extend(headers);
+    load.request.headers.extend(headers.iter().cloned());
+    for flow in &mut load.flows {
+        flow.steps.iter_mut().for_each(|step| step.request.headers.extend(headers.iter().cloned()));
+    }
+    let varying = Varying { told: told(&load), ..varying };
     (Load { varying, rotation, ..load }, place)
+}
+
+/// The names of what only answers tell.
+fn told(load: &Load) -> Vec<String> {
+    let mut told: Vec<String> = Vec::new();
+    for name in load.requests().flat_map(|request| &request.wanted.saves).map(|save| &save.name) {
+        if !told.contains(name) {
+            told.push(name.clone());
+        }
+    }
+    told.extend(load.requests().any(|request| request.wanted.redirects > 0).then(|| LOCATION.to_owned()));
+    told.extend(load.requests().any(|request| request.wanted.cookies).then(|| COOKIES.to_owned()));
+    told
+}
+
+/// The request that a load sends or, where it has flows, the first step of the first of them.
+fn sent(
+    desk: &mut Desk<'_>,
+    written: Option<Located<WrittenRequest>>,
+    flows: &[Flow],
+    load: Id,
+    arrivals: Option<&Arrivals>,
+    protocol: Protocol,
+) -> Request {
+    match flows.first().and_then(|flow| flow.steps.first()) {
+        Some(step) => step.request.clone(),
+        None => request(desk, written, load, arrivals, protocol),
+    }
 }
 
 /// When connections are replaced.
@@ -64,6 +98,7 @@ fn rotation(desk: &mut Desk<'_>, written: Option<Located<WrittenRotation>>) -> R
 fn open(
     desk: &mut Desk<'_>,
     Located { value: written, at }: Located<WrittenLoad>,
+    flows: Option<Vec<Flow>>,
     names: &Names,
     phases: &[(Located<Name>, Span)],
 ) -> (Load, LoadPlace) {
@@ -94,19 +129,20 @@ fn open(
         Some(rate) => levels(desk, rate, names, phases),
     };
     let says_what = written.request.as_ref().is_some_and(|request| request.value.says_what());
-    let replayed = if says_what { Replayed::Times } else { Replayed::All };
+    let replayed = if says_what || flows.is_some() { Replayed::Times } else { Replayed::All };
     let arrivals_at = written.arrivals.as_ref().map(|arrivals| arrivals.at);
     let arrivals = if known { arrivals(desk, written.arrivals, &rate, replayed) } else { None };
     let sends = if replays { arrivals_at } else { rate_at }.filter(|_| arrivals.is_some());
     let protocol = written.protocol;
     // What a recording has are requests of HTTP.
-    if written.request.is_none() && known && (!replays || protocol == Protocol::Grpc) {
+    if written.request.is_none() && flows.is_none() && known && (!replays || protocol == Protocol::Grpc) {
         missing_request(desk, at, protocol);
     }
-    let request = request(desk, written.request, at, arrivals.as_ref(), protocol);
+    let flows = flows.unwrap_or_default();
+    let request = sent(desk, written.request, &flows, at, arrivals.as_ref(), protocol);
     let streams = streams(desk, written.streams, protocol);
     let arrivals = arrivals.unwrap_or_default();
-    let due = most_due(&arrivals, &rate, request.timeout);
+    let due = most_due(&arrivals, &rate, patience(&request, &flows));
     let usual = default_connections(due, protocol, streams);
     let connections = bounded(desk, written.connections, usual, CONNECTIONS_MOST, "connections");
     let in_flight = bounded(desk, written.in_flight, default_in_flight(due), IN_FLIGHT_MOST, "requests in flight");
@@ -116,6 +152,7 @@ fn open(
             name: written.name.value,
             model,
             request,
+            flows,
             varying: Varying::default(),
             protocol,
             connections,
@@ -131,6 +168,7 @@ fn open(
 fn closed(
     desk: &mut Desk<'_>,
     Located { value: written, at }: Located<WrittenLoad>,
+    flows: Option<Vec<Flow>>,
     names: &Names,
     phases: &[(Located<Name>, Span)],
 ) -> (Load, LoadPlace) {
@@ -146,16 +184,17 @@ fn closed(
                 Some("each user has a connection and sends when the answer before has come: keep `users`, or write `rate`".into());
         }
     }
-    if written.request.is_none() {
+    if written.request.is_none() && flows.is_none() {
         missing_request(desk, at, written.protocol);
     }
+    let flows = flows.unwrap_or_default();
     let sends = written.users.as_ref().map(|users| users.at);
     let users = written.users.map_or_else(Levels::new, |users| levels(desk, users, names, phases));
     let rhythm = Rhythm {
         think: written.think.map_or_else(Think::default, |think| think.value.0),
         every: written.every.map(|every| every.value),
     };
-    let request = request(desk, written.request, at, Some(&Arrivals::default()), protocol);
+    let request = sent(desk, written.request, &flows, at, Some(&Arrivals::default()), protocol);
     let streams = streams(desk, written.streams, protocol);
     let most = peak(&users);
     let connections = match written.connections.filter(|_| protocol.has_streams()) {
@@ -175,6 +214,7 @@ fn closed(
             name: written.name.value,
             model,
             request,
+            flows,
             varying: Varying::default(),
             protocol,
             connections,
@@ -207,7 +247,7 @@ fn body(desk: &mut Desk<'_>, written: WrittenBody) -> Vec<u8> {
 }
 
 fn missing_request(desk: &mut Desk<'_>, load: Id, protocol: Protocol) {
-    if !desk.is_left_out(load, &["request"]) {
+    if !desk.is_left_out(load, &["request", "flow", "flows"]) {
         let help = match protocol {
             Protocol::Grpc => "say what is called, as in `request: {grpc: shop.Checkout/Pay, reflection: true}`",
             Protocol::Http1 | Protocol::Http2 => "say what is sent, as in `request: {get: /checkout}`",
@@ -334,7 +374,7 @@ fn bounded(desk: &mut Desk<'_>, written: Option<Located<u32>>, default: u32, mos
     written.value
 }
 
-fn request(
+pub(super) fn request(
     desk: &mut Desk<'_>,
     written: Option<Located<WrittenRequest>>,
     load: Id,
@@ -342,12 +382,13 @@ fn request(
     protocol: Protocol,
 ) -> Request {
     let given = written.is_some();
-    let Located { value: written, at } = written.unwrap_or(Located { value: WrittenRequest::default(), at: load });
+    let Located { value: mut written, at } = written.unwrap_or(Located { value: WrittenRequest::default(), at: load });
     let timeout = timeout(desk, written.timeout.as_ref());
     if protocol == Protocol::Grpc {
         return call::request(desk, written, at, given, timeout);
     }
     call::unasked(desk, &written);
+    let wanted = wanted::wanted(desk, &mut written);
     let methods = written.methods();
     let (mut method, mut path) = ("GET", String::from("/"));
     let recorded = arrivals.map_or(&[][..], |arrivals| arrivals.requests());
@@ -391,7 +432,7 @@ fn request(
         desk.wrong(body_at, format!("{different} different requests with a body of {} bytes each", body.len())).help =
             Some(format!("at most {} MiB together: send less, or fewer", BODIES_MOST >> 20));
     }
-    Request { method: method.to_owned(), path, headers, body, timeout, talk: Talk::Http }
+    Request { method: method.to_owned(), path, headers, body, timeout, talk: Talk::Http, wanted }
 }
 
 /// How long an answer may take.

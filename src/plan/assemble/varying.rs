@@ -7,6 +7,7 @@ use super::super::problem::{nearest, proposal};
 use super::super::tree::Id;
 use super::super::written::{WrittenLoad, WrittenRequest};
 use super::feeds::Feeds;
+use super::flow;
 use super::{Desk, Load, Located, Name};
 use crate::target;
 use crate::varying::feed::{Feed, Order};
@@ -26,13 +27,18 @@ pub(super) fn read(desk: &mut Desk<'_>, load: &Located<WrittenLoad>, feeds: &Fee
         }
         known.push((name.value.as_str().to_owned(), Source::Draw(draw.value.clone())));
     }
-    let texts = written.request.as_ref().map(|request| texts(&request.value)).unwrap_or_default();
+    let texts: Vec<Written<'_>> = flow::written(written).into_iter().flat_map(|(request, saved)| texts(request, &saved)).collect();
     known.extend(feeds.feeds.iter().flat_map(|feed| columns(feed, &texts)));
     let class = class(desk, written.class.as_ref());
     known.extend(class.iter().map(|class| (CLASS.to_owned(), Source::Class(class.clone()))));
     known.extend(Trace::ALL.map(|trace| (trace.row().0.to_owned(), Source::Trace(trace))));
 
-    let mut used = used(desk, *at, &texts, &known, feeds);
+    let saved = flow::saved(written);
+    for name in saved.iter().filter(|name| known.iter().any(|(known, _)| known == name.value.as_str())) {
+        desk.wrong(name.at, format!("`{}` is the name of something else in this load", name.value)).help =
+            Some("save it under another name".into());
+    }
+    let mut used = used(desk, *at, &texts, &known, (feeds, &saved));
     let mut told: Vec<(String, String, Id)> = Vec::new();
     for trace in &written.trace {
         let (name, header, _) = trace.value.row();
@@ -66,7 +72,7 @@ pub(super) fn read(desk: &mut Desk<'_>, load: &Located<WrittenLoad>, feeds: &Fee
     // Columns by name: the same plan is the same, whether or not its feeds are at hand.
     known.sort_by_key(|(name, source)| matches!(source, Source::Column(..)).then(|| name.clone()));
     headers(desk, &texts, &known);
-    let varying = Varying { values: known, class };
+    let varying = Varying { values: known, class, told: Vec::new() };
     (varying, told.into_iter().map(|(header, value, _)| (header, value)).collect())
 }
 
@@ -130,23 +136,33 @@ struct Written<'w> {
     at: Id,
     /// The header whose value it is.
     header: Option<&'w str>,
+    /// What steps before it in its flow save.
+    saved: Vec<&'w str>,
 }
 
 /// The texts of a request that may have values in them.
-fn texts(request: &WrittenRequest) -> Vec<Written<'_>> {
-    let paths = request.methods().into_iter().map(|(_, path)| Written { text: &path.value, at: path.at, header: None });
+fn texts<'w>(request: &'w WrittenRequest, saved: &[&'w Located<Name>]) -> Vec<Written<'w>> {
+    let saved: Vec<&str> = saved.iter().map(|name| name.value.as_str()).collect();
+    let written = |text, at, header| Written { text, at, header, saved: saved.clone() };
+    let paths = request.methods().into_iter().map(|(_, path)| written(path.value.as_str(), path.at, None));
     let headers = request.headers.0.iter().chain(&request.metadata.0);
-    let headers = headers.map(|(name, value)| Written { text: &value.value.0, at: value.at, header: Some(&name.value) });
-    let body = request.body.iter().filter_map(|body| Some(Written { text: body.value.text()?, at: body.at, header: None }));
+    let headers = headers.map(|(name, value)| written(value.value.0.as_str(), value.at, Some(name.value.as_str())));
+    let body = request.body.iter().filter_map(|body| Some(written(body.value.text()?, body.at, None)));
     let message = request.message.iter().flat_map(|message| message.value.0.texts(message.at));
-    let message = message.map(|(text, at)| Written { text, at, header: None });
+    let message = message.map(|(text, at)| written(text, at, None));
     paths.chain(headers).chain(body).chain(message).collect()
 }
 
 /// The names that are used; those that nothing has are reported.
-fn used(desk: &mut Desk<'_>, load: Id, texts: &[Written<'_>], known: &[(String, Source)], feeds: &Feeds) -> Vec<String> {
+fn used(
+    desk: &mut Desk<'_>,
+    load: Id,
+    texts: &[Written<'_>],
+    known: &[(String, Source)],
+    (feeds, saved): (&Feeds, &[&Located<Name>]),
+) -> Vec<String> {
     let mut used: Vec<String> = Vec::new();
-    for Written { text, at, .. } in texts {
+    for Written { text, at, saved: before, .. } in texts {
         for part in parts(text) {
             match part {
                 Part::Text(_) => {}
@@ -155,12 +171,19 @@ fn used(desk: &mut Desk<'_>, load: Id, texts: &[Written<'_>], known: &[(String, 
                         Some("write {{name}}, or {{{{ for two braces".into());
                 }
                 Part::Reference(name) if known.iter().any(|(known, _)| known == name) => used.push(name.to_owned()),
+                Part::Reference(name) if before.contains(&name) => {}
+                Part::Reference(name) if saved.iter().any(|saved| saved.value.as_str() == name) => {
+                    desk.wrong(*at, format!("no step before this one in its flow saves `{{{{{name}}}}}`")).help =
+                        Some("what an answer says can be used in the steps that come after it".into());
+                }
                 // What could not be read has been reported.
-                Part::Reference(_) if desk.is_left_out(load, &["draw", "class"]) || left_out_below(desk, load, "draw") => {}
+                Part::Reference(_)
+                    if desk.is_left_out(load, &["draw", "class"])
+                        || ["draw", "flow", "flows"].into_iter().any(|key| left_out_below(desk, load, key)) => {}
                 Part::Reference(name) if name.contains('.') && !feeds.whole => {}
                 Part::Reference(name) => {
                     let declared = known.iter().filter(|(_, source)| !matches!(source, Source::Trace(_)));
-                    let near = nearest(name, known.iter().map(|(name, _)| name.as_str()));
+                    let near = nearest(name, known.iter().map(|(name, _)| name.as_str()).chain(before.iter().copied()));
                     let near = near.map(|near| format!("did you mean `{near}`?"));
                     let help = near.or_else(|| proposal(name, declared.map(|(name, _)| name.as_str()))).unwrap_or_else(|| {
                         format!("draw it, as in `draw: {{{name}: {{uniform: {{of: 500}}}}}}`, or write {{{{{{{{ for two braces")
@@ -180,7 +203,7 @@ fn left_out_below(desk: &Desk<'_>, load: Id, key: &str) -> bool {
 
 /// What stands in a header can be sent there.
 fn headers(desk: &mut Desk<'_>, texts: &[Written<'_>], known: &[(String, Source)]) {
-    for Written { text, at, header } in texts {
+    for Written { text, at, header, .. } in texts {
         let Some(header) = header else { continue };
         for part in parts(text) {
             let Part::Reference(name) = part else { continue };

@@ -1,7 +1,7 @@
 //! What a load sends, and what that needs.
 
 use super::super::assemble::{default_connections, default_in_flight, most_due};
-use super::super::{ASSUMED_LATENCY, Arrivals, Levels, Load, Model, Plan, Rhythm, Talk, Think};
+use super::super::{ASSUMED_LATENCY, Arrivals, Levels, Load, Model, Plan, Request, Rhythm, Talk, Think};
 use super::{Page, flow};
 use crate::grpc::Types;
 use crate::kinds::Kind;
@@ -29,7 +29,9 @@ pub(super) fn traffic(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &
             &[]
         }
     };
-    if let Talk::Grpc(call) = &request.talk {
+    if !load.flows.is_empty() {
+        flows(page, plan, load);
+    } else if let Talk::Grpc(call) = &request.talk {
         page.item(2, "calls       ", &format!("{} at {target}", call.describe()));
         let types = match &call.types {
             Types::File(file) => format!("in {file}"),
@@ -53,6 +55,29 @@ pub(super) fn traffic(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &
         let (count, seconds) = replay.extent();
         page.item(2, "recorded    ", &format!("{count} requests over {seconds:.3}s; what comes after the run's end is not sent"));
     }
+    if load.flows.is_empty() {
+        contents(page, plan, request);
+    }
+    for (name, source) in &load.varying.values {
+        page.item(2, "            ", &format!("{{{{{name}}}}}: {}", source.describe()));
+    }
+    if load.flows.is_empty() {
+        page.item(2, "timeout     ", &format!("{} from the moment when the request is due", request.timeout));
+    } else {
+        page.text(
+            2,
+            "One arrival, or one turn of a user, is one run: its steps one after the other on one connection, with cookies of its own. A step \
+             that does not end ok ends its run; the steps after it are counted as not due. No step is begun when the load is over.",
+        );
+    }
+    match &load.model {
+        Model::Open { arrivals, rate } => scheduled(page, plan, timeline, load, (arrivals, rate)),
+        Model::Closed { users, rhythm } => from_users(page, timeline, load, (users, rhythm)),
+    }
+}
+
+/// What goes with a request, and what is wanted of its answer.
+fn contents(page: &mut Page, plan: &Plan, request: &Request) {
     for (name, value) in &request.headers {
         page.item(2, "            ", &plan.secrets.redact(&format!("{name}: {value}")));
     }
@@ -61,22 +86,55 @@ pub(super) fn traffic(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &
         let length = body.fixed().map_or(request.body.len(), <[u8]>::len);
         page.item(2, "            ", &format!("with a body of {length} bytes"));
     }
-    for (name, source) in &load.varying.values {
-        page.item(2, "            ", &format!("{{{{{name}}}}}: {}", source.describe()));
+    answers(page, request);
+}
+
+/// The steps of each flow.
+fn flows(page: &mut Page, plan: &Plan, load: &Load) {
+    let sum: u32 = load.flows.iter().map(|flow| flow.weight).sum();
+    let target = plan.target.url.trim_end_matches('/');
+    for (n, flow) in load.flows.iter().enumerate() {
+        let share = f64::from(flow.weight) * 100.0 / f64::from(sum.max(1));
+        let of = if load.flows.len() == 1 {
+            String::new()
+        } else {
+            format!("flow {} of {}, {share:.3}% of the runs: ", n + 1, load.flows.len())
+        };
+        let steps: Vec<&str> = flow.steps.iter().map(|step| step.name.as_str()).collect();
+        page.item(2, "sends       ", &format!("{of}{}", steps.join(", then ")));
+        for step in &flow.steps {
+            page.item(2, "step        ", &format!("{}: {} {target}{}", step.name, step.request.method, step.request.path));
+            contents(page, plan, &step.request);
+            for save in &step.request.wanted.saves {
+                page.item(2, "            ", &format!("saves {} as {{{{{}}}}}", save.from, save.name));
+            }
+            let think =
+                if step.think == Think::default() { String::new() } else { format!("{} after the answer before it; ", step.think) };
+            let due = if step.name == flow.steps[0].name { "when its run is" } else { "once the step before it has been answered" };
+            page.item(2, "            ", &format!("due {due}; {think}timeout {}", step.request.timeout));
+        }
     }
-    page.item(2, "timeout     ", &format!("{} from the moment when the request is due", request.timeout));
-    match &load.model {
-        Model::Open { arrivals, rate } => scheduled(page, plan, timeline, load, (arrivals, rate)),
-        Model::Closed { users, rhythm } => from_users(page, timeline, load, (users, rhythm)),
+}
+
+/// What is wanted of its answers.
+fn answers(page: &mut Page, request: &Request) {
+    let wanted = &request.wanted;
+    for (n, line) in wanted.expect.describe().iter().enumerate() {
+        page.item(2, if n == 0 { "expects     " } else { "            " }, line);
+    }
+    if wanted.redirects > 0 {
+        let within = format!("followed, at most {} within its origin; together they are one request", wanted.redirects);
+        page.item(2, "redirects   ", &within);
+    }
+    if wanted.gzip {
+        page.item(2, "            ", "the answer may come in gzip, and is counted as it comes");
     }
 }
 
 fn from_users(page: &mut Page, timeline: &Timeline, load: &Load, (users, rhythm): (&Levels<Users>, &Rhythm)) {
     let think = match rhythm.think {
         Think::Constant(span) if span == Span::default() => "not at all: the next request follows at once (default)".to_owned(),
-        Think::Constant(span) => format!("{span} after each answer"),
-        Think::Exponential(mean) => format!("{mean} in the mean, exponential, after each answer"),
-        Think::Uniform(least, most) => format!("{least} to {most}, evenly, after each answer"),
+        think => format!("{think} after each answer"),
     };
     page.item(2, "think       ", &think);
     if let Some(every) = rhythm.every {
@@ -102,8 +160,8 @@ fn from_users(page: &mut Page, timeline: &Timeline, load: &Load, (users, rhythm)
 }
 
 fn scheduled(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &Load, (arrivals, rates): (&Arrivals, &Levels<Rate>)) {
-    let request = &load.request;
-    let due = most_due(arrivals, rates, request.timeout);
+    let patience = load.patience();
+    let due = most_due(arrivals, rates, patience);
     streams(page, load);
     let over = if load.protocol.has_streams() { " / streams" } else { "" };
     let usual = default_connections(due, load.protocol, load.streams);
@@ -122,7 +180,8 @@ fn scheduled(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &Load, (ar
     );
     let asserted = plan.claims.iter().filter_map(|claim| claim.spec.latency_limit()).min();
     let latency = asserted.unwrap_or(ASSUMED_LATENCY);
-    page.line(2, &format!("{:<16} {:>22} {:>10} {:>12} {:>12}", "phase", "rate", "requests", "in flight", "at worst"));
+    let what = if load.flows.is_empty() { "requests" } else { "runs" };
+    page.line(2, &format!("{:<16} {:>22} {:>10} {:>12} {:>12}", "phase", "rate", what, "in flight", "at worst"));
     for phase in &timeline.phases {
         let rate = rates.get(&phase.name);
         let shown = match rate {
@@ -134,7 +193,7 @@ fn scheduled(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &Load, (ar
         let peak = rate.map_or(0.0, |rate| rate.peak().per_second());
         let busy = |latency: Span| format!("{:.0}", arrivals.most_within(peak, latency.seconds()).ceil());
         let name = phase.name.as_str();
-        page.line(2, &format!("{name:<16} {shown:>22} {requests:>10} {:>12} {:>12}", busy(latency), busy(request.timeout)));
+        page.line(2, &format!("{name:<16} {shown:>22} {requests:>10} {:>12} {:>12}", busy(load.lasts(latency)), busy(patience)));
         if let Some(words) = rate.and_then(|rate| arrivals.at_rate(rate.mean())) {
             page.item(4, "", &words);
         }
@@ -154,12 +213,13 @@ fn scheduled(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &Load, (ar
         Some(_) => "the tightest latency that is asserted",
         None => "assumed: no assertion names a latency",
     };
+    let each = if load.flows.is_empty() { "" } else { ", for each step, and their pauses" };
     let drawn = if plan.seed.is_none() && arrivals.is_drawn() { " Each seed draws its own arrivals." } else { "" };
     page.text(
         2,
         &format!(
-            "In flight by Little's law: highest rate x {latency} ({source}); at worst: x {}, when every request runs into its timeout.{drawn}",
-            request.timeout
+            "In flight by Little's law: highest rate x {} ({source}{each}); at worst: x {patience}, when every request runs into its timeout.{drawn}",
+            load.lasts(latency)
         ),
     );
 }

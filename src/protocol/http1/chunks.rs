@@ -1,5 +1,5 @@
 //! The chunked transfer coding (RFC 9112, section 7.1), decoded as it comes in pieces of any size. Only the frame is read; the
-//! content is counted and skipped.
+//! content is counted and handed on.
 
 use crate::protocol::End;
 
@@ -43,8 +43,14 @@ impl Chunks {
         self.state == State::Done
     }
 
-    /// Takes what has come and returns how much of it belongs to the body: less than all of it only when the body is done.
-    pub(super) fn feed(&mut self, bytes: &[u8], content_limit: u64) -> Result<usize, End> {
+    /// Takes what has come and returns how much of it belongs to the body: less than all of it only when the body is done. Each piece of
+    /// content goes to `content`.
+    pub(super) fn feed(
+        &mut self,
+        bytes: &[u8],
+        content_limit: u64,
+        mut content: impl FnMut(&[u8]) -> Result<(), End>,
+    ) -> Result<usize, End> {
         let mut at = 0;
         while at < bytes.len() && self.state != State::Done {
             let byte = bytes[at];
@@ -80,6 +86,7 @@ impl Chunks {
                     let here = (bytes.len() - (at - 1)) as u64;
                     let taken = here.min(self.size);
                     self.size -= taken;
+                    content(&bytes[at - 1..at - 1 + taken as usize])?;
                     at += taken as usize - 1;
                     if self.size == 0 { State::ContentReturn } else { State::Content }
                 }
@@ -120,7 +127,7 @@ mod tests {
 
     fn whole(bytes: &[u8]) -> Result<Option<usize>, End> {
         let mut chunks = Chunks::new();
-        let used = chunks.feed(bytes, LIMIT)?;
+        let used = chunks.feed(bytes, LIMIT, |_| Ok(()))?;
         Ok(chunks.done().then_some(used))
     }
 
@@ -158,7 +165,7 @@ mod tests {
     }
 
     proptest! {
-        /// However a body is cut into pieces, it ends at the same byte.
+        /// However a body is cut into pieces, it ends at the same byte, and its content is the same.
         #[test]
         fn pieces_do_not_matter(sizes in proptest::collection::vec(1..300usize, 0..8), cuts in proptest::collection::vec(1..50usize, 1..40)) {
             let mut body = Vec::new();
@@ -172,11 +179,16 @@ mod tests {
             body.extend(b"next");
             let mut chunks = Chunks::new();
             let (mut at, mut cuts) = (0, cuts.iter().cycle());
+            let mut content = Vec::new();
             while !chunks.done() {
                 let end = (at + cuts.next().expect("a cycle does not end")).min(body.len());
-                at += chunks.feed(&body[at..end], LIMIT).expect("a well-formed body");
+                at += chunks.feed(&body[at..end], LIMIT, |piece| {
+                    content.extend_from_slice(piece);
+                    Ok(())
+                }).expect("a well-formed body");
             }
             prop_assert_eq!(at, length);
+            prop_assert_eq!(content, vec![b'x'; sizes.iter().sum()]);
         }
 
         /// Whatever comes, a well-formed body with anything done to it included, and however it is cut: the same end at the same byte.
@@ -186,14 +198,14 @@ mod tests {
             cuts in proptest::collection::vec(1..20usize, 1..20),
         ) {
             let mut at_once = Chunks::new();
-            let expected = at_once.feed(&bytes, LIMIT);
+            let expected = at_once.feed(&bytes, LIMIT, |_| Ok(()));
             prop_assert!(!matches!(expected, Ok(used) if used > bytes.len() || (used < bytes.len() && !at_once.done())));
             let mut chunks = Chunks::new();
             let (mut at, mut cuts) = (0, cuts.iter().cycle());
             let mut got = Ok(());
             while at < bytes.len() && !chunks.done() && got.is_ok() {
                 let end = (at + cuts.next().expect("a cycle does not end")).min(bytes.len());
-                got = chunks.feed(&bytes[at..end], LIMIT).map(|used| at += used);
+                got = chunks.feed(&bytes[at..end], LIMIT, |_| Ok(())).map(|used| at += used);
             }
             prop_assert_eq!(got.map(|()| at), expected);
             prop_assert_eq!(chunks.done(), at_once.done());

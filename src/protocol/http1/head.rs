@@ -117,6 +117,16 @@ pub(super) fn read<'a>(bytes: &'a [u8], asked: Asked, identity_header: &str) -> 
     Ok(Some(Head { length, status, body, connection, retry_after, identity }))
 }
 
+/// Hands out the headers of a whole head, which has been read before: for what most answers are not looked at for.
+pub(super) fn each(head: &[u8], mut header: impl FnMut(&[u8], &[u8])) {
+    let mut headers = [const { MaybeUninit::uninit() }; HEADERS];
+    let mut response = httparse::Response::new(&mut []);
+    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, head, &mut headers);
+    if parsed.is_ok() {
+        response.headers.iter().for_each(|one| header(one.name.as_bytes(), one.value));
+    }
+}
+
 /// Finds the end of a head (an empty line) in `bytes` at or after `from`: cheaper than parsing again with each byte that a slow
 /// peer drips. `Err` holds where to go on looking.
 pub(super) fn find_end(bytes: &[u8], from: usize) -> Result<(), usize> {

@@ -3,8 +3,7 @@
 
 use anyhow::{Result, anyhow, ensure};
 
-use crate::plan::Request;
-use crate::protocol::{Destination, Scheme};
+use crate::protocol::{Destination, Outline, Scheme};
 use crate::proxy::Proxy;
 use crate::target;
 use crate::varying::{Form, Names, Template, Values, template};
@@ -20,6 +19,8 @@ pub(super) enum Written {
 pub(super) struct Varying {
     /// All before the length of the body.
     head: Template,
+    /// Which value holds its cookies, where it may have any.
+    cookies: Option<usize>,
     says_length: bool,
     body: Template,
 }
@@ -29,6 +30,11 @@ impl Varying {
     pub(super) fn compose(&self, values: &Values, out: &mut Vec<u8>) {
         out.clear();
         self.head.render(values, out);
+        if let Some(cookies) = self.cookies.map(|index| values.get(index)).filter(|cookies| !cookies.is_empty()) {
+            out.extend_from_slice(b"Cookie: ");
+            out.extend_from_slice(cookies);
+            out.extend_from_slice(b"\r\n");
+        }
         if self.says_length {
             out.extend_from_slice(b"Content-Length: ");
             template::write_number(self.body.length(values) as u64, out);
@@ -39,26 +45,20 @@ impl Varying {
     }
 }
 
-/// `request` on its way to `destination`, with `names` in it.
-pub(super) fn write(destination: &Destination, request: &Request, names: &Names) -> Result<Written> {
+/// The request of `outline` on its way to `destination`, with `names` in it.
+pub(super) fn write(destination: &Destination, outline: &Outline<'_>, names: &Names) -> Result<Written> {
+    let request = &outline.request;
     ensure!(is_token(&request.method), "`{}` is not a method: write one as in GET", request.method);
-    let path = format!("{}{}", template::escaped(&destination.base_path), request.path);
-    let sample = template::sample(&path);
-    ensure!(
-        sample.starts_with('/') && sample.bytes().all(|byte| byte.is_ascii_graphic()),
-        "`{path}` is not a path: it starts with `/` and has no space (write %20 for one)"
-    );
     // A proxy is told the whole URL, and who asks; unless it only hands on bytes.
     let proxy = destination.proxy.as_ref().filter(|_| destination.scheme == Scheme::Http);
-    let path = match proxy {
-        None => path,
-        Some(_) => format!("http://{}{path}", template::escaped(&destination.authority())),
-    };
     let mut head = Template::default();
     head.push_text(format!("{} ", request.method).as_bytes());
-    head.push(Template::new(&path, Form::Path, names));
+    if proxy.is_some() {
+        head.push_text(format!("http://{}", destination.authority()).as_bytes());
+    }
+    head.push(outline.path.clone());
     head.push_text(b" HTTP/1.1\r\n");
-    let given = |name: &str| request.headers.iter().any(|(given, _)| given.eq_ignore_ascii_case(name));
+    let given = |name: &str| outline.gives(name);
     if !given("host") {
         head.push_text(format!("Host: {}\r\n", destination.authority()).as_bytes());
     }
@@ -71,6 +71,9 @@ pub(super) fn write(destination: &Destination, request: &Request, names: &Names)
     if let Some(known) = proxy.and_then(Proxy::authorization).filter(|_| !given("proxy-authorization")) {
         head.push_text(format!("Proxy-Authorization: {known}\r\n").as_bytes());
     }
+    if let Some(codings) = outline.codings() {
+        head.push_text(format!("Accept-Encoding: {codings}\r\n").as_bytes());
+    }
     for (name, value) in &request.headers {
         target::header(name, value).map_err(|why| anyhow!(why))?;
         head.push_text(format!("{name}: ").as_bytes());
@@ -80,8 +83,8 @@ pub(super) fn write(destination: &Destination, request: &Request, names: &Names)
     // Where content is expected, its absence is said too (RFC 9110, section 8.6).
     let says_length = !request.body.is_empty() || matches!(request.method.as_str(), "POST" | "PUT" | "PATCH");
     let body = Template::of_body(&request.body, names);
-    let fixed = head.fixed().is_some() && body.fixed().is_some();
-    let written = Varying { head, says_length, body };
+    let fixed = head.fixed().is_some() && body.fixed().is_some() && outline.cookies.is_none();
+    let written = Varying { head, cookies: outline.cookies, says_length, body };
     if !fixed {
         return Ok(Written::Varying(written));
     }
@@ -98,8 +101,9 @@ fn is_token(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Talk;
-    use crate::protocol::Trust;
+    use crate::answers::Wanted;
+    use crate::plan::{Request, Talk};
+    use crate::protocol::{Trust, outline};
     use crate::units::Span;
 
     fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Request {
@@ -109,13 +113,15 @@ mod tests {
             headers: headers.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
             body: body.into(),
             timeout: Span::from_secs(1),
+            wanted: Wanted::default(),
             talk: Talk::Http,
         }
     }
 
     fn written(url: &str, request: &Request) -> Result<String> {
         let destination = Destination::read(url, Trust::default()).expect("a URL");
-        let Written::Fixed(bytes) = write(&destination, request, &[])? else { panic!("nothing in it differs") };
+        let outlines = outline::all(&destination, std::slice::from_ref(request), &[])?;
+        let Written::Fixed(bytes) = write(&destination, &outlines[0], &[])? else { panic!("nothing in it differs") };
         Ok(String::from_utf8(bytes).expect("the test's request is text"))
     }
 
@@ -125,7 +131,9 @@ mod tests {
         let destination = Destination::read("http://shop/a{{b", Trust::default()).expect("a URL");
         let names = ["item".to_owned(), "user".to_owned()];
         let request = request("PUT", "/items/{{item}}?u={{user}}", &[("x-user", "u {{ user }}")], "{\"user\":\"{{user}}\"}");
-        let Written::Varying(varying) = write(&destination, &request, &names).expect("a request") else { panic!("it differs") };
+        let requests = [request];
+        let outlines = outline::all(&destination, &requests, &names).expect("an outline");
+        let Written::Varying(varying) = write(&destination, &outlines[0], &names).expect("a request") else { panic!("it differs") };
         let agent = concat!("User-Agent: squall/", env!("CARGO_PKG_VERSION"), "\r\n");
         let mut out = Vec::new();
         for (item, user, path, length) in [("7", "ann", "7?u=ann", 14), ("a b", "j\u{fc}rgen", "a%20b?u=j%C3%BCrgen", 18)] {
@@ -152,9 +160,9 @@ mod tests {
         let proxy: Proxy = "http://a:b@proxy:3128".parse().expect("a proxy");
         let through = |url: &str| {
             let destination = Destination::read(url, Trust::default()).expect("a URL").through(Some(proxy.clone()));
-            let Ok(Written::Fixed(bytes)) = write(&destination, &request("GET", "/cart", &[], ""), &[]) else {
-                panic!("a request")
-            };
+            let request = request("GET", "/cart", &[], "");
+            let outlines = outline::all(&destination, std::slice::from_ref(&request), &[]).expect("an outline");
+            let Ok(Written::Fixed(bytes)) = write(&destination, &outlines[0], &[]) else { panic!("a request") };
             String::from_utf8(bytes).expect("text")
         };
         let plain = through("http://shop:8080/api");

@@ -9,8 +9,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::answers::Wanted;
 use crate::plan::{Request, Talk};
-use crate::protocol::Trust;
+use crate::protocol::{Trust, outline};
 use crate::units::Span;
 use crate::varying::Values;
 
@@ -69,14 +70,15 @@ async fn exchanged(pieces: &[&[u8]]) -> Ended {
         headers: Vec::new(),
         body: Vec::new(),
         timeout: Span::from_secs(1),
+        wanted: Wanted::default(),
         talk: Talk::Http,
     };
-    let http1 = Http1::new(&destination, &[request], &[], "x-pod", Arc::new(Identities::default())).expect("a request");
+    let requests = [request];
+    let outlines = outline::all(&destination, &requests, &[]).expect("an outline");
+    let http1 = Http1::new(&destination, &outlines, &[], "x-pod", Arc::new(Identities::default())).expect("a request");
     let client = async {
         let mut link = http1.connect(address, &mut Steps::default()).await.expect("somebody listens");
-        let deadline = monotonic_now() + Duration::from_secs(1);
-        let what = What { request: 0, values: &Values::default(), deadline };
-        http1.exchange(&mut link, what, &mut Progress::default()).await
+        http1.exchange(&mut link, What::plain(&Values::default()), &mut Progress::default()).await
     };
     let server = async {
         let (mut stream, _) = listener.accept().await.expect("a connection");

@@ -20,6 +20,7 @@ use super::notes::Listener;
 use super::outgoing::Outgoing;
 use super::request::Template;
 use super::streams::{Slot, Stream, Streams};
+use crate::answers::Heard;
 use crate::protocol::{Afterwards, Answer, End, Progress, What};
 use crate::time::monotonic_now;
 
@@ -153,9 +154,14 @@ impl Connection {
     pub(super) fn begin(&mut self, slot: Slot, what: What<'_>) {
         let starts = self.waiting.is_empty() && self.has_room();
         let stream = self.streams.at(slot);
+        let heard = what.ear.map(|ear| {
+            let mut heard = ear.take().unwrap_or_default();
+            heard.clear();
+            heard
+        });
         // The one who waits is mostly the one of last time.
         let (waker, own) = (stream.waker.take(), stream.own.take());
-        *stream = Stream { request: what.request, deadline: Some(what.deadline), waker, own, ..Stream::default() };
+        *stream = Stream { request: what.request, deadline: Some(what.deadline), waker, own, heard, ..Stream::default() };
         self.templates[what.request].compose(what.values, &mut stream.own);
         match (self.over, self.going) {
             (Some(end), _) => stream.done = Some(Err(end)),
@@ -184,6 +190,11 @@ impl Connection {
     pub(super) fn progress(&mut self, slot: Slot) -> Progress {
         let stream = self.streams.at(slot);
         Progress { messages: stream.messages.count(), ..stream.progress }
+    }
+
+    /// What was heard of the answer on `slot`, where somebody listens.
+    pub(super) fn heard(&mut self, slot: Slot) -> Option<Box<Heard>> {
+        self.streams.at(slot).heard.take()
     }
 
     /// Nobody waits for the exchange of `slot` any more.

@@ -157,6 +157,10 @@ impl Connection {
         stream.body_in += data.len() as u64;
         let template = &self.templates[stream.request];
         let (body, notes, asks_head) = (stream.body_in, stream.head, template.asks_head);
+        let kept = match &mut stream.heard {
+            Some(heard) if template.hears.body() => heard.piece(data),
+            _ => Ok(()),
+        };
         let of_messages = template.call.is_some() && notes.is_some_and(|notes| notes.call.messages);
         let fed = if of_messages { stream.messages.feed(data) } else { Ok(()) };
         match notes {
@@ -166,6 +170,7 @@ impl Connection {
             Some(notes) if !asks_head && notes.content_length.is_some_and(|length| body > length) => {
                 self.reset(slot, End::Garbage, Code::ProtocolError);
             }
+            Some(_) if kept.is_err() => self.reset(slot, kept.map_or_else(End::Flawed, |()| End::BodyTooLarge), Code::Cancel),
             Some(_) if head.has(flag::END_STREAM) => self.finish(slot),
             Some(_) if data.is_empty() => return self.idle(),
             Some(_) => self.incoming.idle = 0,
@@ -215,7 +220,7 @@ impl Connection {
         let answered = slot.and_then(|slot| self.streams.at(slot).head);
         let section = if answered.is_some() { Section::Trailers } else { Section::Head };
         // Read even when nobody waits for it: the dynamic table is the connection's.
-        let notes = match self.notes(section, answered.unwrap_or_default(), block) {
+        let notes = match self.notes(slot, section, answered.unwrap_or_default(), block) {
             Ok(notes) => notes,
             Err(Wrong::TooLarge) => return self.too_large(id),
             Err(Wrong::Garbage) => return Err(Fault::of(Code::CompressionError)),
@@ -245,9 +250,22 @@ impl Connection {
         Ok(())
     }
 
-    /// What a block says on top of what was `known`.
-    fn notes(&mut self, section: Section, known: Notes, block: &[u8]) -> Result<Notes, Wrong> {
+    /// What a block says on top of what was `known`. Where somebody listens to the head of the answer on `slot`, it is put down there.
+    fn notes(&mut self, slot: Option<Slot>, section: Section, known: Notes, block: &[u8]) -> Result<Notes, Wrong> {
         let Incoming { decoder, memos, .. } = &mut self.incoming;
+        if section == Section::Head
+            && let Some(stream) = slot.map(|slot| self.streams.at(slot))
+            && let Some(heard) = &mut stream.heard
+        {
+            // What an interim head said is nothing to it.
+            heard.clear();
+            let (mut notes, hears, listener) = (known, &self.templates[stream.request].hears, &mut self.listener);
+            decoder.read(block, |name, value| {
+                listener.hear(&mut notes, section, name, value);
+                heard.header(hears, name, value);
+            })?;
+            return Ok(notes);
+        }
         let memo = &mut memos[section as usize];
         let before = decoder.changes();
         if let Some(notes) = memo.of(block, known, before) {

@@ -8,9 +8,10 @@ use anyhow::{Context, Result, anyhow, ensure};
 
 use super::frame::{HEAD, Head, PAYLOAD_MOST, flag, kind};
 use super::hpack;
+use crate::answers::Hears;
 use crate::grpc::{self, Answers};
 use crate::plan::{self, Request, Talk};
-use crate::protocol::{Destination, Scheme};
+use crate::protocol::{Destination, Outline, Scheme};
 use crate::target;
 use crate::time::monotonic_now;
 use crate::varying::{self, Form, Names, Values, template};
@@ -20,6 +21,8 @@ pub(super) struct Template {
     written: Written,
     /// Its answer has no body, whatever the answer's head says.
     pub(super) asks_head: bool,
+    /// What is listened to of its answer.
+    pub(super) hears: Hears,
     /// It is a call of gRPC, with so many messages in its answer.
     pub(super) call: Option<Answers>,
 }
@@ -55,6 +58,8 @@ enum Field {
     Varying(Vec<u8>, varying::Template),
     /// How long the body is: its name.
     Length(Vec<u8>),
+    /// The cookies, where there are any: its name, and which value holds them.
+    Cookies(Vec<u8>, usize),
     /// How long an answer is waited for: its name, and the value when it has just come due.
     Timeout(Vec<u8>, Countdown),
 }
@@ -105,32 +110,33 @@ pub(super) struct Frames {
 }
 
 impl Template {
-    /// The frames of `request` on their way to `destination`.
+    /// The frames of the request of `outline` on their way to `destination`.
     ///
     /// # Errors
     /// When it cannot be sent as written.
-    pub(super) fn new(destination: &Destination, request: &Request, names: &Names) -> Result<Template> {
+    pub(super) fn new(destination: &Destination, outline: &Outline<'_>, names: &Names) -> Result<Template> {
+        let request = &*outline.request;
         let (varying, call) = match &request.talk {
             Talk::Grpc(call) => {
                 let known = call.known.as_ref();
                 let known =
                     known.with_context(|| format!("the types of `{}` are not known: they must be asked for first", call.method))?;
-                let (block, message) = (call_block(destination, request, names)?, known.message.template(names));
+                let (block, message) = (call_block(destination, outline, names)?, known.message.template(names));
                 (Varying { block, body: Body::Message(message) }, Some(known.answers))
             }
             Talk::Http => {
                 let body = Body::Text(varying::Template::of_body(&request.body, names));
-                (Varying { block: block(destination, request, names)?, body }, None)
+                (Varying { block: block(destination, outline, names)?, body }, None)
             }
         };
-        let asks_head = request.method == "HEAD";
+        let (asks_head, hears) = (request.method == "HEAD", request.wanted.hears());
         if !varying.is_fixed() {
-            return Ok(Template { written: Written::Varying(varying), asks_head, call });
+            return Ok(Template { written: Written::Varying(varying), asks_head, hears, call });
         }
         let mut frames = Frames::default();
         varying.compose(&Values::default(), &mut frames);
         frames.block = Vec::new();
-        Ok(Template { written: Written::Fixed(frames), asks_head, call })
+        Ok(Template { written: Written::Fixed(frames), asks_head, hears, call })
     }
 
     /// Puts the frames with `values` in them into `own`, where they are not the same for every request.
@@ -173,7 +179,7 @@ impl Body {
 
 impl Varying {
     fn is_fixed(&self) -> bool {
-        self.body.is_fixed() && !self.block.iter().any(|field| matches!(field, Field::Varying(..)))
+        self.body.is_fixed() && !self.block.iter().any(|field| matches!(field, Field::Varying(..) | Field::Cookies(..)))
     }
 
     fn compose(&self, values: &Values, into: &mut Frames) {
@@ -188,6 +194,14 @@ impl Varying {
                     block.extend_from_slice(name);
                     hpack::write_length(block, value.length(values));
                     value.render(values, block);
+                }
+                Field::Cookies(name, index) => {
+                    let cookies = values.get(*index);
+                    if !cookies.is_empty() {
+                        block.extend_from_slice(name);
+                        hpack::write_length(block, cookies.len());
+                        block.extend_from_slice(cookies);
+                    }
                 }
                 Field::Length(name) => {
                     block.extend_from_slice(name);
@@ -240,13 +254,8 @@ impl Frames {
 }
 
 /// The pseudo-fields, which come first.
-fn pseudo(destination: &Destination, request: &Request, names: &Names) -> Result<Vec<Field>> {
-    let path = format!("{}{}", template::escaped(&destination.base_path), request.path);
-    let sample = template::sample(&path);
-    ensure!(
-        sample.starts_with('/') && sample.bytes().all(|byte| byte.is_ascii_graphic()),
-        "`{path}` is not a path: it starts with `/` and has no space (write %20 for one)"
-    );
+fn pseudo(destination: &Destination, outline: &Outline<'_>, names: &Names) -> Result<Vec<Field>> {
+    let request = &*outline.request;
     ensure!(
         !request.method.is_empty() && request.method.bytes().all(|byte| byte.is_ascii_uppercase()),
         "`{}` is not a method: write one as in GET",
@@ -261,7 +270,7 @@ fn pseudo(destination: &Destination, request: &Request, names: &Names) -> Result
     // What HTTP/1.1 calls `Host` is said here (RFC 9113, section 8.3.1).
     let authority = given(request, "host").map_or_else(|| template::escaped(&destination.authority()), str::to_owned);
     block.push(field(":authority", varying::Template::new(&authority, Form::Header, names)));
-    block.push(field(":path", varying::Template::new(&path, Form::Path, names)));
+    block.push(field(":path", outline.path.clone()));
     Ok(block)
 }
 
@@ -281,14 +290,18 @@ fn fields(request: &Request, protocol: plan::Protocol, names: &Names, block: &mu
 
 const AGENT: &[u8] = concat!("squall/", env!("CARGO_PKG_VERSION")).as_bytes();
 
-fn block(destination: &Destination, request: &Request, names: &Names) -> Result<Vec<Field>> {
-    let mut block = pseudo(destination, request, names)?;
+fn block(destination: &Destination, outline: &Outline<'_>, names: &Names) -> Result<Vec<Field>> {
+    let request = &*outline.request;
+    let mut block = pseudo(destination, outline, names)?;
     let mut usual = Vec::new();
     if given(request, "user-agent").is_none() {
         hpack::write(&mut usual, "user-agent", AGENT);
     }
     if given(request, "accept").is_none() {
         hpack::write(&mut usual, "accept", b"*/*");
+    }
+    if let Some(codings) = outline.codings() {
+        hpack::write(&mut usual, "accept-encoding", codings.as_bytes());
     }
     block.push(Field::Fixed(usual));
     fields(request, plan::Protocol::Http2, names, &mut block)?;
@@ -298,12 +311,18 @@ fn block(destination: &Destination, request: &Request, names: &Names) -> Result<
         hpack::write_name(&mut name, "content-length");
         block.push(Field::Length(name));
     }
+    if let Some(index) = outline.cookies {
+        let mut name = Vec::new();
+        hpack::write_name(&mut name, "cookie");
+        block.push(Field::Cookies(name, index));
+    }
     Ok(block)
 }
 
 /// The head of a call, in the order in which gRPC wants it.
-fn call_block(destination: &Destination, request: &Request, names: &Names) -> Result<Vec<Field>> {
-    let mut block = pseudo(destination, request, names)?;
+fn call_block(destination: &Destination, outline: &Outline<'_>, names: &Names) -> Result<Vec<Field>> {
+    let request = &*outline.request;
+    let mut block = pseudo(destination, outline, names)?;
     let mut name = Vec::new();
     hpack::write_name(&mut name, "grpc-timeout");
     block.push(Field::Timeout(name, Countdown::of(request.timeout.duration())));
@@ -334,8 +353,10 @@ fn field(name: &str, value: varying::Template) -> Field {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::Trust;
+    use crate::answers::Wanted;
+    use crate::plan::Request;
     use crate::protocol::http2::hpack::Decoder;
+    use crate::protocol::{Trust, outline};
     use crate::units::Span;
 
     fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Request {
@@ -345,12 +366,15 @@ mod tests {
             headers: headers.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
             body: body.into(),
             timeout: Span::from_secs(1),
+            wanted: Wanted::default(),
             talk: Talk::Http,
         }
     }
 
     fn template(url: &str, request: &Request) -> Result<Template> {
-        Template::new(&Destination::read(url, Trust::default()).expect("a URL"), request, &[])
+        let destination = Destination::read(url, Trust::default()).expect("a URL");
+        let outlines = outline::all(&destination, std::slice::from_ref(request), &[])?;
+        Template::new(&destination, &outlines[0], &[])
     }
 
     /// The frames on stream 5 and, as text, the header block in them.
@@ -401,7 +425,9 @@ mod tests {
         let names = ["item".to_owned(), "user".to_owned()];
         let put = request("PUT", "/items/{{item}}", &[("X-User", " u {{ user }} ")], "{{user}}");
         let destination = Destination::read("https://shop/a{{b", Trust::default()).expect("a URL");
-        let template = Template::new(&destination, &put, &names).expect("a request");
+        let requests = [put];
+        let outlines = outline::all(&destination, &requests, &names).expect("an outline");
+        let template = Template::new(&destination, &outlines[0], &names).expect("a request");
         let agent = concat!("user-agent: squall/", env!("CARGO_PKG_VERSION"), "\n");
         let mut own = None;
         let long = "x".repeat(2 * PAYLOAD_MOST);

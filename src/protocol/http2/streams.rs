@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::notes::Notes;
 use super::request::Frames;
+use crate::answers::Heard;
 use crate::protocol::grpc::Messages;
 use crate::protocol::{Answer, End, Progress};
 
@@ -22,6 +23,8 @@ pub(super) struct Stream {
     pub(super) request: usize,
     /// Its frames, where they are not the same for every request; kept for the next.
     pub(super) own: Option<Box<Frames>>,
+    /// What is heard of its answer, where somebody listens.
+    pub(super) heard: Option<Box<Heard>>,
     /// What the head of its answer said.
     pub(super) head: Option<Notes>,
     /// Bytes of the answer's body.

@@ -10,15 +10,16 @@ use super::connection::PREFACE;
 use super::frame::{HEAD, Head, MOST, PAYLOAD_MOST, WINDOW, flag, kind, setting};
 use super::incoming::Fault;
 use super::*;
-use crate::plan::Talk;
-use crate::protocol::{Afterwards, Trust};
+use crate::answers::Wanted;
+use crate::plan::{Request, Talk};
+use crate::protocol::{Afterwards, Trust, outline};
 use crate::time::monotonic_now;
 use crate::units::Span;
 use crate::varying::Values;
 
 /// The one request that is prepared, which has no values in it.
 fn first() -> What<'static> {
-    What { request: 0, values: &NOTHING, deadline: monotonic_now() + Duration::from_secs(1) }
+    What { request: 0, values: &NOTHING, ear: None, deadline: monotonic_now() + Duration::from_secs(1) }
 }
 static NOTHING: Values = Values::new();
 
@@ -50,9 +51,12 @@ impl Peer {
             headers: Vec::new(),
             body: body.to_vec(),
             timeout: Span::from_secs(1),
+            wanted: Wanted::default(),
             talk: Talk::Http,
         };
-        let templates = Arc::from([Template::new(&destination, &request, &[]).expect("a request")]);
+        let prepared = [request];
+        let outlines = outline::all(&destination, &prepared, &[]).expect("an outline");
+        let templates = Arc::from([Template::new(&destination, &outlines[0], &[]).expect("a request")]);
         let mut connection = Connection::new(templates, Listener::new("x-pod", Arc::default()));
         let slots: Vec<Slot> = (0..requests).map(|_| connection.link()).collect();
         slots.iter().for_each(|slot| connection.begin(*slot, first()));

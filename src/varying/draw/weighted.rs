@@ -49,12 +49,7 @@ impl<N> Weights<N> {
 
     /// Ready to be drawn from: an index into [`Weights::names`] each time.
     pub fn picker(&self) -> Picker {
-        let mut sum = 0;
-        let bounds = self.0.iter().map(|(_, weight)| {
-            sum += u64::from(*weight);
-            sum
-        });
-        Picker { bounds: bounds.collect() }
+        Picker::of(self.0.iter().map(|(_, weight)| *weight))
     }
 }
 
@@ -66,6 +61,16 @@ pub struct Picker {
 }
 
 impl Picker {
+    /// Draws among so many, by their weights.
+    pub fn of(weights: impl Iterator<Item = u32>) -> Picker {
+        let mut sum = 0;
+        let bounds = weights.map(|weight| {
+            sum += u64::from(weight);
+            sum
+        });
+        Picker { bounds: bounds.collect() }
+    }
+
     pub fn pick(&self, chance: &mut Chance) -> usize {
         let sum = self.bounds.last().copied().unwrap_or_default().max(1);
         let point = chance.below(sum);
