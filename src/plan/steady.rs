@@ -396,7 +396,7 @@ assert:
             let env = |_: &str| Some("k".to_owned());
             let plan = Plan::read_text("p.yaml", text, folder.path(), &[], &env).unwrap_or_else(|problems| panic!("{problems}"));
             let steady = Steady::of(plan, &file, &"all".parse().expect("a name")).unwrap_or_else(|why| panic!("{why}"));
-            let probe = steady.at(10.0, Span::from_secs(1), Span::from_secs(9), &env);
+            let probe = steady.at(200.0, Span::from_secs(1), Span::from_secs(9), &env);
             probe.unwrap_or_else(|problems| panic!("{problems}")).stands_alone()
         };
         assert!(alone(MIXED));

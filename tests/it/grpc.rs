@@ -318,7 +318,7 @@ fn a_plan_calls_with_messages_that_differ() {
                 shop.url()
             ),
         );
-        squall.run(&["run", "plan.yaml", "--seed", "7", "--out", "run"]).expect(0);
+        squall.run(&["run", "plan.yaml", "--seed", "7", "--out", "run"]).found_nothing_wrong();
         let history = History::load(&squall.path("run")).expect("a recording");
         let (from, to) = history.whole();
         let (counts, seen) = (history.counts(None, from, to), shop.seen());
@@ -344,7 +344,7 @@ fn types_are_learnt_from_the_server() {
     for reflection in [Reflection::Alpha, Reflection::FileByFile] {
         let (squall, shop) = (Squall::new(), Shop::open(Manners { reflection, ..QUICK }));
         plan(&squall, &shop, "shop.Checkout/Pay, message: {user: ann, due: \"2026-01-31T09:30:00Z\"}");
-        squall.run(&["run", "plan.yaml", "--out", "run"]).expect(0);
+        squall.run(&["run", "plan.yaml", "--out", "run"]).found_nothing_wrong();
         let seen = shop.seen();
         assert!(seen.calls == 50 && seen.wrong.is_empty(), "{:?} {:?}", seen.wrong, seen.asked);
         let first = ["4 shop.Checkout", "4 shop.Checkout"];
@@ -381,7 +381,10 @@ fn over_tls_types_are_learnt_as_the_one_who_calls() {
     let ca = folder.path().join("ca.pem");
     let load =
         ["load", &url, "--ca", ca.to_str().expect("text"), "--rate", "400/s", "--for", "1s", "--message", "{\"user\": \"ann\"}"];
-    squall.run(&[&load[..], &["-H", "x-key: hunter2", "--out", "run"]].concat()).expect(0).saying("answers: 400 messages");
+    squall
+        .run(&[&load[..], &["-H", "x-key: hunter2", "--out", "run"]].concat())
+        .found_nothing_wrong()
+        .saying("answers: 400 messages");
     let seen = shop.seen();
     assert!(seen.calls == 400 && seen.wrong.is_empty() && !seen.asked.is_empty(), "{:?}", seen.wrong);
     let summary = std::fs::read_to_string(squall.path("run/run.json")).expect("a summary");
@@ -401,8 +404,8 @@ fn over_tls_types_are_learnt_as_the_one_who_calls() {
 fn the_shipped_calls_are_answered() {
     let (squall, shop) = (Squall::new(), Shop::open(Manners { reflection: Reflection::Alpha, ..QUICK }));
     let plan = concat!(env!("CARGO_MANIFEST_DIR"), "/plans/calls-are-answered.yaml");
-    squall.run(&["run", plan, "--set", &format!("url={}", shop.url()), "--out", "run"]).expect(0).saying("messages");
-    squall.run(&["judge", "run"]).expect(0);
+    squall.run(&["run", plan, "--set", &format!("url={}", shop.url()), "--out", "run"]).found_nothing_wrong().saying("messages");
+    squall.run(&["judge", "run"]).found_nothing_wrong();
     assert!(shop.seen().calls > 900 && shop.seen().wrong.is_empty(), "{:?}", shop.seen().wrong);
 
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("a README");
@@ -413,7 +416,7 @@ fn the_shipped_calls_are_answered() {
     let (message, after) = rest.split_once('\'').expect("its end");
     let words: Vec<&str> = before.split_whitespace().skip(1).chain([message]).chain(after.split_whitespace()).collect();
     let before = shop.seen().calls;
-    squall.run(&words).expect(0);
+    squall.run(&words).found_nothing_wrong();
     assert!(shop.seen().calls > before && shop.seen().wrong.is_empty(), "{:?}", shop.seen().wrong);
 }
 
