@@ -381,7 +381,7 @@ impl Ticket<'_> {
             response_us: micros(self.due.at, now),
             identity: answer.map_or(Identity::UNKNOWN, |answer| answer.identity),
             to: self.to,
-            retry_after: answer.is_some_and(|answer| answer.retry_after),
+            retry_after: answer.is_some_and(|answer| answer.retry_after.is_some()),
             waited: self.due.waited,
             hops: self.hops as u8,
             bytes_in: fitted(progress.bytes_in),

@@ -9,7 +9,7 @@ pub(super) use messages::Messages;
 pub use reflection::{Unlearnt, learn};
 pub use status::Status;
 
-use super::End;
+use super::{End, RetryAfter};
 use crate::grpc::Answers;
 
 /// What the fields of an answer said of the call.
@@ -22,7 +22,7 @@ pub(super) struct Said {
     /// The head says that the body is messages.
     pub(super) messages: bool,
     /// It says when to come again, which is gRPC's Retry-After.
-    pub(super) pushback: bool,
+    pub(super) pushback: Option<RetryAfter>,
 }
 
 impl Said {
@@ -39,7 +39,7 @@ impl Said {
     pub(super) fn hear_end(&mut self, name: &[u8], value: &[u8]) {
         match name {
             b"grpc-status" => self.after_all = Some(Status::read(value)),
-            b"grpc-retry-pushback-ms" => self.pushback = true,
+            b"grpc-retry-pushback-ms" => self.pushback = Some(RetryAfter::pushback(value)),
             _ => {}
         }
     }
@@ -95,9 +95,9 @@ mod tests {
 
     #[test]
     fn a_server_may_say_when_to_come_again() {
-        assert!(said(&[GRPC], &[("grpc-status", "14"), ("grpc-retry-pushback-ms", "100")]).pushback);
-        assert!(said(&[GRPC, ("grpc-retry-pushback-ms", "100")], &[]).pushback);
-        assert!(!said(&[GRPC], &[("grpc-status", "14")]).pushback);
+        assert!(said(&[GRPC], &[("grpc-status", "14"), ("grpc-retry-pushback-ms", "100")]).pushback.is_some());
+        assert!(said(&[GRPC, ("grpc-retry-pushback-ms", "100")], &[]).pushback.is_some());
+        assert!(said(&[GRPC], &[("grpc-status", "14")]).pushback.is_none());
     }
 
     #[test]

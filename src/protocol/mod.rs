@@ -24,6 +24,7 @@ mod http2;
 mod identity;
 mod outline;
 mod reader;
+mod retry_after;
 mod stream;
 mod tunnel;
 
@@ -34,6 +35,7 @@ pub use grpc::{Status, Unlearnt, learn};
 pub use http2::Code;
 pub use identity::{Identities, Identity};
 pub use reader::{Next, Reader, Reading};
+pub use retry_after::RetryAfter;
 pub use tunnel::Refusal;
 
 use encryption::Encryption;
@@ -189,8 +191,8 @@ impl Destination {
 pub struct Answer {
     /// How it says that the request ended.
     pub end: End,
-    /// It carried Retry-After.
-    pub retry_after: bool,
+    /// When it says to come again, where it says so.
+    pub retry_after: Option<RetryAfter>,
     /// Who said that they answered.
     pub identity: Identity,
     pub connection: Afterwards,

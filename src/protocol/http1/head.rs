@@ -3,7 +3,7 @@
 
 use std::mem::MaybeUninit;
 
-use crate::protocol::{Afterwards, End};
+use crate::protocol::{Afterwards, End, RetryAfter};
 
 /// The longest head that is read, in bytes.
 pub(super) const HEAD_LIMIT: usize = 64 * 1024;
@@ -18,7 +18,7 @@ pub(super) struct Head<'a> {
     pub(super) status: u16,
     pub(super) body: Body,
     pub(super) connection: Afterwards,
-    pub(super) retry_after: bool,
+    pub(super) retry_after: Option<RetryAfter>,
     /// The value of the identity header.
     pub(super) identity: Option<&'a [u8]>,
 }
@@ -65,7 +65,7 @@ pub(super) fn read<'a>(bytes: &'a [u8], asked: Asked, identity_header: &str) -> 
     let mut keep = response.version == Some(1);
     let mut content_length: Option<u64> = None;
     let mut coding: Option<Body> = None;
-    let mut retry_after = false;
+    let mut retry_after = None;
     let mut identity = None;
     for header in response.headers.iter() {
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
@@ -80,7 +80,7 @@ pub(super) fn read<'a>(bytes: &'a [u8], asked: Asked, identity_header: &str) -> 
                     }
                 }
             }
-            11 if is("retry-after") => retry_after = true,
+            11 if is("retry-after") => retry_after = Some(RetryAfter::read(header.value)),
             14 if is("content-length") => {
                 let value = decimal(header.value).ok_or(End::Garbage)?;
                 if content_length.is_some_and(|other| other != value) {
@@ -208,7 +208,10 @@ mod tests {
     fn identity_and_retry_after_are_read() {
         let bytes = b"HTTP/1.1 503 Busy\r\nX-Pod: checkout-1\r\nRetry-After: 3\r\nContent-Length: 0\r\n\r\n";
         let head = read(bytes, Asked::Other, "x-pod").expect("a head").expect("a whole one");
-        assert_eq!((head.identity, head.retry_after, head.length), (Some(&b"checkout-1"[..]), true, bytes.len()));
+        assert_eq!(
+            (head.identity, head.retry_after, head.length),
+            (Some(&b"checkout-1"[..]), Some(RetryAfter::Seconds(3)), bytes.len())
+        );
     }
 
     #[test]

@@ -88,7 +88,7 @@ async fn exchanged(pieces: &[&[u8]]) -> Ended {
     let both = async { tokio::join!(client, server).0 };
     let answer = tokio::time::timeout(Duration::from_secs(20), both).await.expect("an exchange ends when the connection does")?;
     let End::Answered(status) = answer.end else { panic!("{answer:?}: HTTP answers with a status") };
-    Ok((status, answer.retry_after, answer.identity))
+    Ok((status, answer.retry_after.is_some(), answer.identity))
 }
 
 async fn answer(stream: &mut TcpStream, pieces: &[&[u8]]) -> std::io::Result<()> {

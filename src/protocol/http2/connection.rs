@@ -336,7 +336,7 @@ impl Connection {
             Some(answers) => notes.call.end(status, &stream.messages, answers).map(End::Called),
         };
         let connection = if self.stands() { Afterwards::Keep } else { Afterwards::Close };
-        let (retry_after, identity) = (notes.retry_after || notes.call.pushback, notes.identity);
+        let (retry_after, identity) = (notes.call.pushback.or(notes.retry_after), notes.identity);
         self.incoming.idle = 0;
         self.end(slot, ended.map(|end| Answer { end, retry_after, identity, connection }));
     }

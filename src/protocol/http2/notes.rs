@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::protocol::grpc::Said;
-use crate::protocol::{Identities, Identity};
+use crate::protocol::{Identities, Identity, RetryAfter};
 
 /// Which of a stream's header blocks a field stands in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,7 +17,7 @@ pub(super) enum Section {
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(super) struct Notes {
     pub(super) status: Option<u16>,
-    pub(super) retry_after: bool,
+    pub(super) retry_after: Option<RetryAfter>,
     pub(super) identity: Identity,
     pub(super) content_length: Option<u64>,
     /// What it said of a call, if it is the answer to one.
@@ -57,7 +57,7 @@ impl Listener {
             return notes.call.hear_end(name, value);
         }
         match name {
-            b"retry-after" => notes.retry_after = true,
+            b"retry-after" => notes.retry_after = Some(RetryAfter::read(value)),
             b"content-length" => {
                 let length = decimal(value);
                 notes.malformed |= length.is_none() || notes.content_length.is_some_and(|other| Some(other) != length);
@@ -107,14 +107,17 @@ mod tests {
     fn what_matters_is_noted() {
         let notes =
             heard(Section::Head, &[(":status", "503"), ("retry-after", "3"), ("x-pod", "checkout-1"), ("content-length", "5")]);
-        assert_eq!((notes.status, notes.retry_after, notes.content_length, notes.malformed), (Some(503), true, Some(5), false));
+        assert_eq!(
+            (notes.status, notes.retry_after, notes.content_length, notes.malformed),
+            (Some(503), Some(RetryAfter::Seconds(3)), Some(5), false)
+        );
         assert_ne!(notes.identity, Identity::UNKNOWN);
     }
 
     #[test]
     fn trailers_do_not_speak_for_the_head() {
         let notes = heard(Section::Trailers, &[("retry-after", "3"), ("x-pod", "checkout-1"), ("content-length", "5")]);
-        assert_eq!((notes.retry_after, notes.identity, notes.content_length), (false, Identity::UNKNOWN, None));
+        assert_eq!((notes.retry_after, notes.identity, notes.content_length), (None, Identity::UNKNOWN, None));
         assert!(!notes.malformed);
     }
 
