@@ -61,6 +61,7 @@ fn drive(address: SocketAddr, seconds: f64, users: u32) -> u64 {
         streams: 1,
         in_flight: users,
         rotation: Rotation::NEVER,
+        client: None,
     };
     let piece = RatePiece { phase: main.clone(), start: Offset::ZERO, end, from: f64::from(users), to: f64::from(users) };
     let destination = Destination::read(&format!("http://{address}/"), Trust::default()).expect("a URL");
@@ -104,6 +105,7 @@ fn started(main: &Name, end: Offset, users: u32) -> RunStarted {
             users: BTreeMap::from([(main.clone(), [users; 2])]),
             classes: Vec::new(),
             flows: Vec::new(),
+            attempts: None,
         }],
         faults: Vec::new(),
         environment: BTreeMap::new(),

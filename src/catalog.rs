@@ -81,6 +81,16 @@ pub fn sections() -> Vec<Section> {
             entries: plan::ANSWERS.iter().map(described).collect(),
         },
         Section { name: "flows", title: "Requests in steps (load.flow)", entries: plan::FLOWS.iter().map(described).collect() },
+        Section {
+            name: "client",
+            title: "What clients do on their own account (load.client)",
+            entries: plan::CLIENT.iter().map(described).collect(),
+        },
+        Section {
+            name: "jitters",
+            title: "What chance does to a backoff (retries.backoff.jitter)",
+            entries: plan::JITTERS.iter().map(named).collect(),
+        },
         Section { name: "models", title: "What makes requests come (load)", entries: plan::MODELS.iter().map(described).collect() },
         Section { name: "pacing", title: "Pacing (generator.pacing)", entries: plan::PACINGS.iter().map(named).collect() },
         Section { name: "faults", title: "Faults (faults)", entries: kinds(faults::Spec::ALL) },

@@ -317,6 +317,7 @@ fn load_line(load: &plan::Load, traffic: &Traffic, timeline: &Timeline) -> LoadL
         users,
         classes: load.varying.classes(),
         flows: load.flows.iter().map(flow_line).collect(),
+        attempts: load.client.as_ref().map(plan::Client::worst),
     }
 }
 

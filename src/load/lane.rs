@@ -14,12 +14,15 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 
 use super::bells::Bells;
 use super::course::{Course, Skip};
+use super::client::Client;
 use super::gauges::Gauges;
 use super::log::{Ended, Log, Window, micros};
 use super::mailbox::Mailbox;
@@ -52,8 +55,10 @@ pub(super) struct Lane {
     pub(super) streams: usize,
     pub(super) in_flight_limit: usize,
     pub(super) rotation: Rotation,
+    /// What is done for a request beyond sending it once.
+    pub(super) client: Option<Arc<Client>>,
     pub(super) log: Rc<Log>,
-    pub(super) gauges: std::sync::Arc<Gauges>,
+    pub(super) gauges: Arc<Gauges>,
     pub(super) bells: Rc<Bells>,
     pub(super) state: State,
 }
@@ -73,6 +78,11 @@ pub(super) struct State {
     /// Runs of flows between two steps.
     pauses: Pauses,
     tasks: RefCell<JoinSet<()>>,
+    /// Seats with a connection that hedges have left.
+    spares: RefCell<Vec<Seat>>,
+    /// Nothing more is to be tried, and who waits to do so is told.
+    closed: Cell<bool>,
+    closing: Notify,
     /// What was in flight has been given up.
     cut: Cell<bool>,
     /// What a task said that panicked.
@@ -163,6 +173,8 @@ impl Lane {
         let rested = self.state.idle.borrow_mut().pop_front();
         if let Some(mailbox) = rested {
             mailbox.put(due);
+        } else if let Some(seat) = self.take_spare() {
+            self.spawn(Rc::clone(self).connection(seat, due));
         } else if self.state.open.get() < self.connection_limit * self.streams {
             self.open(due);
         } else {
@@ -181,8 +193,10 @@ impl Lane {
         self.turn_away(self.arrived(arrival, self.clock.now()), End::Stopped);
     }
 
-    /// Gives up what waits for a connection.
+    /// Gives up what waits for a connection, or to be tried again.
     pub(super) fn refuse_queued(&self) {
+        self.state.closed.set(true);
+        self.state.closing.notify_waiters();
         while let Some(due) = self.next_queued() {
             self.leave(due, End::Stopped);
         }
@@ -191,6 +205,8 @@ impl Lane {
     /// Gives up what is in flight: every request then ends where it stands.
     pub(super) async fn cut(&self) {
         self.state.cut.set(true);
+        // They keep this lane, as this lane keeps them.
+        drop(self.state.spares.take());
         let mut tasks = self.state.tasks.take();
         tasks.abort_all();
         while let Some(ended) = tasks.join_next().await {
@@ -262,6 +278,34 @@ impl Lane {
                     }
                 }
             };
+        }
+    }
+
+    /// Whether nothing more is to be tried for any request.
+    pub(super) fn is_closed(&self) -> bool {
+        self.state.closed.get()
+    }
+
+    /// Ends when nothing more is to be tried.
+    pub(super) async fn closed(&self) {
+        if !self.is_closed() {
+            self.state.closing.notified().await;
+        }
+    }
+
+    /// A seat for an attempt beside others; none where all connections that the plan allows are taken.
+    pub(super) fn spare(self: &Rc<Lane>) -> Option<Seat> {
+        self.take_spare().or_else(|| (self.state.open.get() < self.connection_limit * self.streams).then(|| Seat::new(self)))
+    }
+
+    fn take_spare(&self) -> Option<Seat> {
+        self.state.spares.borrow_mut().pop()
+    }
+
+    /// Such a seat is free again: whoever comes next finds its connection, if it still has one.
+    pub(super) fn give_back(&self, seat: Seat) {
+        if !seat.is_bare() && !self.is_closed() {
+            self.state.spares.borrow_mut().push(seat);
         }
     }
 

@@ -67,6 +67,31 @@ pub(super) struct Times {
     pub(super) first_byte_us: Option<NonZeroU32>,
 }
 
+/// What a client that tries more than once did for a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tried {
+    pub(super) window: Window,
+    pub(super) what: Attempt,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Attempt {
+    /// How one ended; given up, since another was answered, where that is `None`. With its time from the actual send, if it was sent.
+    Ended { role: Role, end: Option<End>, service_us: Option<u32> },
+    /// One that the budget did not allow.
+    Withheld,
+    /// A hedge has answered the request.
+    HedgeWon,
+}
+
+/// What an attempt is to its request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Role {
+    First,
+    Retry,
+    Hedge,
+}
+
 /// A connection that was opened, or was to be.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Opened {
@@ -84,6 +109,7 @@ pub(super) struct Batch {
     pub(super) opened: Vec<Opened>,
     /// Steps that did not come due, each in its window of the moment when that was clear, and why.
     pub(super) skipped: Vec<(Window, Skip)>,
+    pub(super) tried: Vec<Tried>,
     /// Where the vector goes when it has been read.
     pub(super) back: SyncSender<Vec<Ended>>,
 }
@@ -95,6 +121,8 @@ pub(super) struct Log {
     /// There are far fewer of these: their vectors are not kept.
     opened: RefCell<Vec<Opened>>,
     skipped: RefCell<Vec<(Window, Skip)>>,
+    /// Only of clients that try more than once.
+    tried: RefCell<Vec<Tried>>,
     intended: RefCell<Vec<(Window, u64)>>,
     /// The window that came due last, and its count, before it becomes an entry of the batch: schedules walk windows in order.
     current: Cell<Option<(Window, u64)>>,
@@ -110,6 +138,7 @@ impl Log {
             ended: RefCell::new(Vec::with_capacity(BATCH)),
             opened: RefCell::default(),
             skipped: RefCell::default(),
+            tried: RefCell::default(),
             intended: RefCell::default(),
             current: Cell::new(None),
             spares,
@@ -148,11 +177,16 @@ impl Log {
         self.skipped.borrow_mut().push((window, why));
     }
 
+    /// A client did something more for a request than to send it.
+    pub(super) fn tried(&self, window: Window, what: Attempt) {
+        self.tried.borrow_mut().push(Tried { window, what });
+    }
+
     /// Hands over what there is, without waiting: when the tally is behind, entries stay here until the next time.
     pub(super) fn hand_over(&self) {
         let batch = self.take();
-        let other = [batch.intended.len(), batch.opened.len(), batch.skipped.len()];
-        if batch.ended.is_empty() && other == [0; 3] {
+        let other = [batch.intended.len(), batch.opened.len(), batch.skipped.len(), batch.tried.len()];
+        if batch.ended.is_empty() && other == [0; 4] {
             self.ended.replace(batch.ended);
             return;
         }
@@ -163,6 +197,7 @@ impl Log {
                 self.intended.replace(batch.intended);
                 self.opened.replace(batch.opened);
                 self.skipped.replace(batch.skipped);
+                self.tried.replace(batch.tried);
             }
         }
     }
@@ -178,7 +213,8 @@ impl Log {
         intended.extend(self.current.take());
         let empty = self.spares.try_recv().unwrap_or_else(|_| Vec::with_capacity(BATCH));
         let ended = mem::replace(&mut *self.ended.borrow_mut(), empty);
-        Batch { intended, ended, opened: self.opened.take(), skipped: self.skipped.take(), back: self.back.clone() }
+        let (opened, skipped, tried) = (self.opened.take(), self.skipped.take(), self.tried.take());
+        Batch { intended, ended, opened, skipped, tried, back: self.back.clone() }
     }
 }
 

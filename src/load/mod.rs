@@ -29,6 +29,7 @@ use crate::varying::template;
 
 mod alarm;
 mod bells;
+mod client;
 mod course;
 mod dial;
 mod gauges;
@@ -45,6 +46,7 @@ mod tally;
 mod users;
 mod worker;
 
+use client::Client;
 use gauges::Gauges;
 use tally::{Line, Tallying};
 use worker::{Share, Worker};
@@ -103,6 +105,10 @@ pub fn start(job: Job, sink: Sink) -> Result<Running> {
     let workers = workers(job.generator, job.loads.iter().map(|(_, traffic)| traffic));
     let identities = Arc::new(Identities::default());
     let lines = job.loads.iter().map(|(load, traffic)| Line::new(load, traffic)).collect();
+    let client = |(load, traffic): &(plan::Load, Traffic)| {
+        load.client.as_ref().map(|planned| Arc::new(Client::of(planned, &load.name, traffic.seed())))
+    };
+    let clients: Vec<Option<Arc<Client>>> = job.loads.iter().map(client).collect();
     let (batches, tallied) = sync_channel(BATCHES);
     let (stop, stopped) = watch::channel(false);
 
@@ -111,7 +117,8 @@ pub fn start(job: Job, sink: Sink) -> Result<Running> {
     for index in 0..workers {
         let mut lanes = Vec::new();
         for (load, (planned, traffic)) in job.loads.iter().enumerate() {
-            if let Some(share) = Share::of(load, planned, traffic, index, workers) {
+            let client = clients[load].clone();
+            if let Some(share) = Share::of(load, planned, traffic, client, (index, workers)) {
                 let (header, requests) = (&job.identity_header, requests(planned, traffic));
                 let names = planned.varying.names();
                 let wire = Wire::new(&job.destination, planned.protocol, &requests, &names, header, identities.clone())

@@ -9,7 +9,7 @@ use super::alarm::Alarm;
 use super::course::Skip;
 use super::dial::{Life, Over, dial};
 use super::lane::{Due, Lane};
-use super::log::{Ended, Times, Window, micros};
+use super::log::{Ended, Role, Times, Window, micros};
 use super::mailbox::Mailbox;
 use super::pool::{self, Hold};
 use crate::answers::Jar;
@@ -17,6 +17,10 @@ use crate::protocol::{Afterwards, Answer, Ear, End, Identity, Link, Next, Progre
 use crate::recording::Outcome;
 use crate::time::{Offset, monotonic_now};
 use crate::varying::Values;
+
+mod effort;
+
+use effort::Effort;
 
 /// How long replacing an old connection may take before the place is given up.
 const REPLACING: Duration = Duration::from_secs(1);
@@ -36,6 +40,8 @@ pub(super) struct Seat {
     jar: Jar,
     /// Where it waits for the next step of a run.
     mailbox: Option<Rc<Mailbox>>,
+    /// When another attempt is sent beside one, where clients do that.
+    patience: Option<Alarm>,
 }
 
 /// An open connection, or a place on one, with what is known of it.
@@ -86,6 +92,7 @@ impl Seat {
             ear: Ear::default(),
             jar: Jar::default(),
             mailbox: None,
+            patience: None,
         }
     }
 
@@ -158,25 +165,37 @@ impl Seat {
         if lane.course.is_some() {
             lane.reader.prepare(due.request, jar, values);
         }
+        if lane.client.is_some() {
+            // In a box: of whoever sends once, no task is to be as large as that.
+            let done = Box::pin(self.persist(due, ready)).await;
+            self.lane.bells.awake(done.0);
+            return done;
+        }
         let mut ticket = Ticket::new(lane, due, ready);
-        let deadline = lane.clock.instant(due.at + lane.timeout_of(due.request));
+        let deadline = lane.clock.instant(ticket.until);
         let done = alarm.race(deadline, answered(lane, held, (values, ear, jar), &mut ticket)).await;
-        let (ready, outcome) = ticket.settle(done);
+        let (ended, outcome) = ticket.settle(done);
+        lane.bells.awake(ended);
+        self.let_go(done, ended, due.window);
+        (ended, outcome)
+    }
+
+    /// Keeps the connection for the next request or closes it, after an exchange over it that ended so at `now`, or was given up.
+    fn let_go(&mut self, done: Option<Result<(Answer, End), End>>, now: Offset, window: Window) {
+        let Seat { lane, held, worn, .. } = self;
         if let Some(held) = held {
             held.rests(&lane.wire);
         }
-        lane.bells.awake(ready);
         let good = match done {
             Some(Ok((answer, _))) => answer.connection == Afterwards::Keep,
             _ => held.as_ref().is_some_and(|held| lane.wire.outlives(&held.link)),
         };
         if !good {
             *held = None;
-        } else if let Some(over) = held.as_mut().and_then(|held| held.has_carried(ready)) {
+        } else if let Some(over) = held.as_mut().and_then(|held| held.has_carried(now)) {
             held.take().and_then(|held| held.shared).inspect(|hold| hold.retire(&lane.wire));
-            *worn = (over == Over::Old).then_some(due.window);
+            *worn = (over == Over::Old).then_some(window);
         }
-        (ready, outcome)
     }
 
     /// Replaces a connection that was seen to be old at `now`, on nobody's account, rather than with the next request waiting for it; returns
@@ -227,7 +246,7 @@ async fn answered(
 ) -> Result<(Answer, End), End> {
     let mut request = ticket.due.request;
     loop {
-        let deadline = lane.clock.instant(ticket.due.at + lane.timeout_of(ticket.due.request));
+        let deadline = lane.clock.instant(ticket.until);
         let what = What { request, values, ear: Some(ear), deadline };
         let answer = exchange(lane, held, what, ticket).await?;
         // What says more than a status, or less, has nothing in it that is looked for.
@@ -306,11 +325,15 @@ struct Ticket<'a> {
     before: Progress,
     /// How many redirects were followed.
     hops: u32,
+    /// When it is given up.
+    until: Offset,
+    /// Of which it is one attempt, where its client tries more than once.
+    effort: Option<(&'a Effort<'a>, Role)>,
     settled: bool,
 }
 
-impl Ticket<'_> {
-    fn new(lane: &Lane, due: Due, ready: Offset) -> Ticket<'_> {
+impl<'a> Ticket<'a> {
+    fn new(lane: &'a Lane, due: Due, ready: Offset) -> Ticket<'a> {
         Ticket {
             lane,
             due,
@@ -320,6 +343,8 @@ impl Ticket<'_> {
             progress: Progress::default(),
             before: Progress::default(),
             hops: 0,
+            until: due.at + lane.timeout_of(due.request),
+            effort: None,
             settled: false,
         }
     }
@@ -361,7 +386,6 @@ impl Ticket<'_> {
             // Sent minus due, less the time in which there was no connection to send on, or none that took it.
             let ready = progress.held.map_or(self.ready, |held| clock.offset(held).max(self.ready));
             let blocked = ready.since(self.due.taken);
-            let due_us = (self.due.at.nanos().rem_euclid(1_000_000_000) / 1_000) as u32;
             let first_byte = match progress.first {
                 Some(first) => Some(clock.offset(first)),
                 // It takes at least so long.
@@ -370,11 +394,11 @@ impl Ticket<'_> {
             Times {
                 service_us: micros(sent, now),
                 lateness_us: micros(self.due.at, sent - blocked),
-                due_us,
+                due_us: due_us(self.due),
                 first_byte_us: first_byte.and_then(|first| NonZeroU32::new(micros(sent, first))),
             }
         });
-        self.lane.log.ended(Ended {
+        let ended = Ended {
             window: self.due.window,
             end,
             sent,
@@ -387,7 +411,11 @@ impl Ticket<'_> {
             bytes_in: fitted(progress.bytes_in),
             bytes_out: fitted(progress.bytes_out),
             messages: progress.messages,
-        });
+        };
+        match self.effort {
+            None => self.lane.log.ended(ended),
+            Some((effort, role)) => effort.ended(role, ended, answer.and_then(|answer| answer.retry_after), now),
+        }
         now
     }
 }
@@ -403,6 +431,11 @@ impl Drop for Ticket<'_> {
             self.write(end, None);
         }
     }
+}
+
+/// Microseconds from the start of its second to when it was due.
+fn due_us(due: Due) -> u32 {
+    (due.at.nanos().rem_euclid(1_000_000_000) / 1_000) as u32
 }
 
 /// What becomes of a request whose time is up.

@@ -17,12 +17,13 @@ use super::Summary;
 use super::course::Skip;
 use super::gauges::Gauges;
 use super::host::Steal;
-use super::log::{Batch, Ended, Opened, Window, whole_micros};
+use super::log::{Attempt, Batch, Ended, Opened, Role, Tried, Window, whole_micros};
 use super::spacing::Spacings;
 use crate::names::Name;
 use crate::plan;
 use crate::protocol::{Addresses, End, Identities, Identity, Steps};
 use crate::recording::Sink;
+use crate::recording::attempts::Attempts;
 use crate::recording::fact::{Counts, Fact, Gap, GeneratorSample, Outcome, Part, Tally};
 use crate::recording::shelf::{LONGEST_US, Shelf};
 use crate::recording::sink::{Interval, Measure, Series};
@@ -119,6 +120,9 @@ struct Sums {
     skipped: Few<Skip, u64>,
     messages: u64,
     histograms: Few<(Outcome, Measure), Option<Histogram<u64>>>,
+    /// Where the client tries more than once, and why attempts ended.
+    attempts: Option<Box<Attempts>>,
+    attempt_ends: Few<End, u64>,
     /// Of answers whose first byte was their last, which most are: both measures in one histogram, until they are written.
     in_a_piece: Few<Outcome, Option<Histogram<u64>>>,
 }
@@ -163,15 +167,13 @@ impl Tallying {
     fn write(&mut self, windows: &mut BTreeMap<Window, Sums>, summary: &mut Summary) {
         for (window, mut sums) in std::mem::take(windows) {
             let histograms = sums.apart(self.sink.shelf());
+            if let Some(attempts) = &mut sums.attempts {
+                attempts.causes = causes(&sums.attempt_ends);
+            }
             let line = &mut self.lines[window.load as usize];
             let phase = &line.phases[window.phase as usize];
             let part = &line.parts[window.part as usize];
-            let mut causes: BTreeMap<String, u64> = BTreeMap::new();
-            for (end, count) in &sums.ends.0 {
-                if let Some(cause) = end.cause() {
-                    *causes.entry(cause.into_owned()).or_default() += count;
-                }
-            }
+            let causes = causes(&sums.ends);
             line.refused.cost += *sums.ends.of(End::InFlightBound);
             line.waited.cost += sums.waited;
             let mut served_by: BTreeMap<String, u64> = BTreeMap::new();
@@ -199,6 +201,7 @@ impl Tallying {
                 sent_to,
                 opened: sums.opened,
                 unopened: sums.unopened,
+                attempts: sums.attempts,
                 retry_after: sums.retry_after,
                 redirects: sums.redirects,
                 skipped: sums.skipped.0.iter().map(|(why, count)| (why.words().to_owned(), *count)).collect(),
@@ -237,12 +240,23 @@ impl Tallying {
     }
 }
 
+/// Why what ended so did not end `ok`.
+fn causes(ends: &Few<End, u64>) -> BTreeMap<String, u64> {
+    let mut causes: BTreeMap<String, u64> = BTreeMap::new();
+    for (end, count) in &ends.0 {
+        if let Some(cause) = end.cause() {
+            *causes.entry(cause.into_owned()).or_default() += count;
+        }
+    }
+    causes
+}
+
 fn until(moment: Instant) -> Duration {
     moment.saturating_duration_since(monotonic_now())
 }
 
 fn fold(windows: &mut BTreeMap<Window, Sums>, lines: &mut [Line], batch: Batch, shelf: &Shelf) {
-    let Batch { intended, mut ended, opened, skipped, back } = batch;
+    let Batch { intended, mut ended, opened, skipped, tried, back } = batch;
     for (window, count) in intended {
         windows.entry(window).or_default().counts.intended += count;
     }
@@ -260,6 +274,7 @@ fn fold(windows: &mut BTreeMap<Window, Sums>, lines: &mut [Line], batch: Batch, 
     }
     opened.iter().for_each(|opened| windows.entry(opened.window).or_default().open(opened, shelf));
     skipped.iter().for_each(|(window, why)| *windows.entry(*window).or_default().skipped.of(*why) += 1);
+    tried.iter().for_each(|tried| windows.entry(tried.window).or_default().attempt(tried, shelf));
     ended.clear();
     // Where there are spares enough, or nobody to fill them, this one goes.
     let _ = back.try_send(ended);
@@ -303,6 +318,26 @@ impl Sums {
             self.record(Outcome::Ok, Measure::Lateness, times.lateness_us, shelf);
             if ended.to != Identity::UNKNOWN {
                 *self.sent_to.entry(ended.to).or_default() += 1;
+            }
+        }
+    }
+
+    /// Counts what was tried for a request.
+    fn attempt(&mut self, tried: &Tried, shelf: &Shelf) {
+        let attempts = self.attempts.get_or_insert_default();
+        match tried.what {
+            Attempt::Withheld => attempts.withheld += 1,
+            Attempt::HedgeWon => attempts.hedges_won += 1,
+            Attempt::Ended { role, end, service_us } => {
+                attempts.retries += u64::from(role == Role::Retry);
+                attempts.hedges += u64::from(role == Role::Hedge);
+                attempts.sent += u64::from(service_us.is_some());
+                attempts.count(end.map(End::outcome));
+                // How long one would have taken that was given up is not known.
+                if let Some(end) = end {
+                    *self.attempt_ends.of(end) += 1;
+                    service_us.into_iter().for_each(|us| self.record(end.outcome(), Measure::Attempt, us, shelf));
+                }
             }
         }
     }

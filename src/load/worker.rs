@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 
 use super::STOP_GRACE;
 use super::bells::Bells;
+use super::client::Client;
 use super::course::Course;
 use super::gauges::Gauges;
 use super::host::waited_for_a_core;
@@ -58,16 +59,24 @@ pub(super) struct Share {
     rotation: Rotation,
     supply: Supply,
     course: Option<Course>,
+    client: Option<Arc<Client>>,
 }
 
 impl Share {
     /// The share of worker `index` of `workers`; none when the load's bounds are too small to be shared by so many.
-    pub(super) fn of(load: usize, planned: &plan::Load, traffic: &Traffic, index: usize, workers: usize) -> Option<Share> {
+    pub(super) fn of(
+        load: usize,
+        planned: &plan::Load,
+        traffic: &Traffic,
+        client: Option<Arc<Client>>,
+        (index, workers): (usize, usize),
+    ) -> Option<Share> {
         let (connections, in_flight) = (planned.connections.max(1) as usize, planned.in_flight.max(1) as usize);
         let streams = planned.streams.max(1) as usize;
         let workers = workers.min(connections).min(in_flight);
         // Users keep what carries them: where they share connections, each worker needs a stream for each of its own.
-        let carries = |workers: usize| connections / workers * streams >= in_flight.div_ceil(workers);
+        let abreast = planned.client.as_ref().map_or(1, plan::Client::abreast) as usize;
+        let carries = |workers: usize| connections / workers * streams >= in_flight.div_ceil(workers) * abreast;
         let workers = match traffic {
             Traffic::Closed(_) if streams > 1 => (1..=workers).rev().find(|n| carries(*n)).unwrap_or(1),
             _ => workers,
@@ -81,12 +90,17 @@ impl Share {
                 Traffic::Closed(crowd) => Traffic::Closed(crowd.shard(shard, shards)),
             },
             timeout: planned.requests().map(|request| request.timeout.duration()).max().unwrap_or_default(),
-            connections: part(connections),
+            // Users need as many as their clients have attempts on their way at once.
+            connections: match traffic {
+                Traffic::Closed(_) if streams == 1 => part(in_flight) * abreast,
+                _ => part(connections),
+            },
             streams,
             in_flight: part(in_flight),
             rotation: planned.rotation,
             supply: planned.varying.supply(&planned.name, traffic.seed()),
             course: Course::of(planned, traffic),
+            client,
         })
     }
 }
@@ -228,6 +242,7 @@ impl Worker {
             streams: share.streams,
             in_flight_limit: share.in_flight,
             rotation: share.rotation,
+            client: share.client,
             log: log.clone(),
             gauges: self.gauges.clone(),
             bells: bells.clone(),

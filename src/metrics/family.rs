@@ -145,6 +145,34 @@ pub static FIRST_BYTE: Family = Family {
     labels: &["load", "phase", "outcome"],
     help: "From the actual send of a request to the first byte of its answer",
 };
+pub static ATTEMPTS: Family = Family {
+    name: "squall_attempts_total",
+    kind: Kind::Counter,
+    unit: Unit::None,
+    labels: &["load", "phase", "outcome"],
+    help: "Attempts that ended, of loads whose client retries or hedges, by how: as requests do, or cancelled",
+};
+pub static ATTEMPTS_SENT: Family = Family {
+    name: "squall_attempts_sent_total",
+    kind: Kind::Counter,
+    unit: Unit::None,
+    labels: PLACE,
+    help: "Attempts whose first byte was sent; by the requests that were sent, this is the amplification",
+};
+pub static ATTEMPTS_WITHHELD: Family = Family {
+    name: "squall_attempts_withheld_total",
+    kind: Kind::Counter,
+    unit: Unit::None,
+    labels: PLACE,
+    help: "Retries and hedges that their budget did not allow",
+};
+pub static ATTEMPT_TIME: Family = Family {
+    name: "squall_attempt_time_seconds",
+    kind: Kind::Histogram,
+    unit: Unit::Seconds,
+    labels: &["load", "phase", "outcome"],
+    help: "From the actual send of an attempt to its end",
+};
 pub static LATENESS: Family = Family {
     name: "squall_lateness_seconds",
     kind: Kind::Histogram,
@@ -259,7 +287,7 @@ pub static LEFT_OUT: Family = Family {
 };
 
 /// Every family, in the order in which they are listed and exported.
-pub static FAMILIES: [&Family; 32] = [
+pub static FAMILIES: [&Family; 36] = [
     &RUN,
     &STARTED,
     &ENDED,
@@ -276,6 +304,10 @@ pub static FAMILIES: [&Family; 32] = [
     &LATENCY,
     &SERVICE,
     &FIRST_BYTE,
+    &ATTEMPTS,
+    &ATTEMPTS_SENT,
+    &ATTEMPTS_WITHHELD,
+    &ATTEMPT_TIME,
     &LATENESS,
     &OPENED,
     &STEP,

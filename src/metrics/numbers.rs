@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::family::{self, Family};
 use super::registry::{Labels, Registry, Value};
 use crate::names::{Name, ObjectRef};
+use crate::recording::attempts::Attempts;
 use crate::recording::fact::{Event, Fact, FaultStep, GeneratorSample, Outcome, Reading, RunStarted, Tally};
 use crate::recording::metric::{DESIRED_REPLICAS, EXISTS, READY_REPLICAS};
 use crate::recording::sink::{Interval, Measure};
@@ -149,6 +150,7 @@ impl Counted {
             Measure::Service => self.registry.observe(&family::SERVICE, &[load, phase, outcome], histogram),
             Measure::Lateness => self.registry.observe(&family::LATENESS, &[load, phase], histogram),
             Measure::FirstByte => self.registry.observe(&family::FIRST_BYTE, &[load, phase, outcome], histogram),
+            Measure::Attempt => self.registry.observe(&family::ATTEMPT_TIME, &[load, phase, outcome], histogram),
             Measure::Connect | Measure::Tunnel | Measure::Tls => {
                 self.registry.observe(&family::STEP, &[load, phase, series.measure.as_str()], histogram);
             }
@@ -173,7 +175,12 @@ impl Counted {
         for phase in &started.phases {
             registry.set(&family::PHASE, &[phase.name.as_str()], 0.0);
             for load in started.loads.iter().filter(|load| load.sends_in(&phase.name)) {
-                begin(registry, &[load.name.as_str(), phase.name.as_str()]);
+                let place = [load.name.as_str(), phase.name.as_str()];
+                begin(registry, &place);
+                if load.attempts.is_some() {
+                    attempts(registry, &place, &Attempts::default());
+                    registry.observe(&family::ATTEMPT_TIME, &[place[0], place[1], Outcome::Ok.as_str()], None);
+                }
             }
         }
         for fault in &started.faults {
@@ -250,8 +257,20 @@ fn count(registry: &mut Registry, tally: &Tally) {
     for (address, count) in &tally.sent_to {
         registry.add_open(&family::SENT_TO, &[load], address, SERVERS, *count);
     }
+    if let Some(tried) = &tally.attempts {
+        attempts(registry, &place, tried);
+    }
     registry.add(&family::OPENED, &[load, phase, "yes"], tally.opened);
     registry.add(&family::OPENED, &[load, phase, "no"], tally.unopened);
+}
+
+/// What a client that tries more than once did.
+fn attempts(registry: &mut Registry, place: &[&str; 2], attempts: &Attempts) {
+    registry.add(&family::ATTEMPTS_SENT, place, attempts.sent);
+    registry.add(&family::ATTEMPTS_WITHHELD, place, attempts.withheld);
+    for (outcome, count) in attempts.by_outcome() {
+        registry.add(&family::ATTEMPTS, &[place[0], place[1], outcome], count);
+    }
 }
 
 fn watch(registry: &mut Registry, sample: &GeneratorSample) {
@@ -315,6 +334,7 @@ mod tests {
                 users: BTreeMap::new(),
                 classes: Vec::new(),
                 flows: Vec::new(),
+                attempts: None,
             }],
             faults: vec![FaultLine { name: name("kill"), kind: "pod_kill".into(), at: None, duration_ns: None }],
             environment: BTreeMap::new(),
@@ -363,6 +383,7 @@ mod tests {
             sent_to: [("127.0.0.2:80".to_owned(), 8)].into(),
             opened: 2,
             unopened: 1,
+            attempts: None,
         }));
         let series = after(vec![tally.clone(), tally]);
         for (key, count) in [
@@ -428,7 +449,7 @@ mod tests {
     fn each_measure_has_a_histogram_of_its_own() {
         let numbers = Numbers::new();
         let mut tap = numbers.tap();
-        for (measure, us) in Measure::ALL.into_iter().zip([3_000, 2_000, 1_000, 1_500, 500, 300, 700]) {
+        for (measure, us) in Measure::ALL.into_iter().zip([3_000, 2_000, 1_000, 1_500, 2_500, 500, 300, 700]) {
             let mut histogram = hdrhistogram::Histogram::new_with_bounds(1, 3_600_000_000, 3).unwrap();
             histogram.record(us).unwrap();
             let series = Series { load: name("l"), phase: name("p"), part: Default::default(), outcome: Outcome::Ok, measure };
@@ -453,6 +474,7 @@ mod tests {
             ("squall_latency_seconds", 30.0),
             ("squall_service_time_seconds", 20.0),
             ("squall_first_byte_seconds", 15.0),
+            ("squall_attempt_time_seconds", 25.0),
             ("squall_lateness_seconds", 10.0),
             ("squall_connection_step_seconds", 15.0),
         ];

@@ -19,6 +19,7 @@ use crate::units::Span;
 use crate::verdict::{self, Claim, Over};
 
 mod call;
+mod client;
 mod feeds;
 mod flow;
 mod load;
@@ -26,7 +27,7 @@ mod transport;
 mod varying;
 mod wanted;
 
-pub(super) use load::{default_connections, default_in_flight, most_due};
+pub(super) use load::{abreast, default_connections, default_in_flight, most_due};
 pub(super) use transport::tells_who;
 
 /// Where a plan's text came from, and what may be asked while it is read.

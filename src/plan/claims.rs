@@ -123,6 +123,7 @@ mod tests {
                 users: Default::default(),
                 classes: Vec::new(),
                 flows: Vec::new(),
+                attempts: None,
             }],
             faults: vec![FaultLine { name: name("kill-one"), kind: "pod_kill".into(), at: None, duration_ns: None }],
             environment: Default::default(),

@@ -154,15 +154,19 @@ fn rate_in(timeline: &Timeline, load: &Load, (from, to): (Offset, Offset)) -> f6
 fn of_load(load: &Load, phase: &Name, latency: Span, rate: f64) -> Asked {
     let streams = f64::from(load.streams.max(1));
     let age = load.rotation.age.map_or(f64::INFINITY, |age| age.seconds());
+    // Attempts on their way at once at worst: each needs a connection, and over HTTP/1.1 giving one up closes its own.
+    let abreast = load.client.as_ref().map_or(1.0, |client| f64::from(client.abreast()));
+    let given_up = if load.streams > 1 { 0.0 } else { rate * (abreast - 1.0) };
     match &load.model {
         Model::Closed { users, rhythm } => {
             let users = users.get(phase).map_or(0.0, |level| f64::from(level.peak().count()));
             // Connections are opened for the users that come, and shared where they have streams.
             let sockets = match load.streams {
-                0 | 1 => Need { least: users, usual: users, worst: users },
+                0 | 1 => Need { least: users, usual: users, worst: users * abreast },
                 _ => {
                     let most = users.min(f64::from(load.connections));
-                    Need { least: (users / streams).ceil(), usual: most, worst: most }
+                    let worst = (users * abreast).min(f64::from(load.connections));
+                    Need { least: (users / streams).ceil(), usual: most, worst }
                 }
             };
             // One is replaced when a request on it has ended: by age or by count, and no more often than its users send.
@@ -188,7 +192,7 @@ fn of_load(load: &Load, phase: &Name, latency: Span, rate: f64) -> Asked {
             let within = |span: Span| arrivals.most_within(level, span.seconds()).min(f64::from(load.in_flight));
             let (usual, worst) = (within(load.lasts(latency)), within(load.patience()));
             let sockets =
-                Need { least: 1.0, usual, worst }.each(|under_way| (under_way / streams).ceil().min(f64::from(load.connections)));
+                Need { least: 1.0, usual, worst: worst * abreast }.each(|under_way| (under_way / streams).ceil().min(f64::from(load.connections)));
             // A run of a flow is several requests; one that fails at once is one.
             let requests = rate * load.requests_each();
             let by_count = |rate: f64| load.rotation.requests.map_or(0.0, |requests| rate / f64::from(requests));
@@ -196,7 +200,7 @@ fn of_load(load: &Load, phase: &Name, latency: Span, rate: f64) -> Asked {
             let replaced = Need {
                 least: by_count(rate) / 1.25,
                 usual: (sockets.usual / age).max(by_count(requests)),
-                worst: sockets.worst / age + by_count(requests),
+                worst: sockets.worst / age + by_count(requests) + given_up,
             };
             Asked { in_flight: usual, in_flight_worst: worst, sockets, rate: requests, replaced }
         }
@@ -278,6 +282,20 @@ mod tests {
         let each = with("2s", "{requests: 1}");
         assert!((each.worst - 150.0).abs() < 1e-9 && each.usual < 150.0 && each.least > 0.0, "{each:?}");
         assert_eq!(with("1s", "never"), Need::default());
+    }
+
+    #[test]
+    fn hedges_need_connections_of_their_own_at_worst() {
+        let with = |load: &str| {
+            let load = format!(
+                "- {{name: x, {load}, rotate: never, client: {{hedge: {{after: 50ms}}}}, request: {{get: /, timeout: 1s}}}}\n"
+            );
+            let need = demand("http://10.0.0.1/", &load, "");
+            (need.in_flight_worst, need.sockets.usual, need.sockets.worst)
+        };
+        assert_eq!(with("rate: 1000/s"), (1000, 100.0, 2000.0));
+        assert_eq!(with("users: 30"), (30, 30.0, 60.0));
+        assert_eq!(with("users: 300, protocol: http2"), (300, 8.0, 8.0));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::tls::{Tls, Trust};
 use crate::units::Span;
 use crate::verdict::Over;
 
+mod client;
 mod traffic;
 
 use traffic::traffic;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::flow::Flow;
 use super::level::Levels;
-use super::{Protocol, Rotation};
+use super::{Client, Protocol, Rotation};
 use crate::answers::Wanted;
 use crate::grpc;
 use crate::names::Name;
@@ -33,6 +33,8 @@ pub struct Load {
     pub in_flight: u32,
     /// When its connections are replaced.
     pub rotation: Rotation,
+    /// What its client does beyond sending each request once.
+    pub client: Option<Client>,
 }
 
 impl Load {

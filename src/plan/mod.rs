@@ -22,6 +22,7 @@ mod body;
 mod check;
 mod claims;
 mod class;
+mod client;
 mod demand;
 mod dns;
 mod expect;
@@ -46,6 +47,7 @@ mod written;
 
 pub use adhoc::{Adhoc, AdhocCall, AdhocTls, USUAL, Volume};
 pub use claims::read_manifests;
+pub use client::{Backoff, Budget, CLIENT, Client, Hedge, JITTERS, Jitter, Patience, Retries, Trigger};
 pub use demand::{Demand, Need, Reach};
 pub use dns::{Dns, Override};
 pub use expect::ANSWERS;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::body::WrittenBody;
 use super::class::WrittenClass;
+use super::client::WrittenClient;
 use super::dns::WrittenDns;
 use super::expect::WrittenExpect;
 use super::located::{self, LeftOut, Located, NodeId, Pairs};
@@ -313,6 +314,8 @@ pub(super) struct WrittenLoad {
     /// When a connection is replaced, give or take a quarter: {age: 5s}, {requests: 1000}, both (what comes first), or never. Unless said
     /// otherwise: {age: 5s}, since balancers choose once per connection, and one that is kept hides every scale-out.
     pub rotate: Option<Located<WrittenRotation>>,
+    /// What clients do on their own account: retries, and hedges. Unless said otherwise each request is sent once.
+    pub client: Option<Located<WrittenClient>>,
 }
 
 impl std::str::FromStr for Arrivals {

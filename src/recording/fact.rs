@@ -2,11 +2,13 @@
 //! grows. What is measured per request is not here one by one: it is counted into a [`Tally`] per second, and its histograms go
 //! to `latency.hlog` beside it, so memory and file size are bounded by the number of series, never by the number of requests.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::names::{Name, ObjectRef};
+use crate::recording::attempts::Attempts;
 use crate::time::Offset;
 
 /// The version of the recording format.
@@ -146,6 +148,9 @@ pub struct LoadLine {
     /// The classes of its requests, where they have any: each is counted apart.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<Name>,
+    /// The most attempts that one of its requests can come to, where its client tries more than once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<u32>,
     /// The steps of its flows, where it has any: each is counted apart, under a name that no other step of the load has. Per phase,
     /// `intended` then counts the runs of flows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -347,6 +352,24 @@ pub struct Tally {
     /// Messages that came back, where answers are made of them.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub messages: u64,
+    /// What was tried for these requests, where their client tries more than once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<Box<Attempts>>,
+}
+
+impl Tally {
+    /// How often something was sent for these requests.
+    pub fn attempts_sent(&self) -> u64 {
+        self.attempts.as_ref().map_or(self.counts.sent, |attempts| attempts.sent)
+    }
+
+    /// What was tried for these requests: where their client tries once, what was sent.
+    pub fn tried(&self) -> Cow<'_, Attempts> {
+        match &self.attempts {
+            Some(attempts) => Cow::Borrowed(attempts),
+            None => Cow::Owned(Attempts::of_single(self.counts.sent)),
+        }
+    }
 }
 
 fn is_zero(count: &u64) -> bool {

@@ -9,6 +9,7 @@ use hdrhistogram::Histogram;
 use serde_json::Value;
 
 use crate::names::{Anchor, Moment, Name, ObjectRef, Shift};
+use crate::recording::attempts::Attempts;
 use crate::recording::fact::{
     AutoscalerSpec, Counts, Ending, Event, Fact, FaultLine, FaultStep, Gap, GeneratorSample, Outcome, Part, PhaseSpan, RunEnded,
     RunStarted, SCHEMA, Spacing, Tally,
@@ -250,6 +251,18 @@ impl History {
             .filter(move |(key, _)| which.has(&key.load, &key.part) && self.overlaps(&key.phase, key.second, from, to))
     }
 
+    /// What was tried for the requests that were due in `[from, to)`: of loads whose client tries once, what was sent. `None` where the
+    /// client of none of them tries more than once.
+    pub fn attempts<'a>(&'a self, which: impl Into<Selection<'a>>, from: Offset, to: Offset) -> Option<Attempts> {
+        let mut sum = Attempts::default();
+        let mut any = false;
+        for (_, tally) in self.windows_in(which, from, to) {
+            any |= tally.attempts.is_some();
+            sum.add(&tally.tried());
+        }
+        any.then_some(sum)
+    }
+
     /// What happened to the requests that were due in `[from, to)`.
     pub fn counts<'a>(&'a self, which: impl Into<Selection<'a>>, from: Offset, to: Offset) -> Counts {
         let mut sum = Counts::default();
@@ -273,6 +286,15 @@ impl History {
             seconds.entry(key.second).or_default().add(&tally.counts);
         }
         seconds.into_iter().collect()
+    }
+
+    /// How often something was sent for the requests that were due in each second.
+    pub fn attempts_per_second<'a>(&'a self, which: impl Into<Selection<'a>>, from: Offset, to: Offset) -> BTreeMap<i64, u64> {
+        let mut seconds: BTreeMap<i64, u64> = BTreeMap::new();
+        for (key, tally) in self.windows_in(which, from, to) {
+            *seconds.entry(key.second).or_default() += tally.attempts_sent();
+        }
+        seconds
     }
 
     /// Of requests that were due in `[from, to)`, the histogram of `measure` in microseconds.
@@ -635,6 +657,9 @@ fn add(sum: &mut Tally, more: &Tally) {
     sum.opened += more.opened;
     sum.unopened += more.unopened;
     sum.messages += more.messages;
+    if let Some(more) = &more.attempts {
+        sum.attempts.get_or_insert_default().add(more);
+    }
 }
 
 fn merge(into: &mut Bars, new: Bars) {

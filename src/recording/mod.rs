@@ -1,6 +1,7 @@
 //! The record is the product: what a run did and saw, as an append-only list of facts on one clock. Load, faults and observation
 //! write it through a [`Sink`] and meet nowhere else; verdicts and reports are pure functions of the [`History`] read back.
 
+pub mod attempts;
 pub mod fact;
 pub mod history;
 pub mod hlog;

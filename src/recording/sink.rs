@@ -32,6 +32,8 @@ pub enum Measure {
     Lateness,
     /// From the actual send to the first byte of the answer. Of one that timed out without any, to its end: it takes at least so long.
     FirstByte,
+    /// Of each attempt, where a client tries more than once: from its actual send to its end, whatever became of its request.
+    Attempt,
     /// Of a fresh connection: until TCP was open.
     Connect,
     /// Of a fresh connection: from there until a proxy had opened the way.
@@ -41,11 +43,12 @@ pub enum Measure {
 }
 
 impl Measure {
-    pub const ALL: [Measure; 7] = [
+    pub const ALL: [Measure; 8] = [
         Measure::Response,
         Measure::Service,
         Measure::Lateness,
         Measure::FirstByte,
+        Measure::Attempt,
         Measure::Connect,
         Measure::Tunnel,
         Measure::Tls,
@@ -58,6 +61,7 @@ impl Measure {
             Measure::Service => "service",
             Measure::Lateness => "lateness",
             Measure::FirstByte => "first_byte",
+            Measure::Attempt => "attempt",
             Measure::Connect => "connect",
             Measure::Tunnel => "tunnel",
             Measure::Tls => "tls",

@@ -353,6 +353,7 @@ mod tests {
             sent_to: BTreeMap::new(),
             opened: 0,
             unopened: 0,
+            attempts: None,
         }))
     }
 

@@ -14,6 +14,7 @@ use crate::recording::fact::{Fact, Lookup};
 use crate::recording::history::Selection;
 use crate::recording::sink::Measure;
 use crate::recording::{History, Outcome};
+use crate::report::AttemptsRow;
 use crate::time::Offset;
 use crate::verdict::statistics;
 
@@ -75,6 +76,9 @@ pub struct LoadRow {
     /// Messages that came back, where answers are made of them.
     #[serde(skip_serializing_if = "is_zero")]
     pub messages: u64,
+    /// What was tried for these requests, where their client tries more than once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<AttemptsRow>,
     /// Fresh connections, and what opening them took.
     pub connections: Connections,
     /// The most users at once, of a closed load: they wait for answers, and percentiles do not show what others would have met
@@ -220,6 +224,7 @@ fn row(history: &History, which: Selection<'_>, phase: &str, from: Offset, to: O
         served_by,
         sent_to,
         messages,
+        attempts: AttemptsRow::of(history, which, counts.sent, from, to),
         connections: Connections {
             opened,
             unopened,

@@ -4,6 +4,7 @@
 //! A format is one file with a `FORMAT` and one row in [`FORMATS`].
 
 mod assertions_csv;
+mod attempts;
 pub mod capacity;
 mod cells;
 mod fault;
@@ -21,6 +22,7 @@ mod terminal;
 mod timeseries_csv;
 mod words;
 
+pub use attempts::AttemptsRow;
 pub use fault::FaultRow;
 pub use files::{WriteError, write, write_to};
 pub use load::{ALL, LoadRow, Quantiles};

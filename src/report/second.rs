@@ -4,8 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::recording::History;
-use crate::recording::fact::Counts;
-use crate::recording::fact::Part;
+use crate::recording::fact::{Counts, Part, Tally};
 use crate::recording::history::WindowKey;
 use crate::recording::sink::Measure;
 use crate::report::fault;
@@ -23,6 +22,8 @@ pub struct SecondRow {
     pub phase: String,
     pub load: String,
     pub counts: Counts,
+    /// How often something was sent for these requests: more often than there are, where clients try again.
+    pub attempts: u64,
     /// Of what was due in this interval, in milliseconds.
     pub latency_ms: Spread,
     pub lateness_p99_ms: Option<f64>,
@@ -71,10 +72,11 @@ pub fn rows(history: &History) -> Vec<SecondRow> {
             let from = phase.start.nanos().max(second * NANOS);
             let to = phase.end.nanos().min((second + 1) * NANOS);
             for load in &loads {
-                let mut counts = Counts::default();
+                let (mut counts, mut attempts) = (Counts::default(), 0);
                 for ((of, _, _), tally) in tallies(history, phase.name.as_str(), second) {
                     if *load == ALL || of == *load {
-                        counts.add(tally);
+                        counts.add(&tally.counts);
+                        attempts += tally.attempts_sent();
                     }
                 }
                 let key = |what| ((*load).to_owned(), phase.name.to_string(), second, what);
@@ -85,6 +87,7 @@ pub fn rows(history: &History) -> Vec<SecondRow> {
                     phase: phase.name.to_string(),
                     load: (*load).to_owned(),
                     counts,
+                    attempts,
                     latency_ms: bars.get(&key(What::Latency)).map(Spread::of).unwrap_or_default(),
                     lateness_p99_ms: bars.get(&key(What::Lateness)).and_then(|bars| Spread::of(bars).p99),
                     replicas_ready: scaling::at(&replicas.ready, to),
@@ -109,13 +112,13 @@ enum What {
 }
 
 /// The counts of one second of one phase, per load and part of it.
-fn tallies<'a>(history: &'a History, phase: &'a str, second: i64) -> impl Iterator<Item = ((&'a str, &'a str, i64), &'a Counts)> {
+fn tallies<'a>(history: &'a History, phase: &'a str, second: i64) -> impl Iterator<Item = ((&'a str, &'a str, i64), &'a Tally)> {
     let phase = history.started.phases.iter().find(|span| span.name.as_str() == phase);
     let loads = phase.into_iter().flat_map(|phase| history.started.loads.iter().map(move |load| (load, phase)));
     loads.flat_map(move |(load, phase)| {
         let here = |second| WindowKey { load: load.name.clone(), phase: phase.name.clone(), second, part: Part::default() };
         let parts = history.windows.range(here(second)..here(second + 1));
-        parts.map(move |(_, tally)| ((load.name.as_str(), phase.name.as_str(), second), &tally.counts))
+        parts.map(move |(_, tally)| ((load.name.as_str(), phase.name.as_str(), second), tally))
     })
 }
 

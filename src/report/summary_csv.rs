@@ -2,7 +2,7 @@
 //! classes, and for each step of those that have flows, whose rows hold what the rows above hold already. Columns are only ever added, at the end.
 
 use crate::report::load::{ALL, Connections};
-use crate::report::{Format, LoadRow, PhaseRow, Report, cells};
+use crate::report::{AttemptsRow, Format, LoadRow, PhaseRow, Quantiles, Report, cells};
 
 pub const FORMAT: Format = Format {
     name: "summary-csv",
@@ -77,6 +77,16 @@ const HEADER: &[&str] = &[
     "redirects",
     "step",
     "skipped",
+    "attempts",
+    "amplification",
+    "retries",
+    "hedges",
+    "hedges_won",
+    "attempts_cancelled",
+    "attempts_withheld",
+    "attempt_p50_ms",
+    "attempt_p99_ms",
+    "attempt_max_ms",
 ];
 
 fn render(report: &Report) -> anyhow::Result<Vec<u8>> {
@@ -93,6 +103,9 @@ fn cells_of(report: &Report, row: &LoadRow) -> Vec<String> {
     let rate = |n: u64| cells::number((row.duration_s > 0.0).then(|| n as f64 / row.duration_s));
     let (latency, service, first_byte) = (&row.latency_ms, &row.service_ms, &row.first_byte_ms);
     let Connections { dns_ms: dns, connect_ms: connect, tunnel_ms: tunnel, tls_ms: tls, .. } = &row.connections;
+    let attempts = row.attempts.as_ref();
+    let tried = |of: fn(&AttemptsRow) -> u64| attempts.map(|attempts| cells::plain(of(attempts))).unwrap_or_default();
+    let took = |of: fn(&Quantiles) -> Option<f64>| cells::number(attempts.and_then(|attempts| of(&attempts.took_ms)));
     vec![
         cells::text(&report.run_id),
         cells::text(&report.plan),
@@ -160,5 +173,15 @@ fn cells_of(report: &Report, row: &LoadRow) -> Vec<String> {
         cells::plain(row.redirects),
         row.step.as_deref().map(cells::text).unwrap_or_default(),
         cells::plain(row.skipped.values().sum::<u64>()),
+        tried(|attempts| attempts.sent),
+        cells::number(attempts.and_then(|attempts| attempts.amplification)),
+        tried(|attempts| attempts.retries),
+        tried(|attempts| attempts.hedges),
+        tried(|attempts| attempts.hedges_won),
+        tried(|attempts| attempts.cancelled),
+        tried(|attempts| attempts.withheld),
+        took(|took| took.p50),
+        took(|took| took.p99),
+        took(|took| took.max),
     ]
 }

@@ -11,6 +11,7 @@ use crate::report::load::ALL;
 use crate::report::{EvidenceRow, FaultRow, Format, LoadRow, Report, ScaleStep, numbers, words};
 use crate::verdict::{Finding, Verdict};
 
+mod attempts;
 pub(super) mod capacity;
 mod connections;
 mod page;
@@ -81,6 +82,7 @@ fn full(report: &Report, ink: Ink) -> String {
         block(&mut page, report, finding);
     }
     load(&mut page, report);
+    attempts::tables(&mut page, report);
     connections::table(&mut page, report);
     faults(&mut page, report);
     scaling(&mut page, report);

@@ -40,6 +40,7 @@ const HEADER: &[&str] = &[
     "timed_out_rps",
     "unsent_rps",
     "generator_cpu",
+    "attempts_rps",
 ];
 
 fn render(report: &Report) -> anyhow::Result<Vec<u8>> {
@@ -87,5 +88,6 @@ fn cells_of(report: &Report, row: &SecondRow) -> Vec<String> {
         rate(counts.timed_out),
         rate(counts.unsent),
         cells::number(row.generator_cpu),
+        rate(row.attempts),
     ]
 }

@@ -27,7 +27,8 @@ use crate::units::Ratio;
 #[serde(deny_unknown_fields)]
 pub struct Spec {
     /// `client.NAME` for what the client saw each second (`rate`, `sent`, `goodput`, `rejected`, `failed`, `timed_out`, `unsent` per
-    /// second; `bad_ratio` as a share; `in_flight`, `connections`; `lateness_ms` as each second's p99), or
+    /// second, and `attempts`, of which there are more where clients retry or hedge; `amplification` as attempts for each request that was
+    /// sent; `bad_ratio` as a share; `in_flight`, `connections`; `lateness_ms` as each second's p99), or
     /// `namespace/kind/name.METRIC` for a reading.
     pub metric: String,
     /// How one number is made of a value that changes: weighed with how long it held, except for `last` and `increase`.
@@ -88,6 +89,10 @@ impl Aggregate {
 enum Client {
     /// Requests per second.
     Rate(fn(&Counts) -> u64),
+    /// What was sent, retries and hedges included.
+    Attempts,
+    /// The same for each request that was sent.
+    Amplification,
     /// Bad out of ended.
     BadRatio,
     InFlight,
@@ -95,7 +100,7 @@ enum Client {
     LatenessMs,
 }
 
-const CLIENT: [(&str, Client, &str); 11] = [
+const CLIENT: [(&str, Client, &str); 13] = [
     ("rate", Client::Rate(|counts| counts.intended), "1/s"),
     ("sent", Client::Rate(|counts| counts.sent), "1/s"),
     ("goodput", Client::Rate(|counts| counts.ok), "1/s"),
@@ -103,6 +108,8 @@ const CLIENT: [(&str, Client, &str); 11] = [
     ("failed", Client::Rate(|counts| counts.failed), "1/s"),
     ("timed_out", Client::Rate(|counts| counts.timed_out), "1/s"),
     ("unsent", Client::Rate(|counts| counts.unsent), "1/s"),
+    ("attempts", Client::Attempts, "1/s"),
+    ("amplification", Client::Amplification, "1"),
     ("bad_ratio", Client::BadRatio, "1"),
     ("in_flight", Client::InFlight, "1"),
     ("connections", Client::Connections, "1"),
@@ -360,6 +367,7 @@ fn client_steps(client: Client, which: Selection<'_>, window: &Window, history: 
     if counts.values().all(|counts| counts.intended == 0) {
         return Vec::new();
     }
+    let attempts = history.attempts_per_second(which, window.from, window.to);
     let samples: BTreeMap<i64, _> = history.generator().map(|(n, sample)| (sample.second, (n, sample))).collect();
     let mut steps = Vec::new();
     let mut second = window.from.second();
@@ -371,10 +379,13 @@ fn client_steps(client: Client, which: Selection<'_>, window: &Window, history: 
         }
         let length = to.since(from).as_secs_f64();
         let here = counts.get(&second).cloned().unwrap_or_default();
+        let tried = attempts.get(&second).copied().unwrap_or_default();
         let value = match client {
             // A sliver of a second at an edge holds too few requests for a rate.
-            Client::Rate(_) if length < 0.5 => None,
+            Client::Rate(_) | Client::Attempts if length < 0.5 => None,
             Client::Rate(of) => Some((of(&here) as f64 / length, None)),
+            Client::Attempts => Some((tried as f64 / length, None)),
+            Client::Amplification => (here.sent > 0).then(|| (tried as f64 / here.sent as f64, None)),
             Client::BadRatio => {
                 let ended = here.ended() - here.unsent;
                 (ended > 0).then(|| ((ended - here.ok) as f64 / ended as f64, None))

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use squall::answers::Wanted;
 use squall::load::{self, Job, Summary};
 use squall::names::Name;
-use squall::plan::{Arrivals, Generator, Level, Load, Model, Pacing, PhaseRate, Protocol, Request, Rhythm, Rotation, Talk};
+use squall::plan::{Arrivals, Client, Generator, Level, Load, Model, Pacing, PhaseRate, Protocol, Request, Rhythm, Rotation, Talk};
 use squall::protocol::{Addresses, Destination, Tls, Trust};
 use squall::proxy::Proxy;
 use squall::recording::fact::{Counts, Ending, Fact, LoadLine, PhaseSpan, RunEnded, RunStarted};
@@ -49,6 +49,7 @@ pub struct Drive {
     pub workers: u32,
     pub pacing: Pacing,
     pub rotation: Rotation,
+    pub client: Option<Client>,
     /// Where it goes; to the URL's port on 127.0.0.1 unless said otherwise.
     pub addresses: Option<Addresses>,
     pub proxy: Option<Proxy>,
@@ -76,6 +77,7 @@ impl Drive {
             workers: 1,
             pacing: Pacing::default(),
             rotation: Rotation::NEVER,
+            client: None,
             addresses: None,
             proxy: None,
             seed: 1,
@@ -115,6 +117,7 @@ impl Drive {
             streams: self.streams,
             in_flight: self.in_flight,
             rotation: self.rotation,
+            client: self.client.clone(),
         }
     }
 
@@ -194,6 +197,7 @@ impl Drive {
                 users: self.users.into_iter().map(|(users, _)| (name("main"), [users; 2])).collect(),
                 classes: Vec::new(),
                 flows: Vec::new(),
+                attempts: self.client.as_ref().map(Client::worst),
             }],
             faults: Vec::new(),
             environment: BTreeMap::new(),

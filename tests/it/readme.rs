@@ -41,6 +41,7 @@ fn the_plans_in_the_readme_mean_what_the_shipped_ones_mean() {
         "plans/every-address-gets-its-share.yaml",
         "plans/a-visit-in-steps.yaml",
         "plans/calls-are-answered.yaml",
+        "plans/retries-within-a-budget.yaml",
     ] {
         let shipped = fs::read_to_string(root().join(plan)).expect("the shipped plan");
         assert_eq!(value(unfenced(&readme(), "plan", plan)), value(&shipped), "{plan}");

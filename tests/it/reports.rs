@@ -120,6 +120,7 @@ impl Sample {
                 sent_to: BTreeMap::from([("127.16.1.1:8080".to_owned(), due)]),
                 opened: if second % 5 == 0 { 16 } else { 0 },
                 unopened: failed,
+                attempts: None,
                 retry_after: 0,
                 messages: 0,
             })),
@@ -188,6 +189,7 @@ fn started() -> RunStarted {
             users: BTreeMap::new(),
             classes: Vec::new(),
             flows: Vec::new(),
+            attempts: None,
         }],
         faults: vec![
             FaultLine { name: name("kill-one"), kind: "pod_kill".into(), at: Some(at(8.0)), duration_ns: None },
@@ -687,6 +689,7 @@ fn requests_that_found_the_door_closed_are_in_the_error_rate() {
             sent_to: BTreeMap::new(),
             opened: 0,
             unopened: 0,
+            attempts: None,
             retry_after: 0,
             messages: 0,
         })),

@@ -100,6 +100,7 @@ impl Story {
                     users: BTreeMap::new(),
                     classes: Vec::new(),
                     flows: Vec::new(),
+                    attempts: None,
                 }],
                 faults: Vec::new(),
                 environment: BTreeMap::new(),
@@ -187,6 +188,7 @@ impl Story {
             sent_to: BTreeMap::new(),
             opened: 0,
             unopened: 0,
+            attempts: None,
         }
     }
 

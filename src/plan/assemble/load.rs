@@ -8,9 +8,9 @@ use super::super::recording;
 use super::super::rotation::WrittenRotation;
 use super::super::tree::Id;
 use super::super::written::{Text, WrittenGenerator, WrittenLoad, WrittenRequest};
-use super::super::{Arrivals, Flow, Generator, Load, Model, Protocol, REPLAYED, Request, Rhythm, Rotation, Talk, Think};
+use super::super::{Arrivals, Client, Flow, Generator, Load, Model, Protocol, REPLAYED, Request, Rhythm, Rotation, Talk, Think};
 use super::feeds::Feeds;
-use super::{Desk, LoadPlace, Located, Names, Pairs, call, flow, transport, varying, wanted};
+use super::{Desk, LoadPlace, Located, Names, Pairs, call, client, flow, transport, varying, wanted};
 use crate::names::Name;
 use crate::schedule::Replayed;
 use crate::target;
@@ -140,10 +140,11 @@ fn open(
     }
     let flows = flows.unwrap_or_default();
     let request = sent(desk, written.request, &flows, at, arrivals.as_ref(), protocol);
+    let client = client::client(desk, written.client, &request, &flows);
     let streams = streams(desk, written.streams, protocol);
     let arrivals = arrivals.unwrap_or_default();
     let due = most_due(&arrivals, &rate, patience(&request, &flows));
-    let usual = default_connections(due, protocol, streams);
+    let usual = default_connections(due * abreast(client.as_ref()), protocol, streams);
     let connections = bounded(desk, written.connections, usual, CONNECTIONS_MOST, "connections");
     let in_flight = bounded(desk, written.in_flight, default_in_flight(due), IN_FLIGHT_MOST, "requests in flight");
     let model = Model::Open { arrivals, rate };
@@ -159,6 +160,7 @@ fn open(
             streams,
             in_flight,
             rotation: Rotation::default(),
+            client,
         },
         LoadPlace { sends },
     )
@@ -195,14 +197,17 @@ fn closed(
         every: written.every.map(|every| every.value),
     };
     let request = sent(desk, written.request, &flows, at, Some(&Arrivals::default()), protocol);
+    let client = client::client(desk, written.client, &request, &flows);
     let streams = streams(desk, written.streams, protocol);
     let most = peak(&users);
+    let abreast = abreast(client.as_ref());
     let connections = match written.connections.filter(|_| protocol.has_streams()) {
-        None => connections_of_users(most, protocol, streams),
+        None => connections_of_users(most * abreast, protocol, streams),
         Some(connections) => {
             let carried = f64::from(connections.value) * f64::from(streams);
-            if carried < most {
-                let message = format!("each of {most} users needs a stream, and the connections carry {carried}");
+            if carried < most * abreast {
+                let needs = if abreast > 1.0 { format!("{abreast} streams, hedges included") } else { "a stream".to_owned() };
+                let message = format!("each of {most} users needs {needs}, and the connections carry {carried}");
                 desk.wrong(connections.at, message).help = Some("raise `connections` or `streams`".into());
             }
             bounded(desk, Some(connections), 1, CONNECTIONS_MOST, "connections")
@@ -221,9 +226,15 @@ fn closed(
             streams,
             in_flight,
             rotation: Rotation::default(),
+            client,
         },
         LoadPlace { sends },
     )
+}
+
+/// The most attempts of a request that are on their way at once: each needs a connection.
+pub(in super::super) fn abreast(client: Option<&Client>) -> f64 {
+    client.map_or(1.0, |client| f64::from(client.abreast()))
 }
 
 /// Requests that one connection carries at once.

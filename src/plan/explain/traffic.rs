@@ -1,8 +1,8 @@
 //! What a load sends, and what that needs.
 
-use super::super::assemble::{default_connections, default_in_flight, most_due};
+use super::super::assemble::{abreast, default_connections, default_in_flight, most_due};
 use super::super::{ASSUMED_LATENCY, Arrivals, Levels, Load, Model, Plan, Request, Rhythm, Talk, Think};
-use super::{Page, flow};
+use super::{Page, client, flow};
 use crate::grpc::Types;
 use crate::kinds::Kind;
 use crate::timeline::Timeline;
@@ -70,6 +70,7 @@ pub(super) fn traffic(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &
              that does not end ok ends its run; the steps after it are counted as not due. No step is begun when the load is over.",
         );
     }
+    client::client(page, load);
     match &load.model {
         Model::Open { arrivals, rate } => scheduled(page, plan, timeline, load, (arrivals, rate)),
         Model::Closed { users, rhythm } => from_users(page, timeline, load, (users, rhythm)),
@@ -142,7 +143,10 @@ fn from_users(page: &mut Page, timeline: &Timeline, load: &Load, (users, rhythm)
     }
     streams(page, load);
     let connections = match load.protocol.has_streams() {
-        false => "one for each user".to_owned(),
+        false => match abreast(load.client.as_ref()) {
+            1.0 => "one for each user".to_owned(),
+            most => format!("at most {most} for each user"),
+        },
         true => format!("{}, shared by the users", load.connections),
     };
     page.item(2, "connections ", &format!("{connections}, each replaced {}", load.rotation));
@@ -164,8 +168,10 @@ fn scheduled(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &Load, (ar
     let due = most_due(arrivals, rates, patience);
     streams(page, load);
     let over = if load.protocol.has_streams() { " / streams" } else { "" };
-    let usual = default_connections(due, load.protocol, load.streams);
-    let how = format!(" (default: highest rate x timeout{over}, from {} to 4096)", load.protocol.fewest_connections());
+    let abreast = abreast(load.client.as_ref());
+    let usual = default_connections(due * abreast, load.protocol, load.streams);
+    let hedged = if abreast > 1.0 { format!(" x {abreast} attempts at once") } else { String::new() };
+    let how = format!(" (default: highest rate x timeout{hedged}{over}, from {} to 4096)", load.protocol.fewest_connections());
     let connections = format!("at most {}{}", load.connections, if load.connections == usual { &how } else { "" });
     page.item(2, "connections ", &format!("{connections}, each replaced {}", load.rotation));
     let bound = default_in_flight(due);
@@ -199,7 +205,7 @@ fn scheduled(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &Load, (ar
         }
     }
     let worst = due.ceil();
-    if worst > f64::from(load.connections) * f64::from(load.streams) {
+    if worst * abreast > f64::from(load.connections) * f64::from(load.streams) {
         page.text(
             2,
             &format!(
