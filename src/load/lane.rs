@@ -21,8 +21,8 @@ use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 
 use super::bells::Bells;
-use super::course::{Course, Skip};
 use super::client::Client;
+use super::course::{Course, Skip};
 use super::gauges::Gauges;
 use super::log::{Ended, Log, Window, micros};
 use super::mailbox::Mailbox;

@@ -191,8 +191,8 @@ fn of_load(load: &Load, phase: &Name, latency: Span, rate: f64) -> Asked {
             let level = if arrivals.has_own_rate() { 0.0 } else { rate };
             let within = |span: Span| arrivals.most_within(level, span.seconds()).min(f64::from(load.in_flight));
             let (usual, worst) = (within(load.lasts(latency)), within(load.patience()));
-            let sockets =
-                Need { least: 1.0, usual, worst: worst * abreast }.each(|under_way| (under_way / streams).ceil().min(f64::from(load.connections)));
+            let sockets = Need { least: 1.0, usual, worst: worst * abreast }
+                .each(|under_way| (under_way / streams).ceil().min(f64::from(load.connections)));
             // A run of a flow is several requests; one that fails at once is one.
             let requests = rate * load.requests_each();
             let by_count = |rate: f64| load.rotation.requests.map_or(0.0, |requests| rate / f64::from(requests));
