@@ -9,7 +9,7 @@ use std::time::Instant;
 use tokio::task::coop::unconstrained;
 use tokio::time::Sleep;
 
-/// A timer that can be used again and again, by one task.
+/// A timer that can be used again and again, by one task at a time: see [`Alarm::moves`].
 pub(super) struct Alarm {
     sleep: Pin<Box<Sleep>>,
     /// When it rings.
@@ -50,6 +50,11 @@ impl Alarm {
         .await
     }
 
+    /// Another task will use it: whom it knows to wake is not the one that waits next.
+    pub(super) fn moves(&mut self) {
+        self.told = false;
+    }
+
     fn set(&mut self, deadline: Instant) {
         self.sleep.as_mut().reset(deadline.into());
         self.set = deadline;
@@ -78,6 +83,22 @@ mod tests {
         assert!(monotonic_now() >= after(80));
         assert_eq!(alarm.race(after(50), std::future::pending::<()>()).await, None, "a deadline in the past has passed");
         assert_eq!(alarm.race(after(50), async { 2 }).await, Some(2), "what is finished counts as finished");
+    }
+
+    /// Goal: an alarm that another task uses wakes that one. How: a task waits with it for a moment, and another until it rings.
+    #[tokio::test]
+    async fn an_alarm_that_moves_wakes_who_has_it_now() {
+        let rings = monotonic_now() + Duration::from_millis(200);
+        let mut alarm = Alarm::new(rings);
+        let first = tokio::spawn(async move {
+            let done = alarm.race(rings, tokio::task::yield_now()).await;
+            alarm.moves();
+            (done, alarm)
+        });
+        let (done, mut alarm) = first.await.expect("it ends");
+        assert_eq!(done, Some(()));
+        let second = tokio::spawn(async move { alarm.race::<()>(rings, std::future::pending()).await });
+        assert_eq!(tokio::time::timeout(Duration::from_secs(20), second).await.expect("it rings").expect("it ends"), None);
     }
 
     /// Goal: work that always has something to do is ended like any other. How: a peer that sends faster than it is read looks like

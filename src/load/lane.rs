@@ -174,7 +174,7 @@ impl Lane {
         if let Some(mailbox) = rested {
             mailbox.put(due);
         } else if let Some(seat) = self.take_spare() {
-            self.spawn(Rc::clone(self).connection(seat, due));
+            self.spawn(Rc::clone(self).connection(seat, due, due.taken));
         } else if self.state.open.get() < self.connection_limit * self.streams {
             self.open(due);
         } else {
@@ -241,7 +241,7 @@ impl Lane {
     }
 
     fn open(self: &Rc<Lane>, first: Due) {
-        self.spawn(Rc::clone(self).connection(Seat::new(self), first));
+        self.spawn(Rc::clone(self).connection(Seat::new(self), first, first.taken));
     }
 
     /// Starts a task that ends with this lane.
@@ -254,11 +254,10 @@ impl Lane {
         tasks.spawn_local(task)
     }
 
-    /// The life of one seat: request after request until there is neither a connection nor a request.
-    async fn connection(self: Rc<Lane>, mut seat: Seat, first: Due) {
+    /// The life of one seat, free since `ready`: request after request until there is neither a connection nor a request.
+    async fn connection(self: Rc<Lane>, mut seat: Seat, first: Due, mut ready: Offset) {
         let mailbox = Rc::new(Mailbox::default());
         let mut due = first;
-        let mut ready = first.taken;
         loop {
             ready = seat.serve(due, ready).await;
             if self.nobody_waits() {
@@ -302,11 +301,21 @@ impl Lane {
         self.state.spares.borrow_mut().pop()
     }
 
-    /// Such a seat is free again: whoever comes next finds its connection, if it still has one.
-    pub(super) fn give_back(&self, seat: Seat) {
-        if !seat.is_bare() && !self.is_closed() {
-            self.state.spares.borrow_mut().push(seat);
+    /// Such a seat is free again: whoever waits for a connection or comes next finds its own, if it still has one.
+    pub(super) fn give_back(self: &Rc<Lane>, mut seat: Seat) {
+        if seat.is_bare() || self.is_closed() {
+            return;
         }
+        seat.moves();
+        let now = self.clock.now();
+        while let Some(next) = self.next_queued() {
+            if next.at + self.timeout_of(next.request) > now {
+                self.spawn(Rc::clone(self).connection(seat, next, now));
+                return;
+            }
+            self.leave(next, End::ConnectionBound);
+        }
+        self.state.spares.borrow_mut().push(seat);
     }
 
     /// A connection is open or being opened, or a place on a shared one, which counts itself.

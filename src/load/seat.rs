@@ -96,6 +96,11 @@ impl Seat {
         }
     }
 
+    /// Hands it on to another task.
+    pub(super) fn moves(&mut self) {
+        self.alarm.moves();
+    }
+
     /// Whether there is no connection on it.
     pub(super) fn is_bare(&self) -> bool {
         self.held.is_none()
@@ -249,6 +254,10 @@ async fn answered(
         let deadline = lane.clock.instant(ticket.until);
         let what = What { request, values, ear: Some(ear), deadline };
         let answer = exchange(lane, held, what, ticket).await?;
+        if lane.reader.listens(request) {
+            // What looking into it takes is not the service's doing.
+            ticket.progress.last.get_or_insert_with(monotonic_now);
+        }
         // What says more than a status, or less, has nothing in it that is looked for.
         let End::Answered(status) = answer.end else { return Ok((answer, answer.end)) };
         let now = || lane.clock.wall(lane.clock.now()).into();
@@ -442,7 +451,7 @@ fn due_us(due: Due) -> u32 {
 fn out_of_time(progress: &Progress, crowded: bool) -> End {
     match progress {
         // Nobody's fault but that of our own bound.
-        _ if crowded => End::ConnectionBound,
+        Progress { bytes_out: 0, .. } if crowded => End::ConnectionBound,
         Progress { bytes_out: 0, .. } => End::NoConnectionInTime,
         Progress { bytes_in: 0, .. } => End::NoAnswerInTime,
         _ => End::AnswerUnfinishedInTime,

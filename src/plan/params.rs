@@ -243,19 +243,38 @@ impl Places {
 
     fn load(&mut self, tree: &Tree, load: Id) {
         for (key, value) in tree.entries(load) {
-            if tree.key(*key) != "request" {
-                below(tree, *value, &mut self.recorded);
-                continue;
-            }
-            for (key, value) in tree.entries(*value) {
-                match tree.key(*key) {
-                    "headers" | "metadata" if tree.scalar(*value).is_none() => {
-                        tree.entries(*value).iter().for_each(|(_, value)| self.sent(tree, *value))
+            match tree.key(*key) {
+                "request" => self.request(tree, *value),
+                "flow" => self.steps(tree, *value),
+                "flows" => {
+                    for (key, value) in tree.items(*value).iter().flat_map(|flow| tree.entries(*flow)) {
+                        match tree.key(*key) {
+                            "steps" => self.steps(tree, *value),
+                            _ => below(tree, *value, &mut self.recorded),
+                        }
                     }
-                    "body" => self.sent(tree, *value),
-                    "message" => below(tree, *value, &mut self.open),
-                    _ => below(tree, *value, &mut self.recorded),
                 }
+                _ => below(tree, *value, &mut self.recorded),
+            }
+        }
+    }
+
+    fn steps(&mut self, tree: &Tree, steps: Id) {
+        match &tree.node(steps).value {
+            Value::List(steps) => steps.iter().for_each(|step| self.request(tree, *step)),
+            _ => below(tree, steps, &mut self.recorded),
+        }
+    }
+
+    fn request(&mut self, tree: &Tree, request: Id) {
+        for (key, value) in tree.entries(request) {
+            match tree.key(*key) {
+                "headers" | "metadata" if tree.scalar(*value).is_none() => {
+                    tree.entries(*value).iter().for_each(|(_, value)| self.sent(tree, *value))
+                }
+                "body" => self.sent(tree, *value),
+                "message" => below(tree, *value, &mut self.open),
+                _ => below(tree, *value, &mut self.recorded),
             }
         }
     }

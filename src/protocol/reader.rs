@@ -1,7 +1,6 @@
 //! What an answer comes to, once it is whole: whether it is as expected, where it leads, and what is kept of it for what follows. The
 //! same for every protocol.
 
-use std::cell::Cell;
 use std::time::SystemTime;
 
 use anyhow::{Result, anyhow};
@@ -148,15 +147,23 @@ impl Reader {
             ear.set(Some(heard));
             return Ok(Next::Ends(end));
         }
-        let refused = Cell::new(false);
+        let mut saved: Vec<(usize, Vec<u8>)> = Vec::new();
+        let mut refused = false;
         let judged = want.wanted.judge(&want.hears, &mut heard, |place, value| {
             let (index, stands) = want.saves[place];
-            refused.set(refused.get() || stands == Stands::InAHeader && template::header_refuses(value).is_some());
-            values.set(index, value);
+            // Nothing would leave a header with a blank at its end, or without a value.
+            let unsendable = value.is_empty() || template::header_refuses(value).is_some();
+            refused |= stands == Stands::InAHeader && unsendable;
+            saved.push((index, value.to_vec()));
         });
         ear.set(Some(heard));
         judged?;
-        if refused.get() { Err(Flaw::Unsendable) } else { Ok(Next::Ends(end)) }
+        if refused {
+            return Err(Flaw::Unsendable);
+        }
+        // All or nothing: a step that is tried again is sent with what was there before it.
+        saved.iter().for_each(|(index, value)| values.set(*index, value));
+        Ok(Next::Ends(end))
     }
 
     /// Puts the cookies that go with a request for `path` where it is composed from.

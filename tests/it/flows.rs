@@ -314,3 +314,20 @@ fn flows_are_chosen_by_the_seed_however_many_send() {
     assert_eq!(one, three);
     assert!(one.iter().any(|line| line.starts_with("GET /a/")) && one.iter().any(|line| line.starts_with("GET /b/")));
 }
+
+/// Goal: whoever logs in does so with a secret, which shows nowhere. How: a step's body and a header from the environment, and what is said of
+/// the plan.
+#[test]
+fn a_step_may_carry_a_secret() {
+    let squall = Squall::new();
+    squall.file(
+        "plan.yaml",
+        "plan: p\nclaim: c\ntarget: {url: \"http://127.0.0.1:1/\"}\nphases: [{name: a, for: 1s}]\nload:\n\
+         - name: l\n  rate: 1/s\n  flow:\n  - {name: login, post: /login, headers: {x-key: \"${KEY}\"}, body: '{\"pw\": \"${PW}\"}'}\n\
+         - name: m\n  rate: 1/s\n  flows: [{weight: 1, steps: [{name: in, post: /login, body: \"${PW}\"}]}, {weight: 2, steps: [{name: look, get: /}]}]\n",
+    );
+    let variables = [("PW", Path::new("hunter2")), ("KEY", Path::new("hunter3"))];
+    let said = squall.start_with(&["check", "--explain", "plan.yaml"], &variables).wait(Duration::from_secs(60));
+    said.expect(0);
+    assert!(!said.stdout.contains("hunter") && !said.stderr.contains("hunter"), "{}", said.stdout);
+}

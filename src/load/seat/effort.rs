@@ -87,7 +87,9 @@ impl Seat {
 
     /// One attempt, over the connection at hand or a fresh one.
     async fn attempt(&mut self, effort: &Effort<'_>, role: Role, ready: Offset, until: Offset) {
-        let Seat { lane, held, alarm, values, ear, jar, .. } = self;
+        let Seat { lane, held, worn, alarm, values, ear, jar, .. } = self;
+        // The connection that an attempt before this one wore out has been replaced, or will be.
+        *worn = None;
         if lane.course.is_some() {
             lane.reader.prepare(effort.due.request, jar, values);
         }
@@ -187,7 +189,10 @@ impl Effort<'_> {
         book.bytes_out = book.bytes_out.saturating_add(ended.bytes_out);
         if let Some(times) = ended.sent {
             book.lateness_us.get_or_insert(times.lateness_us);
-            book.sent = Some((now - Duration::from_micros(u64::from(times.service_us)), ended.to));
+            // Of those that are given up once one was answered, none is where the request went.
+            if !book.answered {
+                book.sent = Some((now - Duration::from_micros(u64::from(times.service_us)), ended.to));
+            }
         }
         let log = &self.lane.log;
         if book.answered {
@@ -198,7 +203,11 @@ impl Effort<'_> {
         if book.answered && role == Role::Hedge {
             log.tried(self.due.window, Attempt::HedgeWon);
         }
-        book.last = Some((ended, retry_after, now));
+        // What kept an attempt back here is not how a request ended that had been sent before.
+        let sent_before = book.last.is_some_and(|(last, ..)| last.sent.is_some());
+        if !(sent_before && ended.end.outcome() == Outcome::Unsent) {
+            book.last = Some((ended, retry_after, now));
+        }
     }
 
     /// There is no connection for a hedge.
