@@ -174,7 +174,7 @@ mod tests {
         let bytes = log(&[one.clone()]);
         let read: Vec<Interval> = read(&bytes, &mut Vec::new()).collect();
         assert_eq!(read[0].series, one.series);
-        one.series.part.step = Some("login".parse().unwrap());
+        one.series.part.step = Some("login".parse().expect("a name"));
         assert_eq!(tag(&one.series), "shoppers.burst.timed_out.response.class=critical.step=login");
         assert_eq!(read_tag(&tag(&one.series)), Ok(one.series.clone()));
         for bad in [
