@@ -2,12 +2,13 @@
 //! `tests/plans/` runs through the built binary as a user would run it. A broken twin must fail for its own reason, named in its
 //! finding; its healthy sibling must pass; what was starved, frozen or ineffective must be inconclusive.
 //!
-//! Runs take turns: two at once on two cores would make each other's generators late, and the certificate would rightly say so.
+//! Runs take turns, two at once, and those of retries without a bound alone: on two cores they would make each other's generators late, and
+//! the certificate would rightly say so.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -15,14 +16,40 @@ use serde_json::Value;
 /// The longest plan takes 23 s, preparing and cleaning up some more.
 const AT_MOST: Duration = Duration::from_secs(120);
 
-/// One run at a time; a test that failed has not left anything half done behind its lock.
-static TURN: Mutex<()> = Mutex::new(());
+/// Room for runs side by side.
+static ROOM: (Mutex<u32>, Condvar) = (Mutex::new(2), Condvar::new());
+/// Plans that leave no room beside them: what they set off takes a core by itself.
+const ALONE: [&str; 2] = ["naive-retries", "budgeted-retries"];
+
+/// The room that a run has, until it is dropped.
+struct Turn(u32);
+
+impl Turn {
+    /// Waits for as much as `plan` needs.
+    fn of(plan: &str) -> Turn {
+        let needs = if ALONE.contains(&plan) { 2 } else { 1 };
+        // A test that failed has left nothing half done behind its lock.
+        let mut room = ROOM.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while *room < needs {
+            room = ROOM.1.wait(room).unwrap_or_else(PoisonError::into_inner);
+        }
+        *room -= needs;
+        Turn(needs)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *ROOM.0.lock().unwrap_or_else(PoisonError::into_inner) += self.0;
+        ROOM.1.notify_all();
+    }
+}
 
 /// A run that is under way, in a folder of its own.
 struct Running {
     squall: Child,
     folder: tempfile::TempDir,
-    _turn: MutexGuard<'static, ()>,
+    _turn: Turn,
 }
 
 /// A run that has ended.
@@ -34,7 +61,7 @@ struct Ran {
 
 impl Running {
     fn start(plan: &str) -> Running {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = Turn::of(plan);
         let folder = tempfile::tempdir().expect("there is a temporary folder");
         let temporary = folder.path().join("tmp");
         fs::create_dir(&temporary).expect("a folder can be made");
