@@ -13,7 +13,7 @@ use std::time::Duration;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use squall::names::Name;
 use squall::plan::Plan;
-use squall::recording::shelf::Shelf;
+use squall::recording::timings::{self, Timings};
 use squall::run;
 use squall::schedule::{Arrivals, RatePiece, Schedule, seed_of};
 use squall::time::Offset;
@@ -64,15 +64,16 @@ fn values(c: &mut Criterion) {
 
 /// Adding up the latencies of a second.
 fn tally(c: &mut Criterion) {
-    let shelf = Shelf::default();
+    let mut histogram = timings::histogram();
     let mut group = c.benchmark_group("tally");
     group.throughput(Throughput::Elements(BATCH));
     group.bench_function("histogram", |b| {
         b.iter(|| {
-            let mut histogram = shelf.take();
-            (0..BATCH).for_each(|n| histogram.saturating_record(200 + n * 7 % 5_000));
+            let mut measured = Timings::default();
+            (0..BATCH).for_each(|n| measured.record((200 + n * 7 % 5_000) as u32));
+            histogram.reset();
+            measured.fill(&mut histogram);
             let count = histogram.len();
-            shelf.put(histogram);
             count
         });
     });

@@ -10,7 +10,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use tokio::sync::oneshot;
 
 use super::Summary;
@@ -25,8 +24,8 @@ use crate::protocol::{Addresses, End, Identities, Identity, Steps};
 use crate::recording::Sink;
 use crate::recording::attempts::Attempts;
 use crate::recording::fact::{Counts, Fact, Gap, GeneratorSample, Outcome, Part, Tally};
-use crate::recording::shelf::{LONGEST_US, Shelf};
-use crate::recording::sink::{Interval, Measure, Series};
+use crate::recording::sink::{Measure, Measured, Series};
+use crate::recording::timings::{self, Timings};
 use crate::schedule::Traffic;
 use crate::time::{Offset, monotonic_now};
 
@@ -119,12 +118,12 @@ struct Sums {
     redirects: u64,
     skipped: Few<Skip, u64>,
     messages: u64,
-    histograms: Few<(Outcome, Measure), Option<Histogram<u64>>>,
+    timings: Few<(Outcome, Measure), Timings>,
     /// Where the client tries more than once, and why attempts ended.
     attempts: Option<Box<Attempts>>,
     attempt_ends: Few<End, u64>,
-    /// Of answers whose first byte was their last, which most are: both measures in one histogram, until they are written.
-    in_a_piece: Few<Outcome, Option<Histogram<u64>>>,
+    /// Of answers whose first byte was their last, which most are: both measures at once, until they are written.
+    in_a_piece: Few<Outcome, Timings>,
 }
 
 impl Tallying {
@@ -134,7 +133,7 @@ impl Tallying {
         let mut summary = Summary {
             loads: self.lines.iter().map(|line| (line.name.clone(), Counts::default())).collect(),
             causes: BTreeMap::new(),
-            lateness: self.sink.shelf().take(),
+            lateness: timings::histogram(),
             workers: self.threads.len(),
             cpu: Duration::ZERO,
             broken: None,
@@ -144,7 +143,7 @@ impl Tallying {
         let mut write_at = monotonic_now() + WRITE;
         loop {
             match batches.recv_timeout(until(write_at)) {
-                Ok(batch) => fold(&mut windows, &mut self.lines, batch, self.sink.shelf()),
+                Ok(batch) => fold(&mut windows, &mut self.lines, batch),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -166,7 +165,7 @@ impl Tallying {
 
     fn write(&mut self, windows: &mut BTreeMap<Window, Sums>, summary: &mut Summary) {
         for (window, mut sums) in std::mem::take(windows) {
-            let histograms = sums.apart(self.sink.shelf());
+            let timings = sums.apart();
             if let Some(attempts) = &mut sums.attempts {
                 attempts.causes = causes(&sums.attempt_ends);
             }
@@ -207,13 +206,12 @@ impl Tallying {
                 skipped: sums.skipped.0.iter().map(|(why, count)| (why.words().to_owned(), *count)).collect(),
                 messages: sums.messages,
             })));
-            for ((outcome, measure), histogram) in histograms.0 {
-                let Some(histogram) = histogram else { continue };
+            for ((outcome, measure), timings) in timings.0 {
                 if measure == Measure::Lateness {
-                    summary.lateness.add(&histogram).expect("it grows to what the other holds");
+                    timings.fill(&mut summary.lateness);
                 }
                 let series = Series { load: line.name.clone(), phase: phase.clone(), part: part.clone(), outcome, measure };
-                self.sink.record(Interval { series, second: i64::from(window.second), histogram });
+                self.sink.record(Measured { series, second: i64::from(window.second), timings });
             }
         }
         let sink = &self.sink;
@@ -255,7 +253,7 @@ fn until(moment: Instant) -> Duration {
     moment.saturating_duration_since(monotonic_now())
 }
 
-fn fold(windows: &mut BTreeMap<Window, Sums>, lines: &mut [Line], batch: Batch, shelf: &Shelf) {
+fn fold(windows: &mut BTreeMap<Window, Sums>, lines: &mut [Line], batch: Batch) {
     let Batch { intended, mut ended, opened, skipped, tried, back } = batch;
     for (window, count) in intended {
         windows.entry(window).or_default().counts.intended += count;
@@ -264,7 +262,7 @@ fn fold(windows: &mut BTreeMap<Window, Sums>, lines: &mut [Line], batch: Batch, 
     for neighbours in ended.chunk_by(|one, next| one.window == next.window) {
         let window = neighbours[0].window;
         let sums = windows.entry(window).or_default();
-        neighbours.iter().for_each(|ended| sums.add(ended, shelf));
+        neighbours.iter().for_each(|ended| sums.add(ended));
         let line = &mut lines[window.load as usize];
         if let Some(spacing) = line.spacing.as_mut().filter(|_| line.on_schedule[window.part as usize]) {
             for times in neighbours.iter().filter_map(|ended| ended.sent) {
@@ -272,16 +270,16 @@ fn fold(windows: &mut BTreeMap<Window, Sums>, lines: &mut [Line], batch: Batch, 
             }
         }
     }
-    opened.iter().for_each(|opened| windows.entry(opened.window).or_default().open(opened, shelf));
+    opened.iter().for_each(|opened| windows.entry(opened.window).or_default().open(opened));
     skipped.iter().for_each(|(window, why)| *windows.entry(*window).or_default().skipped.of(*why) += 1);
-    tried.iter().for_each(|tried| windows.entry(tried.window).or_default().attempt(tried, shelf));
+    tried.iter().for_each(|tried| windows.entry(tried.window).or_default().attempt(tried));
     ended.clear();
     // Where there are spares enough, or nobody to fill them, this one goes.
     let _ = back.try_send(ended);
 }
 
 impl Sums {
-    fn add(&mut self, ended: &Ended, shelf: &Shelf) {
+    fn add(&mut self, ended: &Ended) {
         let outcome = ended.end.outcome();
         *match outcome {
             Outcome::Ok => &mut self.counts.ok,
@@ -302,20 +300,20 @@ impl Sums {
         }
         // What was not sent by our own doing has no latency: there is nothing that it could be a latency of.
         if outcome != Outcome::Unsent {
-            self.record(outcome, Measure::Response, ended.response_us, shelf);
+            self.record(outcome, Measure::Response, ended.response_us);
         }
         if let Some(times) = ended.sent {
             self.counts.sent += 1;
             match times.first_byte_us.map(NonZeroU32::get) {
                 Some(first_byte) if first_byte == times.service_us => {
-                    add(self.in_a_piece.of(outcome).get_or_insert_with(|| shelf.take()), first_byte);
+                    self.in_a_piece.of(outcome).record(first_byte);
                 }
                 first_byte => {
-                    self.record(outcome, Measure::Service, times.service_us, shelf);
-                    first_byte.into_iter().for_each(|first_byte| self.record(outcome, Measure::FirstByte, first_byte, shelf));
+                    self.record(outcome, Measure::Service, times.service_us);
+                    first_byte.into_iter().for_each(|first_byte| self.record(outcome, Measure::FirstByte, first_byte));
                 }
             }
-            self.record(Outcome::Ok, Measure::Lateness, times.lateness_us, shelf);
+            self.record(Outcome::Ok, Measure::Lateness, times.lateness_us);
             if ended.to != Identity::UNKNOWN {
                 *self.sent_to.entry(ended.to).or_default() += 1;
             }
@@ -323,7 +321,7 @@ impl Sums {
     }
 
     /// Counts what was tried for a request.
-    fn attempt(&mut self, tried: &Tried, shelf: &Shelf) {
+    fn attempt(&mut self, tried: &Tried) {
         let attempts = self.attempts.get_or_insert_default();
         match tried.what {
             Attempt::Withheld => attempts.withheld += 1,
@@ -336,43 +334,36 @@ impl Sums {
                 // How long one would have taken that was given up is not known.
                 if let Some(end) = end {
                     *self.attempt_ends.of(end) += 1;
-                    service_us.into_iter().for_each(|us| self.record(end.outcome(), Measure::Attempt, us, shelf));
+                    service_us.into_iter().for_each(|us| self.record(end.outcome(), Measure::Attempt, us));
                 }
             }
         }
     }
 
     /// Counts a connection. What its steps took is known of those that went well.
-    fn open(&mut self, opened: &Opened, shelf: &Shelf) {
+    fn open(&mut self, opened: &Opened) {
         *if opened.open { &mut self.opened } else { &mut self.unopened } += 1;
         let Steps { connect, tunnel, tls } = opened.steps;
         for (measure, took) in [(Measure::Connect, connect), (Measure::Tunnel, tunnel), (Measure::Tls, tls)] {
             if let Some(took) = took {
-                self.record(Outcome::Ok, measure, whole_micros(took.as_nanos() as u64), shelf);
+                self.record(Outcome::Ok, measure, whole_micros(took.as_nanos() as u64));
             }
         }
     }
 
-    fn record(&mut self, outcome: Outcome, measure: Measure, micros: u32, shelf: &Shelf) {
-        add(self.histograms.of((outcome, measure)).get_or_insert_with(|| shelf.take()), micros);
+    fn record(&mut self, outcome: Outcome, measure: Measure, micros: u32) {
+        self.timings.of((outcome, measure)).record(micros);
     }
 
-    /// The histograms of each measure apart.
-    fn apart(&mut self, shelf: &Shelf) -> Few<(Outcome, Measure), Option<Histogram<u64>>> {
+    /// What came of each measure apart.
+    fn apart(&mut self) -> Few<(Outcome, Measure), Timings> {
         for (outcome, both) in std::mem::take(&mut self.in_a_piece).0 {
-            let Some(both) = both else { continue };
             for measure in [Measure::Service, Measure::FirstByte] {
-                let histogram = self.histograms.of((outcome, measure)).get_or_insert_with(|| shelf.take());
-                histogram.add(&both).expect("it grows to what the other holds");
+                self.timings.of((outcome, measure)).add(&both);
             }
-            shelf.put(both);
         }
-        std::mem::take(&mut self.histograms)
+        std::mem::take(&mut self.timings)
     }
-}
-
-fn add(histogram: &mut Histogram<u64>, micros: u32) {
-    histogram.record(u64::from(micros).min(LONGEST_US)).expect("it grows to what an hour needs");
 }
 
 /// A handful of values by key, in the order in which the keys came: for so few, looking at each is faster than a tree.

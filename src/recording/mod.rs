@@ -7,9 +7,9 @@ pub mod history;
 pub mod hlog;
 pub mod metric;
 pub mod plain;
-pub mod shelf;
 pub mod sink;
 pub mod tap;
+pub mod timings;
 pub mod writer;
 
 pub use fact::{Event, Fact, Outcome};

@@ -11,7 +11,7 @@ use tokio::sync::broadcast;
 
 use crate::names::Name;
 use crate::recording::fact::{Event, Fact, Outcome, Part, RunEnded};
-use crate::recording::shelf::Shelf;
+use crate::recording::timings::Timings;
 use crate::time::{Clock, Offset};
 
 /// How many facts may wait for the writer: a hundred times what a run produces in the time that a disk takes to answer. The queue has
@@ -88,10 +88,18 @@ pub struct Interval {
     pub histogram: Histogram<u64>,
 }
 
+/// The same as it was measured, before it is written.
+#[derive(Debug)]
+pub struct Measured {
+    pub series: Series,
+    pub second: i64,
+    pub timings: Timings,
+}
+
 /// What the writer takes off the queue.
 pub(super) enum Entry {
     Fact(Offset, Box<Fact>),
-    Interval(Box<Interval>),
+    Measured(Box<Measured>),
     /// Write everything that came before, then this as the last event, seen then, say how it went, and stop.
     Close(Offset, Box<RunEnded>, SyncSender<Result<(), String>>),
 }
@@ -103,7 +111,6 @@ pub struct Sink {
     queue: SyncSender<Entry>,
     lost: Arc<AtomicU64>,
     live: broadcast::Sender<Arc<Event>>,
-    shelf: Shelf,
 }
 
 impl Sink {
@@ -111,7 +118,7 @@ impl Sink {
     pub(super) fn new(clock: Clock) -> (Sink, Receiver<Entry>) {
         let (queue, entries) = sync_channel(QUEUE);
         let (live, _) = broadcast::channel(LIVE);
-        (Sink { clock, queue, lost: Arc::default(), live, shelf: Shelf::default() }, entries)
+        (Sink { clock, queue, lost: Arc::default(), live }, entries)
     }
 
     /// Records `fact` as seen now.
@@ -129,13 +136,8 @@ impl Sink {
     }
 
     /// Records one second of a series.
-    pub fn record(&self, interval: Interval) {
-        self.offer(Entry::Interval(Box::new(interval)));
-    }
-
-    /// Where the histograms of intervals come from, and where the writer puts them when it has written them.
-    pub fn shelf(&self) -> &Shelf {
-        &self.shelf
+    pub fn record(&self, measured: Measured) {
+        self.offer(Entry::Measured(Box::new(measured)));
     }
 
     /// The clock that stamps.

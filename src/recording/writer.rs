@@ -10,13 +10,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result, anyhow};
+use hdrhistogram::Histogram;
 use tokio::sync::broadcast;
 
 use crate::recording::fact::{Event, Fact, RunEnded, RunStarted};
 use crate::recording::hlog::HlogWriter;
-use crate::recording::shelf::Shelf;
-use crate::recording::sink::{Entry, Sink};
+use crate::recording::sink::{Entry, Interval, Measured, Sink};
 use crate::recording::tap::Tap;
+use crate::recording::timings;
 use crate::recording::{EVENTS_FILE, HISTOGRAMS_FILE};
 use crate::time::{Clock, Offset};
 
@@ -56,8 +57,8 @@ impl Recording {
         let from_the_first = sink.subscribe();
         let (live, lost) = sink.writer_parts();
         let broken = Broken::default();
-        let (shelf, broken_too) = (sink.shelf().clone(), broken.clone());
-        let mut writer = Writer { dir: dir.to_owned(), events, histograms, next: 0, live, tap, lost, shelf, broken: broken_too };
+        let (spare, broken_too) = (Some(timings::histogram()), broken.clone());
+        let mut writer = Writer { dir: dir.to_owned(), events, histograms, next: 0, live, tap, lost, spare, broken: broken_too };
         writer.fact(clock.now(), Fact::RunStarted(Box::new(started)));
         writer.flush();
         if let Some(why) = broken.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -115,7 +116,8 @@ struct Writer {
     live: broadcast::Sender<Arc<Event>>,
     tap: Option<Box<dyn Tap>>,
     lost: Arc<AtomicU64>,
-    shelf: Shelf,
+    /// What seconds are counted in, one after the other.
+    spare: Option<Histogram<u64>>,
     broken: Broken,
 }
 
@@ -136,12 +138,7 @@ impl Writer {
             };
             match entry {
                 Entry::Fact(t, fact) => self.fact(t, *fact),
-                Entry::Interval(interval) => {
-                    let wrote = self.still_whole().then(|| self.histograms.append(&interval));
-                    self.remember(wrote, HISTOGRAMS_FILE);
-                    self.tap.iter_mut().for_each(|tap| tap.interval(&interval));
-                    self.shelf.put(interval.histogram);
-                }
+                Entry::Measured(measured) => self.interval(*measured),
                 Entry::Close(t, mut ended, said) => {
                     ended.lost_events += self.lost.load(Ordering::Relaxed);
                     self.fact(t, Fact::RunEnded(*ended));
@@ -168,6 +165,18 @@ impl Writer {
         self.tap.iter_mut().for_each(|tap| tap.event(&event));
         // An error means that nobody listens, which is fine.
         let _ = self.live.send(event);
+    }
+
+    /// Counts what was measured in a second, appends it, and shows it to who reads along.
+    fn interval(&mut self, Measured { series, second, timings }: Measured) {
+        let mut histogram = self.spare.take().unwrap_or_else(timings::histogram);
+        histogram.reset();
+        timings.fill(&mut histogram);
+        let interval = Interval { series, second, histogram };
+        let wrote = self.still_whole().then(|| self.histograms.append(&interval));
+        self.remember(wrote, HISTOGRAMS_FILE);
+        self.tap.iter_mut().for_each(|tap| tap.interval(&interval));
+        self.spare = Some(interval.histogram);
     }
 
     fn flush(&mut self) {
@@ -202,7 +211,8 @@ mod tests {
     use crate::names::ObjectRef;
     use crate::recording::History;
     use crate::recording::fact::{Ending, GeneratorSample, Reading, SCHEMA};
-    use crate::recording::sink::{Interval, Measure, Series};
+    use crate::recording::sink::{Measure, Series};
+    use crate::recording::timings::Timings;
     use std::time::Duration;
 
     fn started() -> RunStarted {
@@ -280,8 +290,8 @@ mod tests {
         let (sink, recording) = Recording::tapped(dir.path(), clock, started(), Some(Box::new(along.clone()))).unwrap();
         (0..10_000).for_each(|second| sink.emit(sample(second)));
         for second in 0..3 {
-            let mut histogram = hdrhistogram::Histogram::new_with_bounds(1, 1_000, 1).unwrap();
-            histogram.record_n(5, 7).unwrap();
+            let mut timings = Timings::default();
+            (0..7).for_each(|_| timings.record(5));
             let series = Series {
                 load: "l".parse().unwrap(),
                 phase: "p".parse().unwrap(),
@@ -289,7 +299,7 @@ mod tests {
                 outcome: crate::recording::Outcome::Ok,
                 measure: Measure::Response,
             };
-            sink.record(Interval { series, second, histogram });
+            sink.record(Measured { series, second, timings });
         }
         recording.close(completed()).unwrap();
         let (events, values) = along.0.lock().unwrap().clone();
@@ -358,7 +368,7 @@ mod tests {
             live,
             tap: None,
             lost,
-            shelf: Shelf::default(),
+            spare: None,
             broken: broken.clone(),
         };
         let thread = std::thread::spawn(move || writer.drain(&entries));

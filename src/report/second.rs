@@ -46,16 +46,13 @@ pub struct Spread {
     pub max: Option<f64>,
 }
 
-/// A histogram as `(value, count)` in rising order.
-type Bars = BTreeMap<u64, u64>;
-
 /// Every second of every phase: first each load that was due something in the phase, then all of them.
 pub fn rows(history: &History) -> Vec<SecondRow> {
     let replicas = Replicas::of(history);
     let faults = history.faults();
     let samples: BTreeMap<i64, (u64, f64)> =
         history.generator().map(|(_, sample)| (sample.second, (sample.in_flight, sample.cpu))).collect();
-    let bars = bars(history);
+    let spreads = spreads(history);
     let seen_until = history.last_seen();
     let mut rows = Vec::new();
     for phase in &history.started.phases {
@@ -79,7 +76,7 @@ pub fn rows(history: &History) -> Vec<SecondRow> {
                         attempts += tally.attempts_sent();
                     }
                 }
-                let key = |what| ((*load).to_owned(), phase.name.to_string(), second, what);
+                let spread = |what| spreads.get(&(phase.name.as_str(), second, what, *load)).copied().unwrap_or_default();
                 let sample = (*load == ALL).then(|| samples.get(&second)).flatten();
                 rows.push(SecondRow {
                     t_s: from as f64 / 1e9,
@@ -88,8 +85,8 @@ pub fn rows(history: &History) -> Vec<SecondRow> {
                     load: (*load).to_owned(),
                     counts,
                     attempts,
-                    latency_ms: bars.get(&key(What::Latency)).map(Spread::of).unwrap_or_default(),
-                    lateness_p99_ms: bars.get(&key(What::Lateness)).and_then(|bars| Spread::of(bars).p99),
+                    latency_ms: spread(What::Latency),
+                    lateness_p99_ms: spread(What::Lateness).p99,
                     replicas_ready: scaling::at(&replicas.ready, to),
                     replicas_desired: scaling::at(&replicas.desired, to),
                     faults: fault::active(&faults, Offset::from_nanos(from), Offset::from_nanos(to)),
@@ -122,36 +119,45 @@ fn tallies<'a>(history: &'a History, phase: &'a str, second: i64) -> impl Iterat
     })
 }
 
-/// All histograms, sorted out in one pass, per load and for all of them.
-fn bars(history: &History) -> BTreeMap<(String, String, i64, What), Bars> {
-    let mut sorted: BTreeMap<(String, String, i64, What), Bars> = BTreeMap::new();
+/// How values lay in each second of each phase: of each load, and of all of them. Histograms are looked at where they lie, second by second:
+/// of a long run they are many.
+fn spreads(history: &History) -> BTreeMap<(&str, i64, What, &str), Spread> {
+    let mut found: Vec<((&str, i64, What, &str), &[(u32, u32)])> = Vec::new();
     for (series, second, bars) in history.bars() {
         let what = match series.measure {
             Measure::Response if TIMED.contains(&series.outcome) => What::Latency,
             Measure::Lateness => What::Lateness,
             _ => continue,
         };
-        for load in [series.load.as_str(), ALL] {
-            let into = sorted.entry((load.to_owned(), series.phase.to_string(), second, what)).or_default();
-            bars.iter().for_each(|(value, count)| *into.entry(*value).or_default() += count);
-        }
+        found.push(((series.phase.as_str(), second, what, series.load.as_str()), bars));
     }
-    sorted
+    found.sort_by_key(|(key, _)| *key);
+    let mut spreads = BTreeMap::new();
+    let mut spread = |(phase, second, what, _), load, of: &[(_, &[(u32, u32)])]| {
+        spreads.insert((phase, second, what, load), Spread::of(of.iter().flat_map(|(_, bars)| bars.iter().copied())));
+    };
+    for all in found.chunk_by(|((phase, second, what, _), _), (next, _)| (phase, second, what) == (&next.0, &next.1, &next.2)) {
+        all.chunk_by(|one, next| one.0 == next.0).for_each(|load| spread(load[0].0, load[0].0.3, load));
+        spread(all[0].0, ALL, all);
+    }
+    spreads
 }
 
 impl Spread {
-    /// Of a histogram in microseconds: the smallest value at or below which the share lies.
-    fn of(bars: &Bars) -> Spread {
-        let n: u64 = bars.values().sum();
+    /// Of histograms in microseconds, as `(value, count)`: the smallest value at or below which the share lies.
+    fn of(bars: impl Iterator<Item = (u32, u32)>) -> Spread {
+        let mut bars: Vec<(u32, u32)> = bars.collect();
+        bars.sort_unstable();
+        let n: u64 = bars.iter().map(|(_, count)| u64::from(*count)).sum();
         let at = |quantile: f64| {
             let rank = ((quantile * n as f64).ceil() as u64).max(1);
             let mut below = 0;
             bars.iter()
                 .find(|(_, count)| {
-                    below += **count;
+                    below += u64::from(*count);
                     below >= rank
                 })
-                .map(|(value, _)| *value as f64 / 1e3)
+                .map(|(value, _)| f64::from(*value) / 1e3)
         };
         Spread { p50: at(0.5), p90: at(0.9), p95: at(0.95), p99: at(0.99), max: at(1.0) }
     }
