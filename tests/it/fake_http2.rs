@@ -3,11 +3,11 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::net::TcpStream;
+
+use crate::listening::Listening;
 
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
@@ -92,63 +92,30 @@ pub struct Seen {
 pub struct FakeHttp2 {
     pub address: SocketAddr,
     seen: Arc<Mutex<Seen>>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    server: Listening,
 }
 
 impl FakeHttp2 {
     pub fn start(script: Script) -> FakeHttp2 {
         let seen: Arc<Mutex<Seen>> = Arc::default();
         let counting = seen.clone();
-        let (stop, mut stopped) = oneshot::channel();
-        let (ready, address) = std::sync::mpsc::sync_channel(1);
-        let thread = std::thread::Builder::new()
-            .name("fake-http2".to_owned())
-            .spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-                let script = Arc::new(script);
-                runtime.block_on(async move {
-                    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-                    ready.send(listener.local_addr().expect("a bound socket has an address")).expect("the test waits");
-                    loop {
-                        let (stream, _) = tokio::select! {
-                            accepted = listener.accept() => accepted.expect("a connection"),
-                            _ = &mut stopped => return,
-                        };
-                        stream.set_nodelay(true).expect("a TCP socket");
-                        let (script, seen) = (script.clone(), counting.clone());
-                        let nth = {
-                            let mut seen = seen.lock().expect("no panic while counting");
-                            seen.connections += 1;
-                            seen.connections - 1
-                        };
-                        // What a client does to its connection is the client's business: errors end the connection and nothing else.
-                        tokio::spawn(async move {
-                            let _ = serve(stream, nth, &script, &seen).await;
-                        });
-                    }
-                });
-            })
-            .expect("a thread");
-        FakeHttp2 { address: address.recv().expect("the server starts"), seen, stop: Some(stop), thread: Some(thread) }
+        let script = Arc::new(script);
+        let server = Listening::start(move |stream, nth| {
+            let (script, seen) = (script.clone(), counting.clone());
+            seen.lock().expect("no panic while counting").connections += 1;
+            async move {
+                let _ = serve(stream, nth, &script, &seen).await;
+            }
+        });
+        FakeHttp2 { address: server.address, seen, server }
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}/", self.address)
+        self.server.url()
     }
 
     pub fn seen(&self) -> Seen {
         self.seen.lock().expect("no test panics while it counts").clone()
-    }
-}
-
-impl Drop for FakeHttp2 {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let ended = thread.join();
-            assert!(ended.is_ok() || std::thread::panicking(), "the fake target panicked");
-        }
     }
 }
 

@@ -2,25 +2,22 @@
 //! what is asked. It keeps all that it was asked.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+
+use crate::listening::Listening;
 
 /// What is asked, with its whole body.
 pub type Asked = Request<Bytes>;
 
 /// A running server; it ends when this is dropped.
 pub struct FakeService {
-    pub address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    server: Listening,
 }
 
 /// An answer with this status, these headers and this body.
@@ -38,44 +35,29 @@ impl FakeService {
     pub fn start(answers: impl Fn(&Asked) -> Response<Full<Bytes>> + Send + Sync + 'static) -> FakeService {
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
         let (keeps, answers) = (asked.clone(), Arc::new(answers));
-        let (stop, mut stopped) = oneshot::channel();
-        let (ready, address) = std::sync::mpsc::sync_channel(1);
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async move {
-                let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-                ready.send(listener.local_addr().expect("a bound socket has an address")).expect("the test waits");
-                loop {
-                    let (stream, _) = tokio::select! {
-                        accepted = listener.accept() => accepted.expect("a connection"),
-                        _ = &mut stopped => return,
-                    };
-                    let (keeps, answers) = (keeps.clone(), answers.clone());
-                    tokio::spawn(async move {
-                        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-                            let (keeps, answers) = (keeps.clone(), answers.clone());
-                            async move {
-                                let (parts, body) = request.into_parts();
-                                let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-                                let request = Request::from_parts(parts, body);
-                                let response = answers(&request);
-                                keeps.lock().expect("no panic while keeping").push(request);
-                                Ok::<_, Infallible>(response)
-                            }
-                        });
-                        // What a client does to its connection is the client's business.
-                        let _ = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new())
-                            .serve_connection(TokioIo::new(stream), service)
-                            .await;
-                    });
+        let server = Listening::start(move |stream, _| {
+            let (keeps, answers) = (keeps.clone(), answers.clone());
+            let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+                let (keeps, answers) = (keeps.clone(), answers.clone());
+                async move {
+                    let (parts, body) = request.into_parts();
+                    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+                    let request = Request::from_parts(parts, body);
+                    let response = answers(&request);
+                    keeps.lock().expect("no panic while keeping").push(request);
+                    Ok::<_, Infallible>(response)
                 }
             });
+            async move {
+                let http = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                let _ = http.serve_connection(TokioIo::new(stream), service).await;
+            }
         });
-        FakeService { address: address.recv().expect("the server starts"), asked, stop: Some(stop), thread: Some(thread) }
+        FakeService { asked, server }
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}/", self.address)
+        self.server.url()
     }
 
     /// All that was asked so far, in the order in which it was answered.
@@ -87,14 +69,6 @@ impl FakeService {
     pub fn lines(&self) -> Vec<String> {
         let line = |asked: &Asked| format!("{} {}", asked.method(), asked.uri().path_and_query().map_or("", |path| path.as_str()));
         self.asked().iter().map(line).collect()
-    }
-}
-
-impl Drop for FakeService {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        let ended = self.thread.take().expect("it is dropped once").join();
-        assert!(ended.is_ok() || std::thread::panicking(), "the server panicked");
     }
 }
 

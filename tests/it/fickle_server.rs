@@ -1,13 +1,13 @@
 //! An HTTP/1.1 server in this process whose answer to each request a test writes as a function: which status and headers, how much
 //! later. It keeps the moment at which each request came.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::net::TcpStream;
+
+use crate::listening::Listening;
 
 /// What is answered.
 #[derive(Clone, Debug)]
@@ -47,10 +47,8 @@ type Answers = Arc<dyn Fn(u64) -> Reply + Send + Sync>;
 
 /// A running server; it ends when this is dropped.
 pub struct FickleServer {
-    pub address: SocketAddr,
     came: Arc<Mutex<Vec<Came>>>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    server: Listening,
 }
 
 impl FickleServer {
@@ -58,29 +56,12 @@ impl FickleServer {
     pub fn start(answers: impl Fn(u64) -> Reply + Send + Sync + 'static) -> FickleServer {
         let came: Arc<Mutex<Vec<Came>>> = Arc::default();
         let (book, answers): (_, Answers) = (came.clone(), Arc::new(answers));
-        let (stop, mut stopped) = oneshot::channel();
-        let (ready, address) = std::sync::mpsc::sync_channel(1);
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async move {
-                let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-                ready.send(listener.local_addr().expect("a bound socket has an address")).expect("the test waits");
-                loop {
-                    let (stream, _) = tokio::select! {
-                        accepted = listener.accept() => accepted.expect("a connection"),
-                        _ = &mut stopped => return,
-                    };
-                    stream.set_nodelay(true).expect("a TCP socket");
-                    // What a client does to its connection is the client's business.
-                    tokio::spawn(serve(stream, book.clone(), answers.clone()));
-                }
-            });
-        });
-        FickleServer { address: address.recv().expect("the server starts"), came, stop: Some(stop), thread: Some(thread) }
+        let server = Listening::start(move |stream, _| serve(stream, book.clone(), answers.clone()));
+        FickleServer { came, server }
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}/", self.address)
+        self.server.url()
     }
 
     pub fn came(&self) -> Vec<Came> {
@@ -113,13 +94,5 @@ async fn serve(mut stream: TcpStream, book: Arc<Mutex<Vec<Came>>>, answers: Answ
         }
         let answer = format!("HTTP/1.1 {} X\r\n{}Content-Length: 2\r\n\r\nok", reply.status, reply.headers);
         stream.write_all(answer.as_bytes()).await?;
-    }
-}
-
-impl Drop for FickleServer {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        let ended = self.thread.take().expect("it is dropped once").join();
-        assert!(ended.is_ok() || std::thread::panicking(), "the server panicked");
     }
 }

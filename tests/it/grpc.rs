@@ -17,13 +17,14 @@ use prost_reflect::{DescriptorPool, DynamicMessage};
 use squall::grpc::{Call, Descriptors, Json, Types};
 use squall::plan::{Plan, Protocol, Talk};
 use squall::recording::{History, Outcome};
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
 use crate::command::Squall;
-use crate::fake_http2::{After, BUSY, DATA, END_HEADERS, END_STREAM, HEADERS, OK, Script, answer, frame, goaway, rst_stream};
+use crate::fake_http2::{
+    After, BUSY, DATA, END_HEADERS, END_STREAM, FakeHttp2, HEADERS, OK, Script, answer, frame, goaway, rst_stream,
+};
 use crate::http2::{certificate, check};
+use crate::listening::Listening;
 use crate::load::Drive;
 
 const SHOP: &[u8] = include_bytes!("../../plans/protos/shop.protoset");
@@ -57,8 +58,7 @@ struct Seen {
 struct Shop {
     address: SocketAddr,
     seen: Arc<Mutex<Seen>>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    server: Listening,
 }
 
 #[derive(Clone, Copy)]
@@ -90,53 +90,30 @@ impl Shop {
     fn over(tls: Option<TlsAcceptor>, manners: Manners) -> Shop {
         let seen: Arc<Mutex<Seen>> = Arc::default();
         let counting = seen.clone();
-        let (stop, mut stopped) = oneshot::channel();
-        let (ready, address) = std::sync::mpsc::sync_channel(1);
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async move {
-                let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-                ready.send(listener.local_addr().expect("a bound socket has an address")).expect("the test waits");
-                loop {
-                    let (stream, _) = tokio::select! {
-                        accepted = listener.accept() => accepted.expect("a connection"),
-                        _ = &mut stopped => return,
-                    };
-                    let (seen, tls) = (counting.clone(), tls.clone());
-                    tokio::spawn(async move {
-                        let service = hyper::service::service_fn(move |request| serve(request, manners, seen.clone()));
-                        let mut http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-                        http2.timer(TokioTimer::new()).max_concurrent_streams(manners.streams);
-                        // What a client does to its connection is the client's business.
-                        let _ = match tls {
-                            None => http2.serve_connection(TokioIo::new(stream), service).await,
-                            Some(tls) => match tls.accept(stream).await {
-                                Ok(stream) => http2.serve_connection(TokioIo::new(stream), service).await,
-                                Err(_) => return,
-                            },
-                        };
-                    });
+        let server = Listening::start(move |stream, _| {
+            let (seen, tls) = (counting.clone(), tls.clone());
+            async move {
+                let service = hyper::service::service_fn(move |request| serve(request, manners, seen.clone()));
+                let mut http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                http2.timer(TokioTimer::new()).max_concurrent_streams(manners.streams);
+                match tls {
+                    None => http2.serve_connection(TokioIo::new(stream), service).await,
+                    Some(tls) => match tls.accept(stream).await {
+                        Ok(stream) => http2.serve_connection(TokioIo::new(stream), service).await,
+                        Err(_) => Ok(()),
+                    },
                 }
-            });
+            }
         });
-        let address = address.recv().expect("the server starts");
-        Shop { address, seen, stop: Some(stop), thread: Some(thread) }
+        Shop { address: server.address, seen, server }
     }
 
     fn url(&self) -> String {
-        format!("http://{}/", self.address)
+        self.server.url()
     }
 
     fn seen(&self) -> Seen {
         self.seen.lock().expect("no panic while counting").clone()
-    }
-}
-
-impl Drop for Shop {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        let ended = self.thread.take().expect("it is dropped once").join();
-        assert!(ended.is_ok() || std::thread::panicking(), "the shop panicked");
     }
 }
 
@@ -445,6 +422,19 @@ fn alone(id: u32, fields: &[(&str, &str)]) -> Vec<u8> {
 }
 
 const EMPTY: &[u8] = &[0, 0, 0, 0, 0];
+
+/// Goal: of an answer that is none to a call, as of a proxy that has nobody to hand it to, it is known all the same when it says to come
+/// again.
+#[test]
+fn what_a_proxy_says_of_later_is_heard() {
+    let target = FakeHttp2::start(Script::says(
+        |id| frame(HEADERS, END_HEADERS | END_STREAM, id, &[BUSY, &field("retry-after", "1")].concat()),
+        After::Keep,
+    ));
+    let ran = drive(target.url()).run();
+    assert_eq!((ran.counts.rejected, ran.cause("http status 503")), (25, 25), "{:?}", ran.causes);
+    assert_eq!(ran.sum(|tally| tally.retry_after), 25);
+}
 
 #[test]
 fn a_call_counts_as_its_status_says() {

@@ -22,6 +22,7 @@ mod http2;
 mod judge;
 mod known_answers;
 mod latency;
+mod listening;
 mod load;
 mod metrics;
 mod observe;
