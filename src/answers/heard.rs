@@ -48,6 +48,10 @@ impl Hears {
     }
 }
 
+/// A body is longer than what is looked into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLong;
+
 /// What was heard.
 #[derive(Debug, Default)]
 pub struct Heard {
@@ -56,6 +60,8 @@ pub struct Heard {
     /// Which of [`Hears::headers`] each is of, and where it lies.
     spans: Vec<(usize, usize, usize)>,
     body: Vec<u8>,
+    /// More of it came than is kept.
+    too_long: bool,
     decoded: Vec<u8>,
 }
 
@@ -64,6 +70,7 @@ impl Heard {
     pub fn clear(&mut self) {
         self.values.clear();
         self.spans.clear();
+        self.too_long = false;
         for buffer in [&mut self.body, &mut self.decoded] {
             buffer.clear();
             buffer.shrink_to(ROOM_KEPT);
@@ -82,10 +89,12 @@ impl Heard {
     /// A piece of the body came.
     ///
     /// # Errors
-    /// When it has become longer than what is looked into.
-    pub fn piece(&mut self, piece: &[u8]) -> Result<(), Flaw> {
+    /// When it has become longer than what is looked into: no more of it is wanted. Whether that is a flaw of the answer is found by whoever
+    /// looks into it, which nobody does where its status says enough.
+    pub fn piece(&mut self, piece: &[u8]) -> Result<(), TooLong> {
         if self.body.len() + piece.len() > BODY_MOST {
-            return Err(Flaw::TooLong);
+            self.too_long = true;
+            return Err(TooLong);
         }
         self.body.extend_from_slice(piece);
         Ok(())
@@ -98,10 +107,13 @@ impl Heard {
 
     /// The head and the body as the service meant it: decoded, where that is needed.
     pub(super) fn parts<'h>(&'h mut self, hears: &'h Hears) -> Result<(Head<'h>, &'h [u8]), Flaw> {
-        let Heard { values, spans, body, decoded } = self;
+        let Heard { values, spans, body, too_long, decoded } = self;
         let head = Head { hears, values, spans };
         if !hears.body {
             return Ok((head, &[]));
+        }
+        if *too_long {
+            return Err(Flaw::TooLong);
         }
         // Codings are listed in the order in which they were applied; an empty body has none.
         let mut codings = head.values(CODING).flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);

@@ -21,7 +21,7 @@ mod save;
 
 pub use cookies::Jar;
 pub use expect::{BodyChecks, Expect, Statuses};
-pub use heard::{BODY_MOST, Heard, Hears};
+pub use heard::{BODY_MOST, Heard, Hears, TooLong};
 pub use json::JsonPath;
 pub use matcher::Matcher;
 pub use pattern::Pattern;

@@ -15,7 +15,7 @@ fn judged(wanted: &Wanted, headers: &[(&str, &str)], body: &[u8]) -> Result<Vec<
     headers.iter().for_each(|(name, value)| heard.header(&hears, name.as_bytes(), value.as_bytes()));
     if hears.body() {
         for piece in body.chunks(7) {
-            heard.piece(piece)?;
+            let _ = heard.piece(piece);
         }
     }
     let mut kept = vec![String::new(); wanted.saves.len()];

@@ -94,6 +94,11 @@ impl Course {
         think.drawn(|| 1.0 - Chance::of(!self.seed, own).unit()).duration()
     }
 
+    /// From when on nothing is due.
+    pub(super) fn end(&self) -> Offset {
+        self.traffic.end()
+    }
+
     /// The phase at `t`, where the load sends anything then.
     pub(super) fn phase_at(&self, t: Offset) -> Option<usize> {
         self.traffic.phase_at(t)

@@ -23,7 +23,12 @@ impl Life {
         if self.requests.is_some_and(|most| carried >= most) {
             return Some(Over::Carried);
         }
-        self.expires.is_some_and(|expires| now >= expires).then_some(Over::Old)
+        self.is_old(now).then_some(Over::Old)
+    }
+
+    /// Whether it has grown old by `now`.
+    pub(super) fn is_old(&self, now: Offset) -> bool {
+        self.expires.is_some_and(|expires| now >= expires)
     }
 
     #[cfg(test)]

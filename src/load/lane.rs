@@ -263,18 +263,14 @@ impl Lane {
             if self.nobody_waits() {
                 ready = seat.renew(ready).await;
             }
-            due = loop {
-                match self.next_queued() {
-                    // It was never sent, and by nobody's fault but that of our own bound.
-                    Some(late) if late.at + self.timeout_of(late.request) <= ready => self.leave(late, End::ConnectionBound),
-                    Some(next) => break next,
-                    None if seat.is_bare() => return,
-                    None => {
-                        self.state.idle.borrow_mut().push_back(mailbox.clone());
-                        let next = mailbox.take().await;
-                        ready = next.taken;
-                        break next;
-                    }
+            due = match self.next_in_time(ready) {
+                Some(next) => next,
+                None if seat.is_bare() => return,
+                None => {
+                    self.state.idle.borrow_mut().push_back(mailbox.clone());
+                    let next = mailbox.take().await;
+                    ready = next.taken;
+                    next
                 }
             };
         }
@@ -304,18 +300,24 @@ impl Lane {
     /// Such a seat is free again: whoever waits for a connection or comes next finds its own, if it still has one.
     pub(super) fn give_back(self: &Rc<Lane>, mut seat: Seat) {
         if seat.is_bare() || self.is_closed() {
-            return;
+            drop(seat);
+            return self.has_room();
         }
         seat.moves();
         let now = self.clock.now();
-        while let Some(next) = self.next_queued() {
-            if next.at + self.timeout_of(next.request) > now {
-                self.spawn(Rc::clone(self).connection(seat, next, now));
-                return;
-            }
-            self.leave(next, End::ConnectionBound);
+        match self.next_in_time(now) {
+            Some(next) => drop(self.spawn(Rc::clone(self).connection(seat, next, now))),
+            None => self.state.spares.borrow_mut().push(seat),
         }
-        self.state.spares.borrow_mut().push(seat);
+    }
+
+    /// Seats are gone that nobody took over: as many of those who wait for a connection open one.
+    pub(super) fn has_room(self: &Rc<Lane>) {
+        while self.state.open.get() < self.connection_limit * self.streams {
+            let now = self.clock.now();
+            let Some(next) = self.next_in_time(now) else { break };
+            self.spawn(Rc::clone(self).connection(Seat::new(self), next, now));
+        }
     }
 
     /// A connection is open or being opened, or a place on a shared one, which counts itself.
@@ -348,6 +350,17 @@ impl Lane {
     /// Whether no request waits for a connection.
     pub(super) fn nobody_waits(&self) -> bool {
         self.state.queue.borrow().is_empty()
+    }
+
+    /// The next of the queue that has time left at `now`. The others were never sent, and by nobody's fault but that of our own bound.
+    fn next_in_time(&self, now: Offset) -> Option<Due> {
+        loop {
+            let next = self.next_queued()?;
+            if next.at + self.timeout_of(next.request) > now {
+                return Some(next);
+            }
+            self.leave(next, End::ConnectionBound);
+        }
     }
 
     fn next_queued(&self) -> Option<Due> {

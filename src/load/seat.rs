@@ -55,9 +55,13 @@ struct Held {
 }
 
 impl Held {
-    /// Somebody who shares the connection has seen that it has grown old.
-    fn is_retired(&self) -> bool {
-        self.shared.as_ref().is_some_and(Hold::is_retired)
+    /// Whether it may carry a request that was taken at `now`, as far as this side can tell.
+    fn is_good(&mut self, wire: &Wire, now: Offset) -> bool {
+        if let Some(hold) = self.shared.as_ref().filter(|_| self.life.is_old(now)) {
+            hold.retire(wire);
+        }
+        let retired = self.shared.as_ref().is_some_and(Hold::is_retired);
+        !retired && !self.life.is_old(now) && wire.stands(&mut self.link)
     }
 
     /// It has carried a request more, which ended at `now`: whether it has had its day, and by what.
@@ -188,19 +192,11 @@ impl Seat {
     /// Keeps the connection for the next request or closes it, after an exchange over it that ended so at `now`, or was given up.
     fn let_go(&mut self, done: Option<Result<(Answer, End), End>>, now: Offset, window: Window) {
         let Seat { lane, held, worn, .. } = self;
-        if let Some(held) = held {
-            held.rests(&lane.wire);
-        }
         let good = match done {
             Some(Ok((answer, _))) => answer.connection == Afterwards::Keep,
             _ => held.as_ref().is_some_and(|held| lane.wire.outlives(&held.link)),
         };
-        if !good {
-            *held = None;
-        } else if let Some(over) = held.as_mut().and_then(|held| held.has_carried(now)) {
-            held.take().and_then(|held| held.shared).inspect(|hold| hold.retire(&lane.wire));
-            *worn = (over == Over::Old).then_some(window);
-        }
+        *worn = (carried(&lane.wire, held, good, now) == Some(Over::Old)).then_some(window);
     }
 
     /// Replaces a connection that was seen to be old at `now`, on nobody's account, rather than with the next request waiting for it; returns
@@ -242,6 +238,20 @@ impl Drop for Run<'_> {
     }
 }
 
+/// The connection has carried what it was given by `now`, and is kept if it is `good` and has not had its day, of which it is told by what.
+fn carried(wire: &Wire, held: &mut Option<Held>, good: bool, now: Offset) -> Option<Over> {
+    let connection = held.as_mut()?;
+    connection.rests(wire);
+    let over = if good { connection.has_carried(now) } else { None };
+    if let Some(hold) = connection.shared.as_ref().filter(|_| over.is_some()) {
+        hold.retire(wire);
+    }
+    if !good || over.is_some() {
+        *held = None;
+    }
+    over
+}
+
 /// Sees the request of `ticket` to an answer that leads nowhere else, and says what that comes to.
 async fn answered(
     lane: &Rc<Lane>,
@@ -267,9 +277,7 @@ async fn answered(
             Next::Leads(next) => {
                 ticket.hops();
                 request = next;
-                if answer.connection == Afterwards::Close {
-                    *held = None;
-                }
+                carried(&lane.wire, held, answer.connection == Afterwards::Keep, lane.clock.now());
             }
         }
     }
@@ -277,8 +285,8 @@ async fn answered(
 
 /// Sends a request of `ticket` over the connection at hand or a fresh one, and reads the answer.
 ///
-/// A connection kept alive can be closed by its peer at any moment. Found closed before the send, it is replaced; found
-/// closed after it, the request has failed. Many HTTP clients would quietly send it once more (RFC 9110, section 9.2.2
+/// A connection kept alive can be closed by its peer at any moment, and grow old while it rests. Found so before the send, it is replaced;
+/// found closed after it, the request has failed. Many HTTP clients would quietly send it once more (RFC 9110, section 9.2.2
 /// allows it), but then a pod that is killed with requests in its hands would seem to have cost nothing.
 async fn exchange(lane: &Rc<Lane>, held: &mut Option<Held>, what: What<'_>, ticket: &mut Ticket<'_>) -> Result<Answer, End> {
     match exchange_once(lane, held, what, ticket).await {
@@ -293,7 +301,7 @@ async fn exchange(lane: &Rc<Lane>, held: &mut Option<Held>, what: What<'_>, tick
 
 async fn exchange_once(lane: &Rc<Lane>, held: &mut Option<Held>, what: What<'_>, ticket: &mut Ticket<'_>) -> Result<Answer, End> {
     if let Some(kept) = held {
-        if lane.wire.stands(&mut kept.link) && !kept.is_retired() {
+        if kept.is_good(&lane.wire, ticket.due.taken) {
             if let Some(hold) = &kept.shared {
                 hold.works();
             }

@@ -144,10 +144,13 @@ impl Feed {
     }
 
     /// Whether nothing more will come of it.
-    fn is_over(&mut self) -> bool {
+    fn is_over(&mut self, now: Offset) -> bool {
         match self {
-            // What runs of flows have before them comes due after their answers.
-            Feed::Open { lane, arrivals } => arrivals.peek().is_none() && (lane.course.is_none() || lane.in_flight() == 0),
+            // What runs of flows have before them comes due after their answers, until the load is over.
+            Feed::Open { lane, arrivals } => {
+                let goes_on = |course: &Course| now < course.end() || lane.pauses().next().is_some();
+                arrivals.peek().is_none() && !(lane.in_flight() > 0 && lane.course.as_ref().is_some_and(goes_on))
+            }
             Feed::Closed(users) => users.are_gone(),
         }
     }
@@ -283,7 +286,7 @@ impl Worker {
                     now = self.clock.now();
                 }
             };
-            if next.is_none() && feeds.iter_mut().all(Feed::is_over) {
+            if next.is_none() && feeds.iter_mut().all(|feed| feed.is_over(now)) {
                 return false;
             }
             if window.adapt(self.clock.instant(now)) {

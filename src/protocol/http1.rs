@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::encryption::Encryption;
 use super::stream::{Stream, Way};
 use super::{Afterwards, Answer, Destination, End, Identities, Identity, Outline, Progress, Protocol, Scheme, Steps, What};
-use crate::answers::{Heard, Hears};
+use crate::answers::{Heard, Hears, TooLong};
 use crate::time::monotonic_now;
 use crate::varying::{Names, Values};
 
@@ -205,8 +205,12 @@ impl Http1 {
                 Body::Length(n) => link.take(n, length, &mut keeps, progress).await,
                 Body::Chunked => link.take_chunks(length, &mut keeps, progress).await,
                 Body::UntilClose => link.take_all(length, &mut keeps, progress).await,
-            }
-            .map_err(|end| sent.why(end))?;
+            };
+            let surplus = match surplus {
+                Err(Untaken::Enough) => true,
+                Err(Untaken::Ended(end)) => return Err(sent.why(end)),
+                Ok(surplus) => surplus,
+            };
             // Bytes that nobody asked for would be taken for the answer to the next request.
             if surplus || !matches!(sent, Sent::Whole) {
                 answer.connection = Afterwards::Close;
@@ -321,9 +325,9 @@ impl Link {
     }
 
     /// Takes in a body of `n` bytes that starts at `start` of the buffer; whether more came than that.
-    async fn take(&mut self, n: u64, start: usize, keeps: &mut Keeps<'_>, progress: &mut Progress) -> Result<bool, End> {
+    async fn take(&mut self, n: u64, start: usize, keeps: &mut Keeps<'_>, progress: &mut Progress) -> Result<bool, Untaken> {
         if n > BODY_LIMIT {
-            return Err(End::BodyTooLarge);
+            return Err(End::BodyTooLarge.into());
         }
         let mut start = start;
         let mut here = (self.filled - start) as u64;
@@ -335,14 +339,14 @@ impl Link {
             self.widen(missing);
             here = self.read(0, progress).await? as u64;
             if here == 0 {
-                return Err(End::ClosedMidBody);
+                return Err(End::ClosedMidBody.into());
             }
         }
         keeps.piece(&self.buffer[start..start + missing as usize])?;
         Ok(here > missing)
     }
 
-    async fn take_chunks(&mut self, start: usize, keeps: &mut Keeps<'_>, progress: &mut Progress) -> Result<bool, End> {
+    async fn take_chunks(&mut self, start: usize, keeps: &mut Keeps<'_>, progress: &mut Progress) -> Result<bool, Untaken> {
         let mut chunks = Chunks::new();
         let mut start = start;
         loop {
@@ -352,24 +356,24 @@ impl Link {
             }
             start = 0;
             if self.read(0, progress).await? == 0 {
-                return Err(End::ClosedMidBody);
+                return Err(End::ClosedMidBody.into());
             }
         }
     }
 
-    async fn take_all(&mut self, start: usize, keeps: &mut Keeps<'_>, progress: &mut Progress) -> Result<bool, End> {
+    async fn take_all(&mut self, start: usize, keeps: &mut Keeps<'_>, progress: &mut Progress) -> Result<bool, Untaken> {
         let mut start = start;
         let mut length = (self.filled - start) as u64;
         loop {
             if length > BODY_LIMIT {
-                return Err(End::BodyTooLarge);
+                return Err(End::BodyTooLarge.into());
             }
             keeps.piece(&self.buffer[start..self.filled])?;
             start = 0;
             self.widen(BODY_BUFFER as u64);
             match self.read(0, progress).await? as u64 {
                 // A stream that can say goodbye and did not was cut: the body may be a part of one.
-                0 if self.cut => return Err(End::ClosedMidBody),
+                0 if self.cut => return Err(End::ClosedMidBody.into()),
                 0 => return Ok(false),
                 n => length += n,
             }
@@ -384,14 +388,27 @@ impl Link {
     }
 }
 
+/// Why a body was not taken in to its end.
+enum Untaken {
+    /// It is longer than what is looked into. Whether that is a flaw, its status tells first.
+    Enough,
+    Ended(End),
+}
+
+impl From<End> for Untaken {
+    fn from(end: End) -> Untaken {
+        Untaken::Ended(end)
+    }
+}
+
 /// Whoever keeps the body of an answer, where somebody does.
 struct Keeps<'h>(Option<&'h mut Heard>);
 
 impl Keeps<'_> {
-    fn piece(&mut self, piece: &[u8]) -> Result<(), End> {
+    fn piece(&mut self, piece: &[u8]) -> Result<(), Untaken> {
         match &mut self.0 {
             None => Ok(()),
-            Some(heard) => heard.piece(piece).map_err(End::Flawed),
+            Some(heard) => heard.piece(piece).map_err(|TooLong| Untaken::Enough),
         }
     }
 }

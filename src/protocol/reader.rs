@@ -28,6 +28,8 @@ struct Want {
     method: String,
     path: Template,
     after: Option<After>,
+    /// Whom it is for, where it says so itself.
+    host: Option<Origin>,
     /// For each value that is saved, where it goes, and whether it stands in a header somewhere.
     saves: Vec<(usize, Stands)>,
 }
@@ -69,6 +71,10 @@ impl Reader {
     pub fn new(destination: &Destination, requests: &[Request], names: &Names) -> Result<Reader> {
         let outlines = outline::all(destination, requests, names)?;
         let afters = outline::afters(requests);
+        let scheme = match destination.scheme {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        };
         // Those that follow redirects come in pairs, in the order of the requests that they follow.
         let pairs = || afters.iter().enumerate().filter_map(|(n, after)| after.map(|_| n)).flat_map(|n| [n, n]);
         let origins = (0..requests.len()).chain(pairs());
@@ -82,14 +88,11 @@ impl Reader {
                 method: outline.request.method.clone(),
                 path: outline.path.clone(),
                 after,
+                host: host(&outline.request, scheme),
                 wanted,
                 hears,
             })
         });
-        let scheme = match destination.scheme {
-            Scheme::Http => "http",
-            Scheme::Https => "https",
-        };
         let follows = requests.iter().any(|request| request.wanted.redirects > 0);
         let origin = follows.then(|| Origin::new(scheme, &destination.authority()).map_err(|why| anyhow!(why))).transpose()?;
         Ok(Reader { wants: wants.collect(), origin, location: place_of(names, LOCATION), cookies: place_of(names, COOKIES) })
@@ -130,7 +133,11 @@ impl Reader {
         }
         if let (Some(origin), Some(after)) = (&self.origin, want.after) {
             let location = heard.values(&want.hears, "location").next();
-            if let Some(Hop { path, method }) = origin.follow(status, &want.method, &path, location)? {
+            let mut hop = origin.follow(status, &want.method, &path, location);
+            if let (Err(Flaw::Elsewhere), Some(host)) = (&hop, &want.host) {
+                hop = host.follow(status, &want.method, &path, location);
+            }
+            if let Some(Hop { path, method }) = hop? {
                 if hops >= want.wanted.redirects {
                     return Err(Flaw::TooManyRedirects);
                 }
@@ -174,6 +181,13 @@ impl Reader {
             values.set(place, &cookies);
         }
     }
+}
+
+/// Whom a request is for by a `host` header of its own: redirects of a service behind a proxy name that.
+fn host(request: &Request, scheme: &str) -> Option<Origin> {
+    let (_, host) = request.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("host"))?;
+    let plain = template::parts(host).iter().all(|part| matches!(part, Part::Text(_)));
+    Origin::new(scheme, host).ok().filter(|_| plain)
 }
 
 /// Where a value that is saved goes, and how it is sent.

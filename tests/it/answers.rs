@@ -151,7 +151,10 @@ fn a_body_without_end_is_too_long_to_look_into() {
         assert!(ran.counts.bytes_in < 10 * (2 << 20), "{}", ran.counts.bytes_in);
     }
     let long = "x".repeat(2 << 20);
-    check(move |_| answer(200, &[], long.clone()), &contains("y"), "body too long to look into");
+    let says = long.clone();
+    check(move |_| answer(200, &[], says.clone()), &contains("y"), "body too long to look into");
+    // What its status says comes first.
+    check(move |_| answer(500, &[], long.clone()), &contains("y"), "status 500");
 }
 
 /// A shop whose pages lead to one another.
@@ -189,6 +192,36 @@ fn redirects_are_followed_within_the_origin_and_come_to_an_end() {
     check(|_| answer(302, &[("location", "http://[")], ""), &follows(5), "redirect to nowhere");
     check(|_| answer(302, &[], ""), &follows(5), "redirect to nowhere");
     check(|_| answer(304, &[], ""), &Wanted { redirects: 5, ..Wanted::default() }, "ok");
+}
+
+/// Goal: who asks for a host by a header of the plan is led on within that host, as a service behind a proxy names itself.
+#[test]
+fn redirects_are_followed_within_the_host_that_the_plan_names() {
+    for (protocol, location, ends) in [
+        ("http1", "http://shop.example/there", true),
+        ("http2", "http://shop.example/there", true),
+        ("http1", "http://shop.example:81/there", false),
+        ("http1", "http://other.example/there", false),
+    ] {
+        let service = FakeService::start(move |asked| match asked.uri().path() {
+            "/there" => answer(200, &[], "here"),
+            _ => answer(302, &[("location", location)], ""),
+        });
+        let squall = Squall::new();
+        let plan = format!(
+            "plan: led\nclaim: It is led on.\ntarget: {{url: \"{}\"}}\nphases: [{{name: main, for: 1s}}]\nload:\n  - name: all\n    \
+             protocol: {protocol}\n    rate: 400/s\n    request: {{get: /, headers: {{host: shop.example}}, redirects: 2}}\n\
+             assert: [{{name: answered, slo: {{available: 99%}}}}]\n",
+            service.url()
+        );
+        squall.file("plan.yaml", &plan);
+        let ran = squall.run(&["run", "plan.yaml"]);
+        if ends {
+            ran.found_nothing_wrong();
+        } else {
+            ran.expect(1).saying("redirect to another origin");
+        }
+    }
 }
 
 /// Goal: what is sent after a redirect is what browsers send: a POST becomes a GET without its body, but for those that say that it must

@@ -653,6 +653,17 @@ fn old_connections_are_replaced_without_a_failure() {
     assert!((8..=60).contains(&connections), "{connections} connections");
 }
 
+#[test]
+fn what_grew_old_while_it_rested_carries_nothing_more() {
+    let target = FakeTarget::start(Dial::good(Timing::AtOnce));
+    let rotation = Rotation { age: Some(Span::from_millis(100)), requests: None };
+    let ran = Drive { rate: 4.0, seconds: 1.5, connections: 1, rotation, ..Drive::at(target.url()) }.run();
+    assert_eq!(ran.counts.ok, 6, "{:?}", ran.causes);
+    // A quarter of a second lies between two of them, and more on a busy machine.
+    let connections = target.seen().connections;
+    assert!(connections >= 6, "{connections} connections for 6 requests");
+}
+
 /// Goal: when the generator itself stands still, its own certificate says so, and the service is not blamed. How: the load runs in a
 /// process of its own (this test again, as `a_load_to_be_frozen`), which is stopped by a signal for one second of four.
 #[test]

@@ -138,12 +138,12 @@ impl Seat {
                 if lane.is_closed() {
                     continue;
                 }
-                if !hedge.allows_one() {
-                    lane.log.tried(effort.due.window, Attempt::Withheld);
-                    hedges = hedge.max;
-                    continue;
-                }
                 match spares.spare() {
+                    Some(seat) if !hedge.allows_one() => {
+                        lane.log.tried(effort.due.window, Attempt::Withheld);
+                        hedges = hedge.max;
+                        spares.give_back(seat);
+                    }
                     Some(seat) => {
                         let now = lane.clock.now();
                         beside.push(Box::pin(seat.hedge(
@@ -157,7 +157,11 @@ impl Seat {
                 }
             }
         }
-        drop(beside);
+        if !beside.is_empty() {
+            // Their seats go with them.
+            drop(beside);
+            spares.has_room();
+        }
         if !first_over {
             self.let_go(None, lane.clock.now(), effort.due.window);
         }

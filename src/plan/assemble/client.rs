@@ -5,7 +5,7 @@ use super::super::client::{
     WrittenBackoff, WrittenBudget, WrittenClient, WrittenHedge, WrittenRetries,
 };
 use super::super::tree::Id;
-use super::super::{Flow, Request};
+use super::super::{Flow, Request, Talk};
 use super::{Desk, Located};
 use crate::recording::Outcome;
 use crate::units::Span;
@@ -23,8 +23,11 @@ pub(super) fn client(
     flows: &[Flow],
 ) -> Option<Client> {
     let Located { value: written, at } = written?;
-    let steps = flows.iter().flat_map(|flow| &flow.steps);
-    let timeout = steps.map(|step| step.request.timeout).min().unwrap_or(request.timeout);
+    let requests: Vec<&Request> = match flows {
+        [] => vec![request],
+        _ => flows.iter().flat_map(|flow| &flow.steps).map(|step| &step.request).collect(),
+    };
+    let timeout = requests.iter().map(|request| request.timeout).min().unwrap_or(request.timeout);
     // Of what was left out of it nothing more is to be said.
     if !desk.left_out.nothing_below(&desk.tree, at) {
         return None;
@@ -38,13 +41,18 @@ pub(super) fn client(
         desk.wrong(hedge.at, "the steps of a flow are not hedged: a step has one answer for the next one to go by").help =
             Some("leave out `hedge`; steps can be tried again (`retries`)".into());
     }
-    let retries = written.retries.map(|written| retries(desk, written, timeout));
+    let retries = written.retries.map(|written| retries(desk, written, (&requests, timeout)));
     let within = retries.as_ref().and_then(|retries| retries.attempt_timeout);
     let hedge = written.hedge.map(|written| hedge(desk, written, timeout, within));
     Some(Client { retries, hedge })
 }
 
-fn retries(desk: &mut Desk<'_>, Located { value: written, at }: Located<WrittenRetries>, timeout: Span) -> Retries {
+/// Attempts after attempts of `requests`, the shortest of whose timeouts is `timeout`.
+fn retries(
+    desk: &mut Desk<'_>,
+    Located { value: written, at }: Located<WrittenRetries>,
+    (requests, timeout): (&[&Request], Span),
+) -> Retries {
     let attempts = match written.attempts {
         None => {
             desk.wrong(at, "`attempts` is missing").help =
@@ -70,7 +78,10 @@ fn retries(desk: &mut Desk<'_>, Located { value: written, at }: Located<WrittenR
     });
     let on = match written.on {
         None => Trigger::USUAL.to_vec(),
-        Some(on) => triggers(desk, on.value.iter().map(|trigger| (trigger.value.0, trigger.at)), on.at, attempt_timeout),
+        Some(on) => {
+            let written = on.value.iter().map(|trigger| (trigger.value.0, trigger.at));
+            triggers(desk, written, on.at, (requests, attempt_timeout))
+        }
     };
     let backoff = written.backoff.map_or(Backoff::USUAL, |written| backoff(desk, written, timeout));
     let retry_after = match written.retry_after {
@@ -93,7 +104,7 @@ fn triggers(
     desk: &mut Desk<'_>,
     written: impl Iterator<Item = (Trigger, Id)>,
     list: Id,
-    attempt_timeout: Option<Span>,
+    (requests, attempt_timeout): (&[&Request], Option<Span>),
 ) -> Vec<Trigger> {
     let mut on: Vec<Trigger> = Vec::new();
     for (trigger, at) in written {
@@ -103,6 +114,15 @@ fn triggers(
         if trigger == Trigger::Outcome(Outcome::TimedOut) && attempt_timeout.is_none() {
             desk.wrong(at, "a request that has timed out has no time left for another attempt").help =
                 Some("give each attempt less time than the request, as in `attempt_timeout: 300ms`".into());
+        }
+        if let Trigger::Status(status) = trigger {
+            if requests.iter().all(|request| matches!(request.talk, Talk::Grpc(_))) {
+                desk.wrong(at, format!("a call ends in a status of gRPC, not in {status}")).help =
+                    Some("write outcomes, as in [rejected, failed]: UNAVAILABLE and RESOURCE_EXHAUSTED are `rejected`".into());
+            } else if requests.iter().all(|request| request.wanted.expect.names(status) == Some(true)) {
+                desk.wrong(at, format!("{status} is expected here, and what ended ok is not tried again")).help =
+                    Some("leave it out here, or out of the statuses that are expected".into());
+            }
         }
         on.push(trigger);
     }

@@ -45,12 +45,12 @@ impl Chunks {
 
     /// Takes what has come and returns how much of it belongs to the body: less than all of it only when the body is done. Each piece of
     /// content goes to `content`.
-    pub(super) fn feed(
+    pub(super) fn feed<E: From<End>>(
         &mut self,
         bytes: &[u8],
         content_limit: u64,
-        mut content: impl FnMut(&[u8]) -> Result<(), End>,
-    ) -> Result<usize, End> {
+        mut content: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<usize, E> {
         let mut at = 0;
         while at < bytes.len() && self.state != State::Done {
             let byte = bytes[at];
@@ -59,7 +59,7 @@ impl Chunks {
                 (State::SizeStart | State::Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
                     let digit = (byte as char).to_digit(16).expect("the pattern holds hexadecimal digits only");
                     if self.size >> 60 != 0 {
-                        return Err(End::Garbage);
+                        return Err(End::Garbage.into());
                     }
                     // Zeros in front change nothing, and need not end.
                     self.spend()?;
@@ -68,7 +68,7 @@ impl Chunks {
                 }
                 (State::Size, b';' | b' ' | b'\t') => State::Extension,
                 (State::Size | State::Extension, b'\r') => State::SizeLineFeed,
-                (State::Extension, b'\n') => return Err(End::Garbage),
+                (State::Extension, b'\n') => return Err(End::Garbage.into()),
                 (State::Extension, _) => {
                     self.spend()?;
                     State::Extension
@@ -77,7 +77,7 @@ impl Chunks {
                 (State::SizeLineFeed, b'\n') => {
                     self.content = self.content.saturating_add(self.size);
                     if self.content > content_limit {
-                        return Err(End::BodyTooLarge);
+                        return Err(End::BodyTooLarge.into());
                     }
                     State::Content
                 }
@@ -96,7 +96,7 @@ impl Chunks {
                     State::SizeStart
                 }
                 (State::TrailerStart, b'\r') => State::LastLineFeed,
-                (State::TrailerStart | State::Trailer, b'\n') => return Err(End::Garbage),
+                (State::TrailerStart | State::Trailer, b'\n') => return Err(End::Garbage.into()),
                 (State::Trailer, b'\r') => State::TrailerLineFeed,
                 (State::TrailerStart | State::Trailer, _) => {
                     self.spend()?;
@@ -104,7 +104,7 @@ impl Chunks {
                 }
                 (State::TrailerLineFeed, b'\n') => State::TrailerStart,
                 (State::LastLineFeed, b'\n') => State::Done,
-                _ => return Err(End::Garbage),
+                _ => return Err(End::Garbage.into()),
             };
         }
         Ok(at)
@@ -127,7 +127,7 @@ mod tests {
 
     fn whole(bytes: &[u8]) -> Result<Option<usize>, End> {
         let mut chunks = Chunks::new();
-        let used = chunks.feed(bytes, LIMIT, |_| Ok(()))?;
+        let used = chunks.feed(bytes, LIMIT, |_| Ok::<_, End>(()))?;
         Ok(chunks.done().then_some(used))
     }
 
@@ -184,7 +184,7 @@ mod tests {
                 let end = (at + cuts.next().expect("a cycle does not end")).min(body.len());
                 at += chunks.feed(&body[at..end], LIMIT, |piece| {
                     content.extend_from_slice(piece);
-                    Ok(())
+                    Ok::<_, End>(())
                 }).expect("a well-formed body");
             }
             prop_assert_eq!(at, length);
@@ -198,14 +198,14 @@ mod tests {
             cuts in proptest::collection::vec(1..20usize, 1..20),
         ) {
             let mut at_once = Chunks::new();
-            let expected = at_once.feed(&bytes, LIMIT, |_| Ok(()));
+            let expected = at_once.feed(&bytes, LIMIT, |_| Ok::<_, End>(()));
             prop_assert!(!matches!(expected, Ok(used) if used > bytes.len() || (used < bytes.len() && !at_once.done())));
             let mut chunks = Chunks::new();
             let (mut at, mut cuts) = (0, cuts.iter().cycle());
             let mut got = Ok(());
             while at < bytes.len() && !chunks.done() && got.is_ok() {
                 let end = (at + cuts.next().expect("a cycle does not end")).min(bytes.len());
-                got = chunks.feed(&bytes[at..end], LIMIT, |_| Ok(())).map(|used| at += used);
+                got = chunks.feed(&bytes[at..end], LIMIT, |_| Ok::<_, End>(())).map(|used| at += used);
             }
             prop_assert_eq!(got.map(|()| at), expected);
             prop_assert_eq!(chunks.done(), at_once.done());

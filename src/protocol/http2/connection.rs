@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use super::frame::{self, Code, HEAD, Head, MOST, PAYLOAD_MOST, WINDOW, flag, kind, setting};
 use super::incoming::{IDLE_PER_REQUEST, Incoming};
-use super::notes::Listener;
+use super::notes::{Listener, Notes};
 use super::outgoing::Outgoing;
 use super::request::Template;
 use super::streams::{Slot, Stream, Streams};
@@ -333,12 +333,28 @@ impl Connection {
         let ended = match template.call {
             _ if !whole => Err(End::Garbage),
             None => Ok(End::Answered(status)),
-            Some(answers) => notes.call.end(status, &stream.messages, answers).map(End::Called),
+            // Of an answer that is none to a call, too, it is known who gave it and when they say to come again.
+            Some(answers) => Ok(notes.call.end(status, &stream.messages, answers).map_or_else(|end| end, End::Called)),
         };
-        let connection = if self.stands() { Afterwards::Keep } else { Afterwards::Close };
-        let (retry_after, identity) = (notes.call.pushback.or(notes.retry_after), notes.identity);
         self.incoming.idle = 0;
-        self.end(slot, ended.map(|end| Answer { end, retry_after, identity, connection }));
+        let answer = ended.map(|end| self.answer(end, notes));
+        self.end(slot, answer);
+    }
+
+    /// As much of an answer has come as anybody looks into, and the peer is told to keep the rest.
+    pub(super) fn has_enough(&mut self, slot: Slot) {
+        let now = self.read_at();
+        let stream = self.streams.at(slot);
+        stream.progress.last = Some(now);
+        let (id, notes) = (stream.id, stream.head.unwrap_or_default());
+        frame::rst_stream(&mut self.out.bytes, id, Code::Cancel);
+        let answer = self.answer(End::Answered(notes.status.unwrap_or_default()), notes);
+        self.end(slot, Ok(answer));
+    }
+
+    fn answer(&self, end: End, notes: Notes) -> Answer {
+        let connection = if self.stands() { Afterwards::Keep } else { Afterwards::Close };
+        Answer { end, retry_after: notes.call.pushback.or(notes.retry_after), identity: notes.identity, connection }
     }
 
     /// Ends one stream that cannot go on, and tells the peer.

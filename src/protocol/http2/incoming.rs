@@ -170,7 +170,7 @@ impl Connection {
             Some(notes) if !asks_head && notes.content_length.is_some_and(|length| body > length) => {
                 self.reset(slot, End::Garbage, Code::ProtocolError);
             }
-            Some(_) if kept.is_err() => self.reset(slot, kept.map_or_else(End::Flawed, |()| End::BodyTooLarge), Code::Cancel),
+            Some(_) if kept.is_err() => self.has_enough(slot),
             Some(_) if head.has(flag::END_STREAM) => self.finish(slot),
             Some(_) if data.is_empty() => return self.idle(),
             Some(_) => self.incoming.idle = 0,
