@@ -68,18 +68,7 @@ impl Expect {
     }
 
     pub(super) fn body(&self, body: &Body<'_>) -> Result<(), Flaw> {
-        let Some(checks) = &self.body else { return Ok(()) };
-        let holds = checks.contains.iter().all(|text| contains(body.bytes, text.as_bytes()))
-            && checks.regex.iter().all(|pattern| pattern.is_in(body.bytes));
-        if !holds {
-            return Err(Flaw::Body);
-        }
-        for (path, matcher) in &checks.json {
-            if !path.holds(body.json()?, matcher) {
-                return Err(Flaw::Body);
-            }
-        }
-        Ok(())
+        self.body.as_ref().map_or(Ok(()), |checks| checks.check(body))
     }
 
     /// In words, a line for each thing that is asked.
@@ -90,11 +79,36 @@ impl Expect {
             lines.push(format!("status {}", all.join(" or ")));
         }
         lines.extend(self.headers.iter().map(|(name, matcher)| format!("header {name} {matcher}")));
-        if let Some(body) = &self.body {
-            lines.extend(body.contains.iter().map(|text| format!("body contains `{text}`")));
-            lines.extend(body.regex.iter().map(|pattern| format!("body matches `{pattern}`")));
-            lines.extend(body.json.iter().map(|(path, matcher)| format!("{path} of the body {matcher}")));
-        }
+        lines.extend(self.body.iter().flat_map(|body| body.describe("body")));
         lines
+    }
+}
+
+impl BodyChecks {
+    /// Whether all of it holds of these bytes.
+    pub fn hold(&self, bytes: &[u8]) -> bool {
+        self.check(&Body::new(bytes)).is_ok()
+    }
+
+    fn check(&self, body: &Body<'_>) -> Result<(), Flaw> {
+        let holds = self.contains.iter().all(|text| contains(body.bytes, text.as_bytes()))
+            && self.regex.iter().all(|pattern| pattern.is_in(body.bytes));
+        if !holds {
+            return Err(Flaw::Body);
+        }
+        for (path, matcher) in &self.json {
+            if !path.holds(body.json()?, matcher) {
+                return Err(Flaw::Body);
+            }
+        }
+        Ok(())
+    }
+
+    /// In words, a line for each thing that is asked of `what`.
+    pub fn describe(&self, what: &str) -> Vec<String> {
+        let contains = self.contains.iter().map(|text| format!("{what} contains `{text}`"));
+        let matches = self.regex.iter().map(|pattern| format!("{what} matches `{pattern}`"));
+        let finds = self.json.iter().map(|(path, matcher)| format!("{path} of the {what} {matcher}"));
+        contains.chain(matches).chain(finds).collect()
     }
 }

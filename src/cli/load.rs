@@ -8,7 +8,7 @@ use crate::units::{Ratio, Span};
 #[derive(clap::Args)]
 pub struct Args {
     /// What to call: `http://host/path` or `https://host/path`; a method of gRPC as `grpc://host:port/package.Service/Method`, or
-    /// `grpcs://` for TLS.
+    /// `grpcs://` for TLS; a WebSocket as `ws://host/path`, or `wss://` for TLS.
     url: String,
     /// Requests per second, with the unit: `1000/s`; a ramp is `10/s -> 1000/s`.
     #[arg(long, required_unless_present = "users")]
@@ -31,7 +31,7 @@ pub struct Args {
     /// A header, or a key of gRPC's metadata; may be given again.
     #[arg(long = "header", short = 'H', value_name = "NAME: VALUE")]
     headers: Vec<String>,
-    /// The body.
+    /// The body, or the message that is sent over a WebSocket.
     #[arg(long = "data", short = 'd')]
     body: Option<String>,
     /// The message of a call of gRPC, as JSON.

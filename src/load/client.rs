@@ -136,7 +136,7 @@ impl Retries {
         let outcome = end.outcome();
         self.planned.on.iter().any(|trigger| match *trigger {
             Trigger::Outcome(known) => known == outcome,
-            Trigger::Status(status) => end == End::Answered(status),
+            Trigger::Status(status) => matches!(end, End::Answered(said) | End::UpgradeRefused(said) if said == status),
         })
     }
 }

@@ -5,6 +5,7 @@ use super::lane::Lane;
 use super::log::{Opened, Window};
 use crate::protocol::{End, Identity, Link, Protocol, Steps};
 use crate::time::Offset;
+use crate::varying::Values;
 
 /// What is known of a connection from the moment when it is open.
 #[derive(Clone, Copy, Debug)]
@@ -46,13 +47,13 @@ pub(super) enum Over {
     Carried,
 }
 
-/// Opens a connection, and counts it in the window of the request for which, or after which, it is opened.
-pub(super) async fn dial(lane: &Lane, window: Window) -> Result<(Link, Life), End> {
+/// Opens a connection, and counts it in the window of the request, with these values, for which, or after which, it is opened.
+pub(super) async fn dial(lane: &Lane, window: Window, values: &Values) -> Result<(Link, Life), End> {
     let (number, peer) = lane.next_address();
     // Names that stand for nothing at all are told before a run; one may still come to that.
     let peer = peer.ok_or(End::Unreachable)?;
     let mut attempt = Attempt { lane, window, steps: Steps::default(), open: false };
-    let link = lane.wire.connect(peer.address, &mut attempt.steps).await?;
+    let link = lane.wire.connect(peer.address, values, &mut attempt.steps).await?;
     attempt.open = true;
     // Lives are spread between 75 and 125 per cent, by the golden ratio, so that connections do not all end at once.
     let spread = 0.75 + 0.5 * (number as f64 * 0.618_033_988_749_895).fract();

@@ -22,6 +22,7 @@ use super::lane::Lane;
 use super::log::Window;
 use crate::protocol::{End, Link, Protocol, Wire};
 use crate::time::monotonic_now;
+use crate::varying::Values;
 
 /// The shared connections of one lane.
 #[derive(Default)]
@@ -73,7 +74,9 @@ pub(super) async fn take(pool: &Pool, lane: &Rc<Lane>, window: Window, crowded: 
                 hold.opened_by(lane.spawn(async move {
                     // Nor for longer than any of them would: somebody always comes who would wait for one that never opens.
                     let deadline = monotonic_now() + opener.timeout;
-                    let done = Alarm::new(deadline).race(deadline, dial(&opener, window)).await;
+                    // What many requests share has the values of none.
+                    let values = Values::new();
+                    let done = Alarm::new(deadline).race(deadline, dial(&opener, window, &values)).await;
                     let done = done.unwrap_or(Err(End::NoConnectionInTime));
                     if let Some(trunk) = trunk.upgrade() {
                         trunk.opened(done);

@@ -13,7 +13,7 @@ use super::log::{Ended, Role, Times, Window, micros};
 use super::mailbox::Mailbox;
 use super::pool::{self, Hold};
 use crate::answers::Jar;
-use crate::protocol::{Afterwards, Answer, Ear, End, Identity, Link, Next, Progress, Protocol, Reading, What, Wire};
+use crate::protocol::{Afterwards, Answer, Awaited, Ear, End, Identity, Link, Next, Progress, Protocol, Reading, What, Wire};
 use crate::recording::Outcome;
 use crate::time::{Offset, monotonic_now};
 use crate::varying::Values;
@@ -202,10 +202,10 @@ impl Seat {
     /// Replaces a connection that was seen to be old at `now`, on nobody's account, rather than with the next request waiting for it; returns
     /// when that was done. For whom another request will come, and none waits.
     pub(super) async fn renew(&mut self, now: Offset) -> Offset {
-        let Seat { lane, held, worn, alarm, .. } = self;
+        let Seat { lane, held, worn, alarm, values, .. } = self;
         let Some(window) = worn.take() else { return now };
         let deadline = lane.clock.instant(now + REPLACING);
-        *held = alarm.race(deadline, connect(lane, window, &mut false)).await.and_then(Result::ok);
+        *held = alarm.race(deadline, connect(lane, window, values, &mut false)).await.and_then(Result::ok);
         if let Some(held) = held {
             held.rests(&lane.wire);
         }
@@ -310,7 +310,7 @@ async fn exchange_once(lane: &Rc<Lane>, held: &mut Option<Held>, what: What<'_>,
         }
         *held = None;
     }
-    let fresh = held.insert(connect(lane, ticket.due.window, &mut ticket.crowded).await?);
+    let fresh = held.insert(connect(lane, ticket.due.window, what.values, &mut ticket.crowded).await?);
     if ticket.hops == 0 {
         ticket.ready = lane.clock.now();
     }
@@ -318,12 +318,12 @@ async fn exchange_once(lane: &Rc<Lane>, held: &mut Option<Held>, what: What<'_>,
     lane.wire.exchange(&mut fresh.link, what, &mut ticket.progress).await
 }
 
-async fn connect(lane: &Rc<Lane>, window: Window, crowded: &mut bool) -> Result<Held, End> {
+async fn connect(lane: &Rc<Lane>, window: Window, values: &Values, crowded: &mut bool) -> Result<Held, End> {
     if let Some(pool) = lane.pool() {
         let (hold, link, life) = pool::take(pool, lane, window, crowded).await?;
         return Ok(Held { link, life, carried: 0, shared: Some(hold) });
     }
-    let (link, life) = dial(lane, window).await?;
+    let (link, life) = dial(lane, window, values).await?;
     Ok(Held { link, life, carried: 0, shared: None })
 }
 
@@ -398,7 +398,7 @@ impl<'a> Ticket<'a> {
         let (clock, progress) = (self.lane.clock, self.whole());
         // Of a whole answer whose last byte's moment is known, that is the end.
         let now = clock.offset(progress.last.filter(|_| answer.is_some()).unwrap_or_else(monotonic_now));
-        let sent = progress.sent.filter(|_| progress.bytes_out > 0).map(|sent| {
+        let sent = progress.sent.filter(|_| progress.is_out()).map(|sent| {
             let sent = clock.offset(sent);
             // Sent minus due, less the time in which there was no connection to send on, or none that took it.
             let ready = progress.held.map_or(self.ready, |held| clock.offset(held).max(self.ready));
@@ -442,7 +442,7 @@ impl Drop for Ticket<'_> {
         if !self.settled {
             let end = match () {
                 () if std::thread::panicking() => End::Bug,
-                () if self.whole().bytes_out > 0 => End::StoppedInFlight,
+                () if self.whole().is_out() => End::StoppedInFlight,
                 () => End::Stopped,
             };
             self.write(end, None);
@@ -458,6 +458,9 @@ fn due_us(due: Due) -> u32 {
 /// What becomes of a request whose time is up.
 fn out_of_time(progress: &Progress, crowded: bool) -> End {
     match progress {
+        Progress { awaited: Some(Awaited::Nothing), .. } => End::NoAnswerInTime,
+        Progress { awaited: Some(Awaited::Others), .. } => End::NoneAsExpectedInTime,
+        Progress { awaited: Some(Awaited::Part), .. } => End::AnswerUnfinishedInTime,
         // Nobody's fault but that of our own bound.
         Progress { bytes_out: 0, .. } if crowded => End::ConnectionBound,
         Progress { bytes_out: 0, .. } => End::NoConnectionInTime,

@@ -343,8 +343,9 @@ impl Sums {
     /// Counts a connection. What its steps took is known of those that went well.
     fn open(&mut self, opened: &Opened) {
         *if opened.open { &mut self.opened } else { &mut self.unopened } += 1;
-        let Steps { connect, tunnel, tls } = opened.steps;
-        for (measure, took) in [(Measure::Connect, connect), (Measure::Tunnel, tunnel), (Measure::Tls, tls)] {
+        let Steps { connect, tunnel, tls, upgrade } = opened.steps;
+        let steps = [(Measure::Connect, connect), (Measure::Tunnel, tunnel), (Measure::Tls, tls), (Measure::Upgrade, upgrade)];
+        for (measure, took) in steps {
             if let Some(took) = took {
                 self.record(Outcome::Ok, measure, whole_micros(took.as_nanos() as u64));
             }

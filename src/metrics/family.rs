@@ -122,7 +122,7 @@ pub static MESSAGES: Family = Family {
     kind: Kind::Counter,
     unit: Unit::None,
     labels: PLACE,
-    help: "Messages that came back, where answers are made of them (gRPC)",
+    help: "Messages that came back, where answers are made of them (gRPC, WebSocket)",
 };
 pub static LATENCY: Family = Family {
     name: "squall_latency_seconds",
@@ -192,7 +192,7 @@ pub static STEP: Family = Family {
     kind: Kind::Histogram,
     unit: Unit::Seconds,
     labels: &["load", "phase", "step"],
-    help: "What a step of opening a connection took: connect, tunnel (through a proxy), tls",
+    help: "What a step of opening a connection took: connect, tunnel (through a proxy), tls, upgrade (to a WebSocket)",
 };
 pub static SENT_TO: Family = Family {
     name: "squall_address_requests_total",

@@ -151,7 +151,7 @@ impl Counted {
             Measure::Lateness => self.registry.observe(&family::LATENESS, &[load, phase], histogram),
             Measure::FirstByte => self.registry.observe(&family::FIRST_BYTE, &[load, phase, outcome], histogram),
             Measure::Attempt => self.registry.observe(&family::ATTEMPT_TIME, &[load, phase, outcome], histogram),
-            Measure::Connect | Measure::Tunnel | Measure::Tls => {
+            Measure::Connect | Measure::Tunnel | Measure::Tls | Measure::Upgrade => {
                 self.registry.observe(&family::STEP, &[load, phase, series.measure.as_str()], histogram);
             }
         }
@@ -449,7 +449,7 @@ mod tests {
     fn each_measure_has_a_histogram_of_its_own() {
         let numbers = Numbers::new();
         let mut tap = numbers.tap();
-        for (measure, us) in Measure::ALL.into_iter().zip([3_000, 2_000, 1_000, 1_500, 2_500, 500, 300, 700]) {
+        for (measure, us) in Measure::ALL.into_iter().zip([3_000, 2_000, 1_000, 1_500, 2_500, 500, 300, 400, 300]) {
             let mut histogram = hdrhistogram::Histogram::new_with_bounds(1, 3_600_000_000, 3).unwrap();
             histogram.record(us).unwrap();
             let series = Series { load: name("l"), phase: name("p"), part: Default::default(), outcome: Outcome::Ok, measure };
@@ -463,7 +463,7 @@ mod tests {
                 [(_, Value::Spread(spread))] => (family.name, (spread.sum() * 1e4).round()),
                 steps if family.name == family::STEP.name => {
                     let names: Vec<&str> = steps.iter().filter_map(|(labels, _)| labels.last().map(String::as_str)).collect();
-                    assert_eq!(names, ["connect", "tls", "tunnel"]);
+                    assert_eq!(names, ["connect", "tls", "tunnel", "upgrade"]);
                     let sums = steps.iter().map(|(_, value)| if let Value::Spread(spread) = value { spread.sum() } else { 0.0 });
                     (family.name, (sums.sum::<f64>() * 1e4).round())
                 }

@@ -116,6 +116,7 @@ impl Plan {
         }
         let sent = match protocol {
             Protocol::Grpc => call(adhoc, &path),
+            Protocol::WebSocket => exchange(adhoc, &path),
             Protocol::Http1 | Protocol::Http2 => request(adhoc, &path),
         };
         let sent = sent.map_err(wrong)?;
@@ -248,11 +249,17 @@ fn hide_credentials(proxy: &str, hidden: &mut BTreeMap<String, String>) -> Resul
 /// The variable that stands for a proxy's user and password.
 const PROXY_CREDENTIALS: &str = "PROXY_CREDENTIALS";
 
+/// Schemes that say what is spoken, and what a target has in their place.
+const SCHEMES: [(&str, Protocol, &str); 4] = [
+    ("grpc://", Protocol::Grpc, "http://"),
+    ("grpcs://", Protocol::Grpc, "https://"),
+    ("ws://", Protocol::WebSocket, "http://"),
+    ("wss://", Protocol::WebSocket, "https://"),
+];
+
 /// What a scheme that is no target's says is spoken, and the URL without it.
 fn spoken(url: &str) -> Option<(Protocol, String)> {
-    let at = |rest: &str, scheme: &str| Some((Protocol::Grpc, format!("{scheme}://{rest}")));
-    let plain = url.strip_prefix("grpc://").and_then(|rest| at(rest, "http"));
-    plain.or_else(|| url.strip_prefix("grpcs://").and_then(|rest| at(rest, "https")))
+    SCHEMES.into_iter().find_map(|(said, protocol, scheme)| Some((protocol, format!("{scheme}{}", url.strip_prefix(said)?))))
 }
 
 /// The lines of a request that say what is sent, where to, and what its headers are called.
@@ -284,6 +291,25 @@ fn request(adhoc: &Adhoc, path: &str) -> Result<Sent, Problem> {
     }
     let body = adhoc.body.iter().map(|body| format!("body: {}", quoted(body)));
     let lines = std::iter::once(format!("{method}: {}", quoted(path))).chain(body).collect();
+    Ok(Sent { path: path.to_owned(), lines, headers: "headers" })
+}
+
+/// An exchange over a WebSocket: the body is what it sends.
+fn exchange(adhoc: &Adhoc, path: &str) -> Result<Sent, Problem> {
+    let AdhocCall { message, descriptors } = &adhoc.call;
+    if let Some(flag) = [("--message", message), ("--descriptors", descriptors)].iter().find(|(_, given)| given.is_some()) {
+        return Err(
+            Problem::nowhere(format!("{} belongs to a call of gRPC", flag.0)).help("write --data 'text', which is what is sent")
+        );
+    }
+    if adhoc.protocol == Protocol::Http2 {
+        return Err(Problem::nowhere("a WebSocket begins as HTTP/1.1").help("leave out --http2"));
+    }
+    if !matches!(adhoc.method.as_str(), "GET" | "POST") {
+        return Err(Problem::nowhere("a WebSocket has no method of HTTP").help("leave out --method"));
+    }
+    let send = adhoc.body.iter().map(|body| format!("send: {}", quoted(body)));
+    let lines = std::iter::once(format!("websocket: {}", quoted(path))).chain(send).collect();
     Ok(Sent { path: path.to_owned(), lines, headers: "headers" })
 }
 

@@ -20,6 +20,7 @@ use crate::verdict::{self, Claim, Over};
 
 mod call;
 mod client;
+mod exchange;
 mod feeds;
 mod flow;
 mod load;

@@ -28,6 +28,11 @@ pub const ANSWERS: &[(&str, &str, &str)] = &[
         "expect: {body: {contains: thanks, json: {$.order.state: open}}}",
     ),
     (
+        "expect.message",
+        "which message of a WebSocket is waited for, in the words of `expect.body`; what comes before it is passed over",
+        "expect: {message: {json: {$.type: pong}}}",
+    ),
+    (
         "redirects",
         "how many redirects are followed, one after the other, within the same origin; none unless said otherwise",
         "redirects: 5",
@@ -48,6 +53,8 @@ pub(super) struct WrittenExpect {
     pub header: Pairs<Located<String>, Located<WrittenMatcher>>,
     /// What the body must be like. At most 1 MiB of it is looked into.
     pub body: Option<Located<WrittenBodyChecks>>,
+    /// Which message of a WebSocket is waited for: the first that is like this. What comes before it is passed over.
+    pub message: Option<Located<WrittenBodyChecks>>,
 }
 
 /// All of what is said here must hold.
@@ -262,9 +269,10 @@ mod tests {
     #[test]
     fn every_example_is_read_in_its_place() {
         for (name, _, example) in ANSWERS {
+            let of = if *name == "expect.message" { "protocol: websocket, request: {websocket: /" } else { "request: {get: /" };
             let text = format!(
                 "plan: p\nclaim: c\ntarget: {{url: http://127.0.0.1/}}\nphases: [{{name: a, for: 9s}}]\n\
-                 load: [{{name: l, rate: 1/s, request: {{get: /, {example}}}}}]\n"
+                 load: [{{name: l, rate: 1/s, {of}, {example}}}}}]\n"
             );
             crate::plan::Plan::read_recorded(&text, &Default::default()).unwrap_or_else(|problems| panic!("{name}: {problems}"));
         }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::flow::Flow;
 use super::level::Levels;
 use super::{Client, Protocol, Rotation};
-use crate::answers::Wanted;
+use crate::answers::{BodyChecks, Wanted};
 use crate::grpc;
 use crate::names::Name;
 use crate::schedule::{Arrivals, Rhythm};
@@ -106,6 +106,37 @@ pub enum Talk {
     Http,
     /// A call of gRPC, whose message stands in the place of a body.
     Grpc(grpc::Call),
+    /// An exchange of messages over a WebSocket, whose handshake has the path and the headers.
+    WebSocket(Exchange),
+}
+
+/// The method of a request that is an exchange over a WebSocket.
+pub const WEBSOCKET: &str = "WEBSOCKET";
+
+/// What goes over a WebSocket, and what is waited for then.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Exchange {
+    /// Nothing, where it only waits.
+    pub send: Option<Payload>,
+    /// Which message ends it; the next one where nothing is said.
+    pub expect: Option<BodyChecks>,
+}
+
+/// One message.
+#[derive(Clone, PartialEq)]
+pub enum Payload {
+    /// A [template](crate::varying::Template); it may hold secrets, so this type's `Debug` does not print it.
+    Text(String),
+    Binary(Vec<u8>),
+}
+
+impl std::fmt::Debug for Payload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Payload::Text(text) => write!(f, "Text({} bytes)", text.len()),
+            Payload::Binary(bytes) => write!(f, "Binary({} bytes)", bytes.len()),
+        }
+    }
 }
 
 /// One HTTP request: the same for every arrival, unless the schedule says what each sends ([`Schedule::requests`]). Path, values of

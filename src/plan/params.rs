@@ -207,7 +207,7 @@ fn parts(text: &str) -> Vec<Part<'_>> {
 
 /// Which scalars stand where. One that stands in two places by an alias is in both sets, and the stricter rule holds.
 struct Places {
-    /// Values of headers and metadata, bodies, what is in messages, and the target's proxy, where they are text: never recorded, and no
+    /// Values of headers and metadata, bodies, messages, and the target's proxy, where they are text: never recorded, and no
     /// diagnostic can repeat them.
     open: HashSet<Id>,
     /// Everything else.
@@ -272,7 +272,7 @@ impl Places {
                 "headers" | "metadata" if tree.scalar(*value).is_none() => {
                     tree.entries(*value).iter().for_each(|(_, value)| self.sent(tree, *value))
                 }
-                "body" => self.sent(tree, *value),
+                "body" | "send" => self.sent(tree, *value),
                 "message" => below(tree, *value, &mut self.open),
                 _ => below(tree, *value, &mut self.recorded),
             }

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Rotation;
+
 /// What a load speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -14,6 +16,8 @@ pub enum Protocol {
     Http2,
     /// gRPC, which is HTTP/2 below: one message goes, one or a stream of them comes.
     Grpc,
+    /// WebSocket, which begins as HTTP/1.1: messages both ways over a connection that is held.
+    WebSocket,
 }
 
 impl Protocol {
@@ -39,6 +43,9 @@ impl Protocol {
             Protocol::Grpc if is("keep-alive") || is("proxy-connection") => {
                 Err(format!("`{name}` is a header of HTTP/1.1 alone: leave it out"))
             }
+            Protocol::WebSocket if HANDSHAKE.iter().any(|own| is(own)) => {
+                Err(format!("`{name}` is the handshake's own affair: leave it out"))
+            }
             Protocol::Http2 if is("keep-alive") || is("proxy-connection") => {
                 Err(format!("`{name}` is a header of HTTP/1.1 alone: leave it out, or say `protocol: http1`"))
             }
@@ -52,21 +59,32 @@ impl Protocol {
     /// How many requests one connection carries at once where the plan does not say.
     pub fn usual_streams(self) -> u32 {
         match self {
-            Protocol::Http1 => 1,
+            Protocol::Http1 | Protocol::WebSocket => 1,
             // The least that servers are asked to allow (RFC 9113, section 6.5.2), and what clients assume of one that has not said.
             Protocol::Http2 | Protocol::Grpc => 100,
+        }
+    }
+
+    /// When connections are replaced where the plan does not say: who speaks over a WebSocket holds it.
+    pub fn usual_rotation(self) -> Rotation {
+        match self {
+            Protocol::Http1 | Protocol::Http2 | Protocol::Grpc => Rotation::default(),
+            Protocol::WebSocket => Rotation::NEVER,
         }
     }
 
     /// The fewest connections of a load whose plan does not say.
     pub fn fewest_connections(self) -> u32 {
         match self {
-            Protocol::Http1 => 256,
+            Protocol::Http1 | Protocol::WebSocket => 256,
             // Balancers choose once per connection: with one, all would go to one pod.
             Protocol::Http2 | Protocol::Grpc => 8,
         }
     }
 }
+
+/// What the handshake of a WebSocket says by itself (RFC 6455, section 4.1).
+const HANDSHAKE: [&str; 4] = ["sec-websocket-key", "sec-websocket-version", "sec-websocket-accept", "sec-websocket-extensions"];
 
 /// What a key of metadata is made of.
 fn is_of_key(c: char) -> bool {

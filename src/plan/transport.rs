@@ -24,7 +24,7 @@ pub const TRANSPORT: &[(&str, &str, &str)] = &[
     ),
     (
         "load.rotate",
-        "when a connection is replaced: by its age (5s unless said otherwise), by how many requests it has carried, or never",
+        "when a connection is replaced: by its age (5s unless said otherwise; never with `websocket`), by how many requests it has carried, or never",
         "rotate: {age: 5s, requests: 1000}",
     ),
     ("request.body", "text, or the bytes of a file beside the plan, sent as they are", "body: {file: payload.bin}"),

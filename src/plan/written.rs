@@ -250,7 +250,7 @@ pub(super) struct WrittenFeed {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Load", extend(
-    "dependencies" = {"streams": {"required": ["protocol"], "properties": {"protocol": {"not": {"const": "http1"}}}}},
+    "dependencies" = {"streams": {"required": ["protocol"], "properties": {"protocol": {"enum": ["http2", "grpc"]}}}},
     "if" = {"properties": {"arrivals": {"type": "object", "required": ["replay"]}}, "required": ["arrivals"]},
     "then" = {"properties": {"rate": false, "users": false}},
     "allOf" = [{"anyOf": [{"properties": {"arrivals": {"type": "object", "required": ["replay"]}}, "required": ["arrivals"]},
@@ -297,7 +297,7 @@ pub(super) struct WrittenLoad {
     #[serde(default)]
     pub trace: Vec<Located<Trace>>,
     /// http1: HTTP/1.1, the default. http2: HTTP/2, over http:// by prior knowledge, over https:// where the server agrees by ALPN. grpc:
-    /// calls of methods, over HTTP/2.
+    /// calls of methods, over HTTP/2. websocket: messages over connections that are held, over https:// with TLS.
     #[serde(default)]
     pub protocol: Protocol,
     /// Requests that one connection carries at once, with http2 and grpc alone; 100 unless said otherwise.
@@ -312,7 +312,8 @@ pub(super) struct WrittenLoad {
     #[schemars(range(min = 1, max = 1000000))]
     pub in_flight: Option<Located<u32>>,
     /// When a connection is replaced, give or take a quarter: {age: 5s}, {requests: 1000}, both (what comes first), or never. Unless said
-    /// otherwise: {age: 5s}, since balancers choose once per connection, and one that is kept hides every scale-out.
+    /// otherwise: {age: 5s}, since balancers choose once per connection, and one that is kept hides every scale-out; never, with websocket,
+    /// whose connections are held.
     pub rotate: Option<Located<WrittenRotation>>,
     /// What clients do on their own account: retries, and hedges. Unless said otherwise each request is sent once.
     pub client: Option<Located<WrittenClient>>,
@@ -407,16 +408,17 @@ pub(super) struct WrittenGenerator {
     pub pacing: Pacing,
 }
 
-/// One HTTP request: exactly one method with its path, and what goes with it. What a replay has recorded needs none. Or one call of gRPC.
+/// One HTTP request: exactly one method with its path, and what goes with it. What a replay has recorded needs none. Or one call of gRPC,
+/// or one exchange over a WebSocket.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Request", extend(
     "oneOf" = [
         {"required": ["get"]}, {"required": ["post"]}, {"required": ["put"]}, {"required": ["delete"]},
-        {"required": ["patch"]}, {"required": ["head"]}, {"required": ["options"]}, {"required": ["grpc"]},
+        {"required": ["patch"]}, {"required": ["head"]}, {"required": ["options"]}, {"required": ["grpc"]}, {"required": ["websocket"]},
         {"not": {"anyOf": [
             {"required": ["get"]}, {"required": ["post"]}, {"required": ["put"]}, {"required": ["delete"]},
-            {"required": ["patch"]}, {"required": ["head"]}, {"required": ["options"]}, {"required": ["grpc"]}
+            {"required": ["patch"]}, {"required": ["head"]}, {"required": ["options"]}, {"required": ["grpc"]}, {"required": ["websocket"]}
         ]}}
     ],
     "dependencies" = {
@@ -424,7 +426,9 @@ pub(super) struct WrittenGenerator {
             "oneOf": [{"required": ["descriptors"]}, {"required": ["reflection"]}],
             "not": {"anyOf": [{"required": ["headers"]}, {"required": ["body"]}]}
         },
-        "message": ["grpc"], "metadata": ["grpc"], "descriptors": ["grpc"], "reflection": ["grpc"]
+        "message": ["grpc"], "metadata": ["grpc"], "descriptors": ["grpc"], "reflection": ["grpc"],
+        "websocket": {"not": {"anyOf": [{"required": ["body"]}, {"required": ["redirects"]}, {"required": ["gzip"]}]}},
+        "send": ["websocket"]
     }
 ))]
 pub(super) struct WrittenRequest {
@@ -442,6 +446,12 @@ pub(super) struct WrittenRequest {
     pub head: Option<Located<String>>,
     /// The path to ask the OPTIONS of.
     pub options: Option<Located<String>>,
+    /// The path of a WebSocket, with `protocol: websocket`: what is sent over it and what is waited for is one exchange. Connections are
+    /// kept, one for each user; path and headers are those of the handshake that opens one, with the values of the request that needs it.
+    pub websocket: Option<Located<String>>,
+    /// The message that an exchange over a WebSocket sends: text, or {file: message.bin}, whose bytes are one binary message. Without it,
+    /// the exchange waits for the next message that the server sends by itself.
+    pub send: Option<Located<WrittenBody>>,
     /// Request headers; a value may be a secret from the environment, as ${NAME}.
     #[serde(default)]
     pub headers: Pairs<Located<String>, Located<Text>>,
@@ -475,7 +485,7 @@ pub(super) struct WrittenRequest {
 impl WrittenRequest {
     /// Whether it says what is sent, well or not.
     pub fn says_what(&self) -> bool {
-        !self.methods().is_empty() || self.grpc.is_some()
+        !self.methods().is_empty() || self.grpc.is_some() || self.websocket.is_some()
     }
 
     /// Every method that is given, with its path.

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::io;
 
-use super::{Code, Refusal, Status};
+use super::{Breach, Closing, Code, Refusal, Status};
 use crate::answers::{Expect, Flaw};
 use crate::recording::Outcome;
 
@@ -60,6 +60,14 @@ pub enum End {
     NoMessage,
     /// The call ended well, with more than its answer.
     SeveralMessages,
+    /// The message of a WebSocket that was waited for.
+    Message,
+    /// An answer of HTTP with this status where a WebSocket was asked for.
+    UpgradeRefused(u16),
+    /// The peer closed the WebSocket, and said why.
+    Closed(Closing),
+    /// The peer broke a rule of WebSockets.
+    WebSocketBroken(Breach),
     TlsFailed,
     CertificateNotTrusted,
     CertificateForAnotherName,
@@ -75,6 +83,8 @@ pub enum End {
     NoConnectionInTime,
     NoAnswerInTime,
     AnswerUnfinishedInTime,
+    /// Messages came, and none that is as was asked for.
+    NoneAsExpectedInTime,
     /// The run was stopped while the request was out.
     StoppedInFlight,
 
@@ -114,8 +124,10 @@ impl End {
     /// What the request counts as.
     pub fn outcome(self) -> Outcome {
         match self {
-            End::Answered(200..=399) | End::AsExpected(_) => Outcome::Ok,
-            End::Answered(429 | 503) | End::HttpStatus(429 | 503) => Outcome::Rejected,
+            End::Answered(200..=399) | End::AsExpected(_) | End::Message => Outcome::Ok,
+            End::Answered(429 | 503) | End::HttpStatus(429 | 503) | End::UpgradeRefused(429 | 503) => Outcome::Rejected,
+            // "Not now", in the words of WebSockets.
+            End::Closed(Closing::TRY_AGAIN_LATER) => Outcome::Rejected,
             End::Called(Status::Ok) => Outcome::Ok,
             // What a proxy says in the place of 429 and 503 when it speaks gRPC, and what servers say that have too much to do.
             End::Called(Status::ResourceExhausted | Status::Unavailable) => Outcome::Rejected,
@@ -151,6 +163,9 @@ impl End {
             | End::MessageCut
             | End::NoMessage
             | End::SeveralMessages
+            | End::UpgradeRefused(_)
+            | End::Closed(_)
+            | End::WebSocketBroken(_)
             | End::TlsFailed
             | End::CertificateNotTrusted
             | End::CertificateForAnotherName
@@ -158,7 +173,11 @@ impl End {
             | End::CertificateRequired
             | End::CertificateRefused
             | End::Broken => Outcome::Failed,
-            End::NoConnectionInTime | End::NoAnswerInTime | End::AnswerUnfinishedInTime | End::StoppedInFlight => Outcome::TimedOut,
+            End::NoConnectionInTime
+            | End::NoAnswerInTime
+            | End::AnswerUnfinishedInTime
+            | End::NoneAsExpectedInTime
+            | End::StoppedInFlight => Outcome::TimedOut,
             End::InFlightBound
             | End::ConnectionBound
             | End::GeneratorLate
@@ -174,7 +193,7 @@ impl End {
     /// Why it did not end `ok`; `None` when it did.
     pub fn cause(self) -> Option<Cow<'static, str>> {
         let cause = match self {
-            End::Answered(200..=399) | End::AsExpected(_) | End::Called(Status::Ok) => return None,
+            End::Answered(200..=399) | End::AsExpected(_) | End::Called(Status::Ok) | End::Message => return None,
             End::Answered(status) => return Some(Cow::Owned(format!("status {status}"))),
             End::Flawed(flaw) => return Some(flaw.words()),
             End::ConnectionRefused => "connection refused",
@@ -206,6 +225,9 @@ impl End {
             End::MessageCut => "message cut short",
             End::NoMessage => "no message",
             End::SeveralMessages => "more than one message",
+            End::UpgradeRefused(status) => return Some(Cow::Owned(format!("upgrade refused: status {status}"))),
+            End::Closed(closing) => return Some(Cow::Owned(format!("closed: {}", closing.words()))),
+            End::WebSocketBroken(breach) => return Some(Cow::Owned(format!("websocket rule broken: {}", breach.words()))),
             End::TlsFailed => "tls handshake failed",
             End::CertificateNotTrusted => "certificate not trusted",
             End::CertificateForAnotherName => "certificate for another name",
@@ -216,6 +238,7 @@ impl End {
             End::NoConnectionInTime => "no connection in time",
             End::NoAnswerInTime => "no answer in time",
             End::AnswerUnfinishedInTime => "answer unfinished in time",
+            End::NoneAsExpectedInTime => "no message as expected in time",
             End::StoppedInFlight => "stopped in flight",
             End::InFlightBound => "in-flight bound",
             End::ConnectionBound => "connection bound",

@@ -18,7 +18,7 @@ use crate::time::monotonic_now;
 use crate::varying::{Names, Values};
 
 mod chunks;
-mod head;
+pub(super) mod head;
 mod request;
 
 use chunks::Chunks;
@@ -118,7 +118,7 @@ impl Http1 {
 impl Protocol for Http1 {
     type Link = Link;
 
-    async fn connect(&self, address: SocketAddr, steps: &mut Steps) -> Result<Link, End> {
+    async fn connect(&self, address: SocketAddr, _values: &Values, steps: &mut Steps) -> Result<Link, End> {
         let stream = Stream::open(address, &self.way, steps).await?;
         Ok(Link { stream, buffer: vec![0; BUFFER], filled: 0, cut: false, out: Vec::new(), last: (Vec::new(), Identity::UNKNOWN) })
     }

@@ -21,7 +21,7 @@ use super::encryption::Encryption;
 use super::stream::{Stream, Way};
 use super::{Answer, Destination, Ear, End, Identities, Outline, Progress, Protocol, Scheme, Status, Steps, What};
 use crate::time::monotonic_now;
-use crate::varying::Names;
+use crate::varying::{Names, Values};
 
 mod connection;
 mod driver;
@@ -106,7 +106,7 @@ impl Protocol for Http2 {
     type Link = Link;
 
     /// Opens a connection, driven by a task of its own on the runtime of this thread, and waits for the server's settings.
-    async fn connect(&self, address: SocketAddr, steps: &mut Steps) -> Result<Link, End> {
+    async fn connect(&self, address: SocketAddr, _values: &Values, steps: &mut Steps) -> Result<Link, End> {
         let stream = open(address, &self.way, steps).await?;
         let listener = Listener::new(&self.identity_header, self.identities.clone());
         let connection = Rc::new(RefCell::new(Connection::new(self.templates.clone(), listener)));

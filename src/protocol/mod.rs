@@ -27,6 +27,7 @@ mod reader;
 mod retry_after;
 mod stream;
 mod tunnel;
+mod websocket;
 
 pub use crate::tls::{Tls, Trust};
 pub use addresses::{Addresses, Peer};
@@ -37,6 +38,7 @@ pub use identity::{Identities, Identity};
 pub use reader::{Next, Reader, Reading};
 pub use retry_after::RetryAfter;
 pub use tunnel::Refusal;
+pub use websocket::{Breach, Closing};
 
 use encryption::Encryption;
 use outline::Outline;
@@ -245,9 +247,27 @@ pub struct Progress {
     pub bytes_in: u64,
     /// Whole messages of the answer, where it comes in messages.
     pub messages: u32,
+    /// What has come of the message that is waited for, where others may come before it and nothing need be sent for it to come.
+    pub awaited: Option<Awaited>,
+}
+
+/// What has come while a message is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    /// None at all.
+    Nothing,
+    /// Others, and not this one.
+    Others,
+    /// A part of one.
+    Part,
 }
 
 impl Progress {
+    /// Whether the exchange is under way, as far as the peer can have a part in it.
+    pub fn is_out(&self) -> bool {
+        self.bytes_out > 0 || self.awaited.is_some()
+    }
+
     /// So many bytes of an answer have come by themselves, or, where there are none, its end has. Asks what time it is when the first
     /// come, and never again.
     fn came(&mut self, bytes: usize) {
@@ -266,6 +286,8 @@ pub struct Steps {
     pub tunnel: Option<Duration>,
     /// Until TLS was agreed on, from then on.
     pub tls: Option<Duration>,
+    /// Until a handshake of HTTP had made a connection of another protocol of it, from then on.
+    pub upgrade: Option<Duration>,
 }
 
 /// What every protocol knows how to do. Futures may be dropped at any point; whether the link that they used is then good for anything
@@ -274,11 +296,12 @@ pub trait Protocol {
     /// An open connection, or a part of one that carries several exchanges at once.
     type Link;
 
-    /// Opens a connection, ready to carry requests. What its steps took is told also where it fails or is given up.
+    /// Opens a connection, ready to carry requests. What its steps took is told also where it fails or is given up. `values` are those
+    /// of the request for which, or after which, it is opened.
     ///
     /// # Errors
     /// How a request ended that needed this connection.
-    fn connect(&self, address: SocketAddr, steps: &mut Steps) -> impl Future<Output = Result<Self::Link, End>>;
+    fn connect(&self, address: SocketAddr, values: &Values, steps: &mut Steps) -> impl Future<Output = Result<Self::Link, End>>;
 
     /// Sends one of the requests that were prepared and reads the whole answer.
     ///
@@ -310,18 +333,21 @@ pub const ALL: &[(&str, &str)] = &[
     ("http1", "HTTP/1.1, one request at a time on each connection; over https:// with TLS"),
     ("http2", "HTTP/2, many at a time (streams); over http:// by prior knowledge, over https:// where the server agrees by ALPN"),
     ("grpc", "gRPC over HTTP/2: unary calls and those whose answers are streams, by descriptor set or server reflection"),
+    ("websocket", "WebSocket: messages both ways over connections that are held, one for each user; over https:// with TLS"),
 ];
 
 /// The table of protocols: one variant each, here and in [`Link`], a line in the functions below, and one in [`ALL`].
 pub enum Wire {
     Http1(http1::Http1),
     Http2(http2::Http2),
+    WebSocket(websocket::WebSocket),
 }
 
 /// An open connection of any protocol.
 pub enum Link {
     Http1(http1::Link),
     Http2(http2::Link),
+    WebSocket(websocket::Link),
 }
 
 impl Wire {
@@ -345,6 +371,9 @@ impl Wire {
             plan::Protocol::Http2 | plan::Protocol::Grpc => {
                 http2::Http2::new(destination, &outlines, names, identity_header, identities).map(Wire::Http2)
             }
+            plan::Protocol::WebSocket => {
+                websocket::WebSocket::new(destination, &outlines, names, identity_header, identities).map(Wire::WebSocket)
+            }
         }
     }
 }
@@ -352,10 +381,12 @@ impl Wire {
 impl Protocol for Wire {
     type Link = Link;
 
-    async fn connect(&self, address: SocketAddr, steps: &mut Steps) -> Result<Link, End> {
+    async fn connect(&self, address: SocketAddr, values: &Values, steps: &mut Steps) -> Result<Link, End> {
         match self {
-            Wire::Http1(http1) => http1.connect(address, steps).await.map(Link::Http1),
-            Wire::Http2(http2) => http2.connect(address, steps).await.map(Link::Http2),
+            Wire::Http1(http1) => http1.connect(address, values, steps).await.map(Link::Http1),
+            Wire::Http2(http2) => http2.connect(address, values, steps).await.map(Link::Http2),
+            // In a box: it is larger than the others, who open more connections.
+            Wire::WebSocket(websocket) => Box::pin(websocket.connect(address, values, steps)).await.map(Link::WebSocket),
         }
     }
 
@@ -363,6 +394,7 @@ impl Protocol for Wire {
         match (self, link) {
             (Wire::Http1(http1), Link::Http1(link)) => http1.exchange(link, what, progress).await,
             (Wire::Http2(http2), Link::Http2(link)) => http2.exchange(link, what, progress).await,
+            (Wire::WebSocket(websocket), Link::WebSocket(link)) => websocket.exchange(link, what, progress).await,
             _ => unreachable!("{ANOTHERS}"),
         }
     }
@@ -371,6 +403,7 @@ impl Protocol for Wire {
         match (self, link) {
             (Wire::Http1(http1), Link::Http1(link)) => http1.stands(link),
             (Wire::Http2(http2), Link::Http2(link)) => http2.stands(link),
+            (Wire::WebSocket(websocket), Link::WebSocket(link)) => websocket.stands(link),
             _ => unreachable!("{ANOTHERS}"),
         }
     }
@@ -379,6 +412,7 @@ impl Protocol for Wire {
         match (self, link) {
             (Wire::Http1(http1), Link::Http1(link)) => http1.beside(link).map(Link::Http1),
             (Wire::Http2(http2), Link::Http2(link)) => http2.beside(link).map(Link::Http2),
+            (Wire::WebSocket(websocket), Link::WebSocket(link)) => websocket.beside(link).map(Link::WebSocket),
             _ => unreachable!("{ANOTHERS}"),
         }
     }
@@ -387,6 +421,7 @@ impl Protocol for Wire {
         match (self, link) {
             (Wire::Http1(http1), Link::Http1(link)) => http1.close(link),
             (Wire::Http2(http2), Link::Http2(link)) => http2.close(link),
+            (Wire::WebSocket(websocket), Link::WebSocket(link)) => websocket.close(link),
             _ => unreachable!("{ANOTHERS}"),
         }
     }
@@ -395,6 +430,7 @@ impl Protocol for Wire {
         match (self, link) {
             (Wire::Http1(http1), Link::Http1(link)) => http1.outlives(link),
             (Wire::Http2(http2), Link::Http2(link)) => http2.outlives(link),
+            (Wire::WebSocket(websocket), Link::WebSocket(link)) => websocket.outlives(link),
             _ => unreachable!("{ANOTHERS}"),
         }
     }

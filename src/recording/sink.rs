@@ -40,10 +40,12 @@ pub enum Measure {
     Tunnel,
     /// Of a fresh connection: from there until TLS was agreed on.
     Tls,
+    /// Of a fresh connection: from there until a handshake of HTTP had made a WebSocket of it.
+    Upgrade,
 }
 
 impl Measure {
-    pub const ALL: [Measure; 8] = [
+    pub const ALL: [Measure; 9] = [
         Measure::Response,
         Measure::Service,
         Measure::Lateness,
@@ -52,6 +54,7 @@ impl Measure {
         Measure::Connect,
         Measure::Tunnel,
         Measure::Tls,
+        Measure::Upgrade,
     ];
 
     /// The name in tags and columns.
@@ -65,6 +68,7 @@ impl Measure {
             Measure::Connect => "connect",
             Measure::Tunnel => "tunnel",
             Measure::Tls => "tls",
+            Measure::Upgrade => "upgrade",
         }
     }
 }

@@ -109,6 +109,8 @@ pub struct Connections {
     pub tunnel_ms: Quantiles,
     /// From there until TLS was agreed on.
     pub tls_ms: Quantiles,
+    /// From there until a handshake had made a WebSocket of it.
+    pub upgrade_ms: Quantiles,
 }
 
 /// A distribution in milliseconds; all but `n` absent where nothing was measured.
@@ -234,6 +236,7 @@ fn row(history: &History, which: Selection<'_>, phase: &str, from: Offset, to: O
             connect_ms: step(Measure::Connect),
             tunnel_ms: step(Measure::Tunnel),
             tls_ms: step(Measure::Tls),
+            upgrade_ms: step(Measure::Upgrade),
         },
         users: line.and_then(|line| match phase {
             ALL => line.users.keys().filter_map(|phase| line.most_users_in(phase)).max(),

@@ -87,6 +87,9 @@ const HEADER: &[&str] = &[
     "attempt_p50_ms",
     "attempt_p99_ms",
     "attempt_max_ms",
+    "upgrade_p50_ms",
+    "upgrade_p99_ms",
+    "upgrade_max_ms",
 ];
 
 fn render(report: &Report) -> anyhow::Result<Vec<u8>> {
@@ -102,7 +105,8 @@ fn cells_of(report: &Report, row: &LoadRow) -> Vec<String> {
     let start_s = phase.or(report.phases.first()).map_or(0.0, |phase| phase.start_s);
     let rate = |n: u64| cells::number((row.duration_s > 0.0).then(|| n as f64 / row.duration_s));
     let (latency, service, first_byte) = (&row.latency_ms, &row.service_ms, &row.first_byte_ms);
-    let Connections { dns_ms: dns, connect_ms: connect, tunnel_ms: tunnel, tls_ms: tls, .. } = &row.connections;
+    let Connections { dns_ms: dns, connect_ms: connect, tunnel_ms: tunnel, tls_ms: tls, upgrade_ms: upgrade, .. } =
+        &row.connections;
     let attempts = row.attempts.as_ref();
     let tried = |of: fn(&AttemptsRow) -> u64| attempts.map(|attempts| cells::plain(of(attempts))).unwrap_or_default();
     let took = |of: fn(&Quantiles) -> Option<f64>| cells::number(attempts.and_then(|attempts| of(&attempts.took_ms)));
@@ -183,5 +187,8 @@ fn cells_of(report: &Report, row: &LoadRow) -> Vec<String> {
         took(|took| took.p50),
         took(|took| took.p99),
         took(|took| took.max),
+        cells::number(upgrade.p50),
+        cells::number(upgrade.p99),
+        cells::number(upgrade.max),
     ]
 }

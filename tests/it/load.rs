@@ -103,7 +103,7 @@ impl Drive {
             request: Request {
                 method: self.method.to_owned(),
                 path: match &self.talk {
-                    Talk::Http => "/".to_owned(),
+                    Talk::Http | Talk::WebSocket(_) => "/".to_owned(),
                     Talk::Grpc(call) => call.method.path(),
                 },
                 headers: Vec::new(),

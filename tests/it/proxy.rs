@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use squall::plan::Protocol;
+use squall::plan::{Exchange, Payload, Protocol, Talk};
 use squall::protocol::Tls;
 use squall::proxy::Proxy;
 use squall::recording::sink::Measure;
@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::command::Squall;
 use crate::fake_target::{Dial, FakeTarget, Timing};
+use crate::fake_websocket::{FakeWebSocket, Script};
 use crate::http2::{Good, QUICK, certificate};
 use crate::load::{Drive, Ran};
 
@@ -158,6 +159,20 @@ fn encrypted_requests_and_streams_go_through_a_tunnel() {
             assert!(head.starts_with(&format!("CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n")) && head.contains(KNOWN), "{head}");
         }
     }
+}
+
+/// A proxy takes no messages: it is asked for a way even to a target that is not encrypted.
+#[test]
+fn a_websocket_goes_through_a_tunnel() {
+    let target = FakeWebSocket::start(Script::good());
+    let proxy = FakeProxy::start(Manners::Strict, target.address);
+    let talk = Talk::WebSocket(Exchange { send: Some(Payload::Text("hello".into())), expect: None });
+    let drive =
+        Drive { protocol: Protocol::WebSocket, talk, timeout: Duration::from_secs(10), ..Drive::at("http://shop.example/") };
+    let ran = Drive { proxy: proxy.known(), ..drive }.run();
+    assert_eq!((ran.counts.ok, ran.histogram(Measure::Tunnel).len()), (25, target.seen().connections), "{:?}", ran.causes);
+    assert!(proxy.heads().iter().all(|head| head.starts_with("CONNECT shop.example:80 ")), "{:?}", proxy.heads());
+    assert!(target.seen().heads.iter().all(|head| !head.contains("Proxy-Authorization")), "{:?}", target.seen().heads);
 }
 
 #[test]

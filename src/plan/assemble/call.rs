@@ -56,6 +56,12 @@ fn strangers(desk: &mut Desk<'_>, written: &WrittenRequest) {
         written.methods().into_iter().map(|(method, path)| (method.to_lowercase(), path.at, "grpc: package.Service/Method"));
     let headers = written.headers.0.first().map(|(name, _)| ("headers".to_owned(), name.at, "metadata: {key: value}"));
     let body = written.body.as_ref().map(|body| ("body".to_owned(), body.at, "message: {field: value}"));
+    let others =
+        [("websocket", written.websocket.as_ref().map(|path| path.at)), ("send", written.send.as_ref().map(|send| send.at))];
+    for (key, at) in others.into_iter().filter_map(|(key, at)| Some((key, at?))) {
+        desk.wrong(at, format!("`{key}` belongs to a WebSocket, and this load speaks gRPC")).help =
+            Some("say `protocol: websocket`, or what is called in `grpc` and `message`".into());
+    }
     for (key, at, instead) in methods.chain(headers).chain(body) {
         desk.wrong(at, format!("`{key}` is HTTP's, and this load speaks gRPC")).help = Some(format!("write `{instead}`"));
     }

@@ -37,6 +37,11 @@ pub(super) fn flows(desk: &mut Desk<'_>, load: &mut Located<WrittenLoad>) -> Opt
             );
             Protocol::Http2
         }
+        Protocol::WebSocket => {
+            desk.wrong(place, "the steps of a flow speak HTTP, and this load speaks over a WebSocket").help =
+                Some("leave out `protocol`, or say one exchange, as in `request: {websocket: /live, send: ping}`".into());
+            Protocol::Http1
+        }
         protocol => protocol,
     };
     let one = written.flow.take().map(|steps| WrittenFlow { weight: None, steps });

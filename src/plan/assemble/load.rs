@@ -10,7 +10,7 @@ use super::super::tree::Id;
 use super::super::written::{Text, WrittenGenerator, WrittenLoad, WrittenRequest};
 use super::super::{Arrivals, Client, Flow, Generator, Load, Model, Protocol, REPLAYED, Request, Rhythm, Rotation, Talk, Think};
 use super::feeds::Feeds;
-use super::{Desk, LoadPlace, Located, Names, Pairs, call, client, flow, transport, varying, wanted};
+use super::{Desk, LoadPlace, Located, Names, Pairs, call, client, exchange, flow, transport, varying, wanted};
 use crate::names::Name;
 use crate::schedule::Replayed;
 use crate::target;
@@ -40,7 +40,7 @@ pub(super) fn load(
     feeds: &Feeds,
 ) -> (Load, LoadPlace) {
     let (varying, headers) = varying::read(desk, &written, feeds);
-    let rotation = rotation(desk, written.value.rotate.take());
+    let rotation = rotation(desk, written.value.rotate.take(), written.value.protocol);
     let flows = flow::flows(desk, &mut written);
     let closed_model = written.value.users.is_some();
     let read = if closed_model { closed(desk, written, flows, names, phases) } else { open(desk, written, flows, names, phases) };
@@ -82,15 +82,15 @@ fn sent(
 }
 
 /// When connections are replaced.
-fn rotation(desk: &mut Desk<'_>, written: Option<Located<WrittenRotation>>) -> Rotation {
-    let Some(Located { value: written, at }) = written else { return Rotation::default() };
+fn rotation(desk: &mut Desk<'_>, written: Option<Located<WrittenRotation>>, protocol: Protocol) -> Rotation {
+    let Some(Located { value: written, at }) = written else { return protocol.usual_rotation() };
     // Of what was left out of it nothing more is to be said.
     if !desk.left_out.nothing_below(&desk.tree, at) {
-        return Rotation::default();
+        return protocol.usual_rotation();
     }
     written.rotation().unwrap_or_else(|why| {
         desk.wrong(at, why);
-        Rotation::default()
+        protocol.usual_rotation()
     })
 }
 
@@ -135,7 +135,11 @@ fn open(
     let sends = if replays { arrivals_at } else { rate_at }.filter(|_| arrivals.is_some());
     let protocol = written.protocol;
     // What a recording has are requests of HTTP.
-    if written.request.is_none() && flows.is_none() && known && (!replays || protocol == Protocol::Grpc) {
+    if written.request.is_none()
+        && flows.is_none()
+        && known
+        && (!replays || matches!(protocol, Protocol::Grpc | Protocol::WebSocket))
+    {
         missing_request(desk, at, protocol);
     }
     let flows = flows.unwrap_or_default();
@@ -240,8 +244,13 @@ pub(in super::super) fn abreast(client: Option<&Client>) -> f64 {
 /// Requests that one connection carries at once.
 fn streams(desk: &mut Desk<'_>, written: Option<Located<u32>>, protocol: Protocol) -> u32 {
     if let Some(streams) = written.as_ref().filter(|_| !protocol.has_streams()) {
-        desk.wrong(streams.at, "a connection of HTTP/1.1 carries one request at a time, and has no streams").help =
-            Some("say `protocol: http2`, or leave out `streams`".into());
+        let (what, help) = match protocol {
+            Protocol::WebSocket => {
+                ("a WebSocket carries one exchange at a time", "leave out `streams`: each user has a connection")
+            }
+            _ => ("a connection of HTTP/1.1 carries one request at a time", "say `protocol: http2`, or leave out `streams`"),
+        };
+        desk.wrong(streams.at, format!("{what}, and has no streams")).help = Some(help.into());
     }
     bounded(desk, written, protocol.usual_streams(), STREAMS_MOST, "streams")
 }
@@ -261,6 +270,7 @@ fn missing_request(desk: &mut Desk<'_>, load: Id, protocol: Protocol) {
     if !desk.is_left_out(load, &["request", "flow", "flows"]) {
         let help = match protocol {
             Protocol::Grpc => "say what is called, as in `request: {grpc: shop.Checkout/Pay, reflection: true}`",
+            Protocol::WebSocket => "say where it is, and what is sent, as in `request: {websocket: /live, send: ping}`",
             Protocol::Http1 | Protocol::Http2 => "say what is sent, as in `request: {get: /checkout}`",
         };
         desk.wrong(load, "`request` is missing").help = Some(help.into());
@@ -398,7 +408,11 @@ pub(super) fn request(
     if protocol == Protocol::Grpc {
         return call::request(desk, written, at, given, timeout);
     }
+    if protocol == Protocol::WebSocket {
+        return exchange::request(desk, written, at, given, timeout);
+    }
     call::unasked(desk, &written);
+    exchange::unasked(desk, &written);
     let wanted = wanted::wanted(desk, &mut written);
     let methods = written.methods();
     let (mut method, mut path) = ("GET", String::from("/"));
@@ -412,7 +426,7 @@ pub(super) fn request(
             (method, path) = (REPLAYED, replay.file().to_owned());
         }
         // Where it is missing, or nobody knows whether a recording says it, that has been reported.
-        ([], None) if !given || arrivals.is_none() || written.grpc.is_some() => {}
+        ([], None) if !given || arrivals.is_none() || written.grpc.is_some() || written.websocket.is_some() => {}
         ([], None) => {
             // One that is there and unreadable has been reported.
             if !desk.tree.entries(at).iter().any(|(key, value)| desk.left_out.has(*key) || desk.left_out.has(*value)) {

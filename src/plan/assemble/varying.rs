@@ -144,10 +144,11 @@ struct Written<'w> {
 fn texts<'w>(request: &'w WrittenRequest, saved: &[&'w Located<Name>]) -> Vec<Written<'w>> {
     let saved: Vec<&str> = saved.iter().map(|name| name.value.as_str()).collect();
     let written = |text, at, header| Written { text, at, header, saved: saved.clone() };
-    let paths = request.methods().into_iter().map(|(_, path)| written(path.value.as_str(), path.at, None));
+    let paths = request.methods().into_iter().map(|(_, path)| path).chain(&request.websocket);
+    let paths = paths.map(|path| written(path.value.as_str(), path.at, None));
     let headers = request.headers.0.iter().chain(&request.metadata.0);
     let headers = headers.map(|(name, value)| written(value.value.0.as_str(), value.at, Some(name.value.as_str())));
-    let body = request.body.iter().filter_map(|body| Some(written(body.value.text()?, body.at, None)));
+    let body = request.body.iter().chain(&request.send).filter_map(|body| Some(written(body.value.text()?, body.at, None)));
     let message = request.message.iter().flat_map(|message| message.value.0.texts(message.at));
     let message = message.map(|(text, at)| written(text, at, None));
     paths.chain(headers).chain(body).chain(message).collect()

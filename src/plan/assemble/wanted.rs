@@ -32,6 +32,9 @@ pub(super) fn wanted(desk: &mut Desk<'_>, written: &mut WrittenRequest) -> Wante
 /// What is expected can come to pass.
 fn consistent(desk: &mut Desk<'_>, expect: &Located<WrittenExpect>, request: &WrittenRequest, redirects: u32) {
     let heads = request.methods().iter().any(|(method, _)| *method == "HEAD");
+    if let Some(message) = expect.message.as_ref().filter(|_| request.websocket.is_none()) {
+        desk.wrong(message.at, "an answer of HTTP has a body, and no messages").help = Some("write `expect: {body: ...}`".into());
+    }
     if let Some(body) = expect.body.as_ref().filter(|_| heads) {
         desk.wrong(body.at, "the answer to a HEAD has no body").help = Some("ask with `get`, or look at headers alone".into());
     }
@@ -64,7 +67,7 @@ pub(super) fn header_name(desk: &mut Desk<'_>, name: &Located<String>) {
     }
 }
 
-fn checks(written: WrittenBodyChecks) -> BodyChecks {
+pub(super) fn checks(written: WrittenBodyChecks) -> BodyChecks {
     BodyChecks {
         contains: written.contains.map(|text| text.0),
         regex: written.regex.map(|pattern| pattern.0),

@@ -1,7 +1,7 @@
 //! What a load sends, and what that needs.
 
 use super::super::assemble::{abreast, default_connections, default_in_flight, most_due};
-use super::super::{ASSUMED_LATENCY, Arrivals, Levels, Load, Model, Plan, Request, Rhythm, Talk, Think};
+use super::super::{ASSUMED_LATENCY, Arrivals, Exchange, Levels, Load, Model, Payload, Plan, Request, Rhythm, Talk, Think};
 use super::{Page, client, flow};
 use crate::grpc::Types;
 use crate::kinds::Kind;
@@ -38,6 +38,16 @@ pub(super) fn traffic(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &
             Types::Reflection => "asked of the server before the first call (reflection)".to_owned(),
         };
         page.item(2, "types       ", &types);
+    } else if let Talk::WebSocket(exchange) = &request.talk {
+        page.item(2, "over        ", &format!("a WebSocket at {target}{}", request.path));
+        headers(page, plan, request);
+        page.item(2, "sends       ", &sent(exchange));
+        for (n, line) in exchange.expect.iter().flat_map(|checks| checks.describe("message")).enumerate() {
+            page.item(2, if n == 0 { "waits for   " } else { "            " }, &line);
+        }
+        if exchange.expect.is_none() {
+            page.item(2, "waits for   ", "the next message, whatever it says (default)");
+        }
     } else if recorded.is_empty() {
         page.item(2, "sends       ", &format!("{} {target}{}", request.method, request.path));
     } else {
@@ -55,7 +65,7 @@ pub(super) fn traffic(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &
         let (count, seconds) = replay.extent();
         page.item(2, "recorded    ", &format!("{count} requests over {seconds:.3}s; what comes after the run's end is not sent"));
     }
-    if load.flows.is_empty() {
+    if load.flows.is_empty() && !matches!(request.talk, Talk::WebSocket(_)) {
         contents(page, plan, request);
     }
     for (name, source) in &load.varying.values {
@@ -77,11 +87,27 @@ pub(super) fn traffic(page: &mut Page, plan: &Plan, timeline: &Timeline, load: &
     }
 }
 
-/// What goes with a request, and what is wanted of its answer.
-fn contents(page: &mut Page, plan: &Plan, request: &Request) {
+/// What an exchange over a WebSocket sends.
+fn sent(exchange: &Exchange) -> String {
+    match &exchange.send {
+        None => "nothing: it waits for what the server sends by itself".to_owned(),
+        Some(Payload::Binary(bytes)) => format!("a binary message of {} bytes", bytes.len()),
+        Some(Payload::Text(text)) => {
+            let template = Template::of_body(text.as_bytes(), &[]);
+            format!("a message of {} bytes", template.fixed().map_or(text.len(), <[u8]>::len))
+        }
+    }
+}
+
+fn headers(page: &mut Page, plan: &Plan, request: &Request) {
     for (name, value) in &request.headers {
         page.item(2, "            ", &plan.secrets.redact(&format!("{name}: {value}")));
     }
+}
+
+/// What goes with a request, and what is wanted of its answer.
+fn contents(page: &mut Page, plan: &Plan, request: &Request) {
+    headers(page, plan, request);
     if !request.body.is_empty() {
         let body = Template::of_body(&request.body, &[]);
         let length = body.fixed().map_or(request.body.len(), <[u8]>::len);

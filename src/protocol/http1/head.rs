@@ -6,26 +6,26 @@ use std::mem::MaybeUninit;
 use crate::protocol::{Afterwards, End, RetryAfter};
 
 /// The longest head that is read, in bytes.
-pub(super) const HEAD_LIMIT: usize = 64 * 1024;
+pub(in crate::protocol) const HEAD_LIMIT: usize = 64 * 1024;
 /// The most header lines.
 const HEADERS: usize = 100;
 
 /// What a head said.
 #[derive(Debug, PartialEq)]
-pub(super) struct Head<'a> {
+pub(in crate::protocol) struct Head<'a> {
     /// Bytes of the head itself.
-    pub(super) length: usize,
-    pub(super) status: u16,
-    pub(super) body: Body,
-    pub(super) connection: Afterwards,
-    pub(super) retry_after: Option<RetryAfter>,
+    pub(in crate::protocol) length: usize,
+    pub(in crate::protocol) status: u16,
+    pub(in crate::protocol) body: Body,
+    pub(in crate::protocol) connection: Afterwards,
+    pub(in crate::protocol) retry_after: Option<RetryAfter>,
     /// The value of the identity header.
-    pub(super) identity: Option<&'a [u8]>,
+    pub(in crate::protocol) identity: Option<&'a [u8]>,
 }
 
 /// How the end of a body is found (RFC 9112, section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Body {
+pub(in crate::protocol) enum Body {
     Length(u64),
     Chunked,
     UntilClose,
@@ -33,20 +33,22 @@ pub(super) enum Body {
 
 /// Which request an answer belongs to, as far as its framing goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(in crate::protocol) enum Asked {
     Head,
     Other,
+    /// To go on in another protocol.
+    Upgrade,
 }
 
 impl Head<'_> {
     /// An answer before the answer (1xx), to be skipped.
-    pub(super) fn is_interim(&self) -> bool {
+    pub(in crate::protocol) fn is_interim(&self) -> bool {
         self.status < 200
     }
 }
 
 /// Reads a head from the start of `bytes`; `None` when it is not all there yet.
-pub(super) fn read<'a>(bytes: &'a [u8], asked: Asked, identity_header: &str) -> Result<Option<Head<'a>>, End> {
+pub(in crate::protocol) fn read<'a>(bytes: &'a [u8], asked: Asked, identity_header: &str) -> Result<Option<Head<'a>>, End> {
     let mut headers = [const { MaybeUninit::uninit() }; HEADERS];
     let mut response = httparse::Response::new(&mut []);
     let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, bytes, &mut headers);
@@ -57,8 +59,8 @@ pub(super) fn read<'a>(bytes: &'a [u8], asked: Asked, identity_header: &str) -> 
         Err(_) => return Err(End::Garbage),
     };
     let status = response.code.ok_or(End::Garbage)?;
-    // 101 changes to a protocol that nobody asked for.
-    if status < 100 || status == 101 {
+    // 101 changes to a protocol that, as a rule, nobody asked for.
+    if status < 100 || status == 101 && asked != Asked::Upgrade {
         return Err(End::Garbage);
     }
 
@@ -118,7 +120,7 @@ pub(super) fn read<'a>(bytes: &'a [u8], asked: Asked, identity_header: &str) -> 
 }
 
 /// Hands out the headers of a whole head, which has been read before: for what most answers are not looked at for.
-pub(super) fn each(head: &[u8], mut header: impl FnMut(&[u8], &[u8])) {
+pub(in crate::protocol) fn each(head: &[u8], mut header: impl FnMut(&[u8], &[u8])) {
     let mut headers = [const { MaybeUninit::uninit() }; HEADERS];
     let mut response = httparse::Response::new(&mut []);
     let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, head, &mut headers);
@@ -129,7 +131,7 @@ pub(super) fn each(head: &[u8], mut header: impl FnMut(&[u8], &[u8])) {
 
 /// Finds the end of a head (an empty line) in `bytes` at or after `from`: cheaper than parsing again with each byte that a slow
 /// peer drips. `Err` holds where to go on looking.
-pub(super) fn find_end(bytes: &[u8], from: usize) -> Result<(), usize> {
+pub(in crate::protocol) fn find_end(bytes: &[u8], from: usize) -> Result<(), usize> {
     let mut at = from;
     while let Some(line) = bytes[at..].iter().position(|byte| *byte == b'\n') {
         let feed = at + line;

@@ -77,7 +77,7 @@ async fn exchanged(pieces: &[&[u8]]) -> Ended {
     let outlines = outline::all(&destination, &requests, &[]).expect("an outline");
     let http1 = Http1::new(&destination, &outlines, &[], "x-pod", Arc::new(Identities::default())).expect("a request");
     let client = async {
-        let mut link = http1.connect(address, &mut Steps::default()).await.expect("somebody listens");
+        let mut link = http1.connect(address, &Values::default(), &mut Steps::default()).await.expect("somebody listens");
         http1.exchange(&mut link, What::plain(&Values::default()), &mut Progress::default()).await
     };
     let server = async {

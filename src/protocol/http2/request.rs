@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::frame::{HEAD, Head, PAYLOAD_MOST, flag, kind};
 use super::hpack;
@@ -123,6 +123,9 @@ impl Template {
                     known.with_context(|| format!("the types of `{}` are not known: they must be asked for first", call.method))?;
                 let (block, message) = (call_block(destination, outline, names)?, known.message.template(names));
                 (Varying { block, body: Body::Message(message) }, Some(known.answers))
+            }
+            Talk::WebSocket(_) => {
+                bail!("an exchange over a WebSocket is no request of HTTP/2: this is a bug in squall, please report it")
             }
             Talk::Http => {
                 let body = Body::Text(varying::Template::of_body(&request.body, names));

@@ -16,7 +16,12 @@ pub(super) fn table(page: &mut Page, report: &Report) {
         return;
     }
     // A step that nobody took has no columns.
-    let steps: [Step; 3] = [("connect", |row| &row.connect_ms), ("tunnel", |row| &row.tunnel_ms), ("tls", |row| &row.tls_ms)];
+    let steps: [Step; 4] = [
+        ("connect", |row| &row.connect_ms),
+        ("tunnel", |row| &row.tunnel_ms),
+        ("tls", |row| &row.tls_ms),
+        ("upgrade", |row| &row.upgrade_ms),
+    ];
     let taken = steps.iter().filter(|(name, of)| *name == "connect" || rows.iter().any(|row| of(&row.connections).n > 0));
     let taken: Vec<&Step> = taken.collect();
     page.heading("Connections, what opening them took in ms");
