@@ -32,6 +32,8 @@ pub(super) enum Skip {
     Before,
     /// It would have come due when the load was over.
     Over,
+    /// It would have come due in a phase in which the load sends nothing, before others in which it does.
+    Gap,
     /// The run of the plan was stopped first.
     Stopped,
 }
@@ -42,6 +44,7 @@ impl Skip {
         match self {
             Skip::Before => "a step before was not ok",
             Skip::Over => "the load was over",
+            Skip::Gap => "due in a phase without load",
             Skip::Stopped => "stopped",
         }
     }
@@ -103,6 +106,11 @@ impl Course {
     pub(super) fn phase_at(&self, t: Offset) -> Option<usize> {
         self.traffic.phase_at(t)
     }
+
+    /// Why nothing is sent at `t`, where the load has no phase.
+    pub(super) fn silence_at(&self, t: Offset) -> Skip {
+        if t < self.traffic.end() { Skip::Gap } else { Skip::Over }
+    }
 }
 
 #[cfg(test)]
@@ -150,5 +158,7 @@ mod tests {
         let course = course();
         let at = |seconds: f64| course.phase_at(Offset::from_secs_f64(seconds));
         assert_eq!([0.0, 1.9, 2.0, 4.9, 5.0, 7.9, 8.0].map(at), [Some(0), Some(0), None, None, Some(1), Some(1), None]);
+        let silence = |seconds: f64| course.silence_at(Offset::from_secs_f64(seconds));
+        assert_eq!([2.0, 4.9, 8.0, 9.0].map(silence), [Skip::Gap, Skip::Gap, Skip::Over, Skip::Over]);
     }
 }

@@ -142,12 +142,13 @@ impl Seat {
         }
         let pause = course.pause(run.due.number, step);
         if course.phase_at(done + pause).is_none() {
-            run.skips = Some(Skip::Over);
+            run.skips = Some(course.silence_at(done + pause));
             return Err(done);
         }
         let ready = self.renew(done).await;
-        let Some(mut due) = run.lane.step(run.due, step, ready.max(done + pause)) else {
-            run.skips = Some(Skip::Over);
+        let at = ready.max(done + pause);
+        let Some(mut due) = run.lane.step(run.due, step, at) else {
+            run.skips = Some(course.silence_at(at));
             return Err(ready);
         };
         if due.at > ready {

@@ -337,7 +337,7 @@ pub struct Tally {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub redirects: u64,
     /// Steps of flows that did not come due, since their run had ended before them, by why: `a step before was not ok`, `the load was over`,
-    /// `stopped`. They are no requests, and nothing above counts them; in the second of the last step of their run that did come due.
+    /// `due in a phase without load`, `stopped`. They are no requests, and nothing above counts them; in the second of the last step of their run that did come due.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub skipped: BTreeMap<String, u64>,
     /// Requests that were sent, by the address that they went to, bounded; the rest under `_other`.
