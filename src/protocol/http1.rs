@@ -12,7 +12,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::encryption::Encryption;
 use super::stream::{Stream, Way};
-use super::{Afterwards, Answer, Destination, End, Identities, Identity, Outline, Progress, Protocol, Scheme, Steps, What};
+use super::{
+    Afterwards, Answer, Destination, End, Identities, Identity, Outline, Progress, Protocol, Refusal, Scheme, Steps, What,
+};
 use crate::answers::{Heard, Hears, TooLong};
 use crate::time::monotonic_now;
 use crate::varying::{Names, Values};
@@ -38,6 +40,8 @@ pub struct Http1 {
     identity_header: String,
     identities: Arc<Identities>,
     way: Way,
+    /// A proxy takes the requests themselves, and answers for itself where it does not hand them on.
+    handed_on: bool,
 }
 
 /// One request, and what kind of answer it asks for.
@@ -110,6 +114,7 @@ impl Http1 {
             requests: requests.iter().map(prepared).collect::<Result<_>>()?,
             identity_header: identity_header.to_owned(),
             identities,
+            handed_on: proxied && way.tunnel.is_none(),
             way,
         })
     }
@@ -237,8 +242,12 @@ impl Http1 {
                         link.last.1
                     }
                 };
-                let (end, connection) = (End::Answered(head.status), head.connection);
-                let answer = Answer { end, retry_after: head.retry_after, identity, connection };
+                let end = match head.status {
+                    // It is the proxy's to say, and no server's (RFC 9110, section 15.5.8).
+                    407 if self.handed_on => End::Proxy(Refusal::Status(407)),
+                    status => End::Answered(status),
+                };
+                let answer = Answer { end, retry_after: head.retry_after, identity, connection: head.connection };
                 return Ok((answer, head.body, head.length, head.is_interim()));
             }
             scanned = match link.filled {

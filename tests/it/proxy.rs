@@ -134,11 +134,15 @@ fn plain_requests_are_handed_to_the_proxy_with_their_whole_url() {
     assert!(target.seen().request.contains("\r\nHost: shop.example\r\n"), "{}", target.seen().request);
     assert_eq!((opened(&ran), ran.histogram(Measure::Tunnel).len()), (target.seen().connections, 0));
 
-    // Whoever wants to know who comes is told with each request, and refuses with an answer like any other.
+    // Whoever wants to know who comes is told with each request; and where it is not, that is its doing and not the service's.
     let strict = FakeProxy::start(Manners::Strict, target.address);
     let ran = run("http://shop.example/", strict.known(), Tls::default(), Protocol::Http1);
     assert_eq!(ran.counts.ok, 25, "{:?}", ran.causes);
     let ran = run("http://shop.example/", strict.through(), Tls::default(), Protocol::Http1);
+    assert_eq!((ran.cause("proxy wants credentials"), ran.counts.failed), (25, 25), "{:?}", ran.causes);
+    // Without a proxy it is a status like any other.
+    let odd = FakeProxy::start(Manners::Refusing(407), target.address);
+    let ran = run(&odd.url(), None, Tls::default(), Protocol::Http1);
     assert_eq!(ran.cause("status 407"), 25, "{:?}", ran.causes);
 }
 
