@@ -64,6 +64,10 @@ pub struct Cluster {
     addresses: Arc<Mutex<HashMap<String, Vec<std::net::SocketAddr>>>>,
 }
 
+/// What is said of a cluster behind a proxy.
+const NO_PROXY: &str = "it leads to the API server through a proxy (its `proxy-url`, or HTTPS_PROXY), and no cluster is reached through one; \
+                        leave both out where the server can be reached without";
+
 /// Time for a connection to the API server to be established.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -100,6 +104,14 @@ impl Cluster {
         // A refused eviction is a finding: the client must not wait it out (kube retries 429, 503 and 504 fifteen times).
         config.default_retry = false;
         config.connect_timeout = Some(CONNECT_TIMEOUT);
+        // This process's own sandbox, and whatever else is on this machine, is behind no proxy.
+        if config.cluster_url.host().is_some_and(is_loopback) {
+            config.proxy_url = None;
+        }
+        // The client's own words would repeat who we are to the proxy.
+        if config.proxy_url.is_some() {
+            return Err(Error::Config { why: NO_PROXY.to_owned() });
+        }
         let server: Arc<str> = config.cluster_url.to_string().trim_end_matches('/').into();
         let default_namespace: Arc<str> = config.default_namespace.as_str().into();
         let client = Client::try_from(config).map_err(|e| Error::Config { why: error::innermost(&e) })?;
@@ -137,6 +149,12 @@ impl Cluster {
             }),
         }
     }
+}
+
+/// Whether the host of a URL is this machine.
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 impl std::fmt::Debug for Cluster {

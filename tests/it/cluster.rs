@@ -60,6 +60,20 @@ async fn a_cluster_that_cannot_be_used_says_why_and_what_to_do() {
     assert!(matches!(error, Error::Config { .. }), "{error:?}");
 }
 
+/// Goal: who we are to a proxy is not repeated, and what is on this machine is not sought behind one.
+#[tokio::test]
+async fn a_cluster_behind_a_proxy_is_refused_without_the_proxy_s_credentials() {
+    let proxied =
+        |kubeconfig: String| kubeconfig.replacen("server:", "proxy-url: 'http://alice:hunter2@proxy.invalid:3128', server:", 1);
+    let address = std::net::SocketAddr::from(([192, 0, 2, 1], 6443));
+    let error = Cluster::connect(Access::Kubeconfig(proxied(kubeconfig(address)))).await.unwrap_err();
+    assert!(error.to_string().contains("HTTPS_PROXY") && !format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+
+    let server = Scripted::start(|_| Reply::Json(200, json!({"gitVersion": "v1.36.0"}))).await;
+    let cluster = Cluster::connect(Access::Kubeconfig(proxied(server.kubeconfig()))).await.unwrap();
+    assert!(cluster.server().contains("127.0.0.1"), "{cluster:?}");
+}
+
 #[tokio::test]
 async fn a_blocked_eviction_is_an_answer_and_is_not_tried_again() {
     // Goal: kube's own retry of 429 (fifteen times, honouring Retry-After) is off. How: count what the server was asked.
