@@ -78,6 +78,12 @@ enum Reflection {
     Alpha,
     /// Only the file that was asked for.
     FileByFile,
+    /// Files of a megabyte, each of which imports another.
+    Endless,
+    /// Millions of types without a name.
+    Dense,
+    /// It has none of what it is asked for, and a great many names that a terminal would obey.
+    Loud,
 }
 
 const QUICK: Manners = Manners { takes: Duration::ZERO, streams: 200, reflection: Reflection::None, key: None };
@@ -230,6 +236,17 @@ fn reflect(path: &str, body: &[u8], manners: Manners, seen: &Mutex<Seen>) -> Res
         field(4, &files)
     };
     let told = match (kind, asked.as_str()) {
+        (7, "*") if manners.reflection == Reflection::Loud => {
+            let services: Vec<u8> = (0..50_000).flat_map(|n| field(1, &field(1, format!("\x1b[2Ja.S{n}").as_bytes()))).collect();
+            field(6, &services)
+        }
+        (4, _) if manners.reflection == Reflection::Dense => field(4, &field(1, &[0x22, 0].repeat(2_000_000))),
+        (3 | 4, _) if manners.reflection == Reflection::Endless => {
+            let imported = format!("{}{}", asked.trim_start_matches(char::is_alphabetic), "x");
+            let package = Some("p".repeat(1 << 20));
+            let file = FileDescriptorProto { name: Some(asked), package, dependency: vec![imported], ..Default::default() };
+            files(&mut std::iter::once(&file))
+        }
         (4, "shop.Checkout") if alpha => files(&mut all.iter()),
         (4, "shop.Checkout") => files(&mut all.iter().filter(|file| file.name() == "shop.proto")),
         (3, name) => files(&mut all.iter().filter(|file| file.name() == name)),
@@ -331,6 +348,9 @@ fn types_are_learnt_from_the_server() {
     for (reflection, rest, code, says) in [
         (Reflection::None, "shop.Checkout/Pay", 4, "the server does not offer reflection; name a file with the types"),
         (Reflection::Alpha, "shop.Chekout/Pay", 4, "the server has no service `shop.Chekout`; there are shop.Checkout, shop.Other"),
+        (Reflection::Endless, "shop.Checkout/Pay", 4, "the server tells more than 16 MiB of its types; name a file with the types"),
+        (Reflection::Dense, "shop.Checkout/Pay", 4, "the server tells of more than 1000000 things; name a file with the types"),
+        (Reflection::Loud, "shop.Chekout/Pay", 4, "a.S9, and 49990 more"),
         (Reflection::Alpha, "shop.Checkout/Buy", 2, "has no method `Buy` (there are shop.Checkout/Pay"),
         (Reflection::Alpha, "shop.Checkout/Collect", 2, "takes a stream of messages"),
         (

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use bytes::{Buf, Bytes, BytesMut};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost_reflect::prost::Message as _;
@@ -14,7 +14,7 @@ use prost_reflect::prost::encoding::{self, WireType};
 use prost_reflect::prost_types::{FileDescriptorProto, FileDescriptorSet};
 
 use super::{Said, Status};
-use crate::grpc::{DESCRIPTORS_MOST, Descriptors, Types};
+use crate::grpc::{Descriptors, Types};
 use crate::plan::{Request, Talk};
 use crate::protocol::{Destination, Scheme, Steps, http2};
 
@@ -22,6 +22,17 @@ use crate::protocol::{Destination, Scheme, Steps, http2};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How many files a service may be made of: more than any is.
 const FILES_MOST: usize = 2_000;
+/// How many bytes all answers of a server may have together.
+const TOLD_MOST: usize = 16 << 20;
+/// How many fields with a length they may have together, those within others included: an empty one takes two bytes to send and hundreds to
+/// keep.
+const FIELDS_MOST: usize = 1_000_000;
+/// How deep they may lie within one another: deeper than any library reads.
+const DEPTH_MOST: usize = 100;
+/// How many names of services are repeated.
+const NAMES_MOST: usize = 10;
+/// How much of what a server told is repeated at once, in characters.
+const REPEATED_MOST: usize = 1_000;
 /// The service that answers, newest first.
 const SERVICES: [&str; 2] = ["grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"];
 /// What can be done without it.
@@ -58,13 +69,24 @@ pub async fn learn<'r>(destination: &Destination, requests: impl Iterator<Item =
     let asked = tokio::time::timeout(PATIENCE, ask_for(destination, services)).await;
     let asked =
         asked.unwrap_or_else(|_| Err(anyhow!("no answer to questions of reflection within {}s; {WITHOUT}", PATIENCE.as_secs())));
-    let known = asked.map_err(Unlearnt::Server)?;
+    let known = asked.map_err(|why| Unlearnt::Server(anyhow!(presentable(&format!("{why:#}")))))?;
     for call in calls {
         let resolved = call.resolve(&known[&call.method.service]);
         let lines = |wrongs: Vec<crate::grpc::Wrong>| wrongs.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-        call.known = Some(resolved.map_err(|wrongs| Unlearnt::Plan(format!("{}: {}", call.method, lines(wrongs))))?);
+        call.known = Some(resolved.map_err(|wrongs| Unlearnt::Plan(format!("{}: {}", call.method, presentable(&lines(wrongs)))))?);
     }
     Ok(())
+}
+
+/// A message with names in it that a server told: no longer than people read, and without what a terminal would obey.
+fn presentable(message: &str) -> String {
+    let mut chars = message.chars();
+    let printed = |char: char| if char.is_control() && char != '\n' { char::REPLACEMENT_CHARACTER } else { char };
+    let mut text: String = chars.by_ref().take(REPEATED_MOST).map(printed).collect();
+    if chars.next().is_some() {
+        text.push_str(" ...");
+    }
+    text
 }
 
 /// What is the same in every call of its metadata: a server may want to know who asks before it tells of its types.
@@ -128,6 +150,45 @@ struct Server<'d> {
     version: usize,
     /// What goes along with each question.
     metadata: Vec<(String, String)>,
+    /// How much it may still tell.
+    allowance: Allowance,
+}
+
+/// How much may come yet of what a server tells, whatever it was asked.
+struct Allowance {
+    bytes: usize,
+    fields: usize,
+}
+
+impl Allowance {
+    /// Takes in the body of an answer, which has at most as many bytes as are left.
+    fn take(&mut self, body: &Bytes) -> Result<()> {
+        self.bytes = self.bytes.saturating_sub(body.len());
+        let within = |message: Bytes| count(message, &mut self.fields, 0);
+        // What is no message is refused further on.
+        ensure!(first_message(body.clone()).is_none_or(within), "the server tells of more than {FIELDS_MOST} things; {WITHOUT}");
+        Ok(())
+    }
+}
+
+/// Takes the fields of what may be a message from those that are `left`; whether there were as many.
+fn count(message: Bytes, left: &mut usize, depth: usize) -> bool {
+    let mut rest = message;
+    while depth < DEPTH_MOST && rest.has_remaining() {
+        match field(&mut rest) {
+            // A text, most likely.
+            None => return true,
+            Some((_, None)) => {}
+            Some((_, Some(_))) if *left == 0 => return false,
+            Some((_, Some(within))) => {
+                *left -= 1;
+                if !count(within, left, depth + 1) {
+                    return false;
+                }
+            }
+        }
+    }
+    true
 }
 
 impl<'d> Server<'d> {
@@ -141,7 +202,8 @@ impl<'d> Server<'d> {
                         .await
                         .context("the server does not speak HTTP/2, and gRPC is spoken over that")?;
                     tokio::spawn(connection);
-                    return Ok(Server { destination, sender, version: 0, metadata: Vec::new() });
+                    let allowance = Allowance { bytes: TOLD_MOST, fields: FIELDS_MOST };
+                    return Ok(Server { destination, sender, version: 0, metadata: Vec::new(), allowance });
                 }
                 Err(end) => refusals.push(format!("{address}: {}", end.cause().unwrap_or_default())),
             }
@@ -155,7 +217,7 @@ impl<'d> Server<'d> {
             Told::Files(files) => files,
             _ => {
                 let there = match self.ask(Question::Services).await? {
-                    Told::Services(services) => format!("; there are {}", services.join(", ")),
+                    Told::Services(services) => there_are(&services),
                     _ => String::new(),
                 };
                 bail!("the server has no service `{service}`{there}");
@@ -224,8 +286,11 @@ impl<'d> Server<'d> {
         let mut said = Said::default();
         answer.headers().iter().for_each(|(name, value)| said.hear(name.as_str().as_bytes(), value.as_bytes()));
         let http = answer.status();
-        let body = Limited::new(answer.into_body(), DESCRIPTORS_MOST as usize).collect().await;
-        let body = body.map_err(|error| anyhow!("the answer to a question of reflection broke off: {error}"))?;
+        let body = Limited::new(answer.into_body(), self.allowance.bytes).collect().await;
+        let body = body.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
+            Some(_) => anyhow!("the server tells more than {} MiB of its types; {WITHOUT}", TOLD_MOST >> 20),
+            None => anyhow!("the answer to a question of reflection broke off: {error}"),
+        })?;
         let (trailers, body) = (body.trailers().cloned(), body.to_bytes());
         for (name, value) in trailers.iter().flatten() {
             said.hear_end(name.as_str().as_bytes(), value.as_bytes());
@@ -235,9 +300,18 @@ impl<'d> Server<'d> {
             Some(Status::Ok) => {}
             Some(status) => return Ok(Err(status)),
         }
+        self.allowance.take(&body)?;
         let message = first_message(body).context("the answer to a question of reflection is no message")?;
         told(message).map(Ok)
     }
+}
+
+/// The services that there are, as many as help.
+fn there_are(services: &[String]) -> String {
+    let known: Vec<&str> = services.iter().take(NAMES_MOST).map(String::as_str).collect();
+    let more = services.len() - known.len();
+    let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+    format!("; there are {}{more}", known.join(", "))
 }
 
 /// The first message of a body.
@@ -276,15 +350,22 @@ fn told(message: Bytes) -> Result<Told> {
 fn fields(mut message: Bytes) -> Option<Vec<(u32, Bytes)>> {
     let mut fields = Vec::new();
     while message.has_remaining() {
-        let (number, wire) = encoding::decode_key(&mut message).ok()?;
-        if wire == WireType::LengthDelimited {
-            let length = usize::try_from(encoding::decode_varint(&mut message).ok()?).ok()?;
-            fields.push((number, (length <= message.len()).then(|| message.split_to(length))?));
-        } else {
-            encoding::skip_field(wire, number, &mut message, encoding::DecodeContext::default()).ok()?;
+        if let (number, Some(bytes)) = field(&mut message)? {
+            fields.push((number, bytes));
         }
     }
     Some(fields)
+}
+
+/// Takes the next field of a message, with its bytes where it has its length before it; `None` when it is no message.
+fn field(message: &mut Bytes) -> Option<(u32, Option<Bytes>)> {
+    let (number, wire) = encoding::decode_key(message).ok()?;
+    if wire != WireType::LengthDelimited {
+        encoding::skip_field(wire, number, message, encoding::DecodeContext::default()).ok()?;
+        return Some((number, None));
+    }
+    let length = usize::try_from(encoding::decode_varint(message).ok()?).ok()?;
+    (length <= message.len()).then(|| (number, Some(message.split_to(length))))
 }
 
 #[cfg(test)]
@@ -297,8 +378,31 @@ mod tests {
         #[test]
         fn whatever_a_server_tells_is_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = told(bytes.clone().into());
-            let _ = first_message(bytes.into());
+            let _ = first_message(bytes.clone().into());
+            let mut left = 50;
+            let _ = count(bytes.into(), &mut left, 0);
         }
+    }
+
+    #[test]
+    fn what_is_told_is_counted_before_it_is_kept() {
+        let left = |bytes: Vec<u8>, mut left: usize| count(bytes.into(), &mut left, 0).then_some(left);
+        let empty = [0x22, 0].repeat(10);
+        assert_eq!((left(empty.clone(), 10), left(empty.clone(), 9)), (Some(0), None));
+        let within = [&[0x0a, 20][..], &empty].concat();
+        assert_eq!((left(within.clone(), 11), left(within, 10)), (Some(0), None));
+        assert_eq!(left(b"\x0a\x07squall.".to_vec(), 9), Some(8));
+    }
+
+    /// Goal: an error is short and a terminal does nothing for it, whatever a server calls its services.
+    #[test]
+    fn what_a_server_told_is_repeated_in_part() {
+        let services: Vec<String> = (0..25).map(|n| format!("a.S{n}")).collect();
+        assert!(there_are(&services).ends_with("a.S8, a.S9, and 15 more"), "{}", there_are(&services));
+        assert_eq!(there_are(&services[..2]), "; there are a.S0, a.S1");
+        assert_eq!(presentable("\x1b[2J\na"), "\u{fffd}[2J\na");
+        let long = presentable(&"x".repeat(10_000));
+        assert!(long.ends_with("x ...") && long.len() == REPEATED_MOST + 4);
     }
 
     #[test]
