@@ -97,7 +97,7 @@ impl BodyChecks {
             return Err(Flaw::Body);
         }
         for (path, matcher) in &self.json {
-            if !path.holds(body.json()?, matcher) {
+            if !path.holds(body.json()?, matcher)? {
                 return Err(Flaw::Body);
             }
         }

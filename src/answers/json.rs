@@ -2,14 +2,17 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
+use std::cmp::Ordering;
 use std::fmt;
 
 use jsonpath_rust::parser::model::JpQuery;
 use jsonpath_rust::parser::parse_json_path;
-use jsonpath_rust::query::js_path_process;
-use serde_json::Value;
+use serde_json::{Number, Value};
 
+use self::walk::Walk;
 use super::{Flaw, Matcher};
+
+mod walk;
 
 /// The longest path, in bytes.
 const PATH_MOST: usize = 512;
@@ -42,28 +45,43 @@ impl std::str::FromStr for JsonPath {
         }
         let wrong = || format!("`{text}` is not a JSONPath: write one as in $.order.id or $.items[0].price");
         let query = parse_json_path(text).map_err(|_| wrong())?;
+        if let Some(name) = walk::unknown_function(&query.segments) {
+            return Err(format!("no function is called `{name}` in a JSONPath: there are length, count, match, search and value"));
+        }
         Ok(JsonPath { text: text.to_owned(), query })
     }
 }
 
 impl JsonPath {
-    /// Everything that it finds, in the order of the standard.
-    fn find<'v>(&self, value: &'v Value) -> impl Iterator<Item = &'v Value> + use<'v> {
-        // An error means that the path finds nothing that is a place in the value.
-        js_path_process(&self.query, value).unwrap_or_default().into_iter().map(|found| found.val)
-    }
-
     /// Whether something that it finds is as asked.
-    pub(super) fn holds(&self, value: &Value, matcher: &Matcher) -> bool {
-        let texts: Vec<(&Value, Cow<'_, str>)> = self.find(value).map(|found| (found, text(found))).collect();
-        let same = |expected: &str| texts.iter().any(|(found, _)| is_number(found, expected));
-        matcher.matches(texts.iter().map(|(_, text)| text.as_bytes()))
-            || matches!(matcher, Matcher::Equals(expected) if same(expected))
+    ///
+    /// # Errors
+    /// When it would have to look at too much.
+    pub(super) fn holds(&self, value: &Value, matcher: &Matcher) -> Result<bool, Flaw> {
+        let mut walk = Walk::through(value);
+        let found = walk.find(&self.query)?;
+        if let Matcher::Present(expected) = matcher {
+            return Ok(found.is_empty() != *expected);
+        }
+        for one in found {
+            let text = walk.text(one)?;
+            let is_number =
+                || matches!((one, matcher), (Value::Number(number), Matcher::Equals(expected)) if is_number(number, expected));
+            if matcher.matches(std::iter::once(text.as_bytes())) || is_number() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The first thing that it finds and that is something: null is nothing.
-    pub(super) fn first<'v>(&self, value: &'v Value) -> Option<Cow<'v, str>> {
-        self.find(value).find(|found| !found.is_null()).map(text)
+    ///
+    /// # Errors
+    /// When it would have to look at too much.
+    pub(super) fn first<'v>(&self, value: &'v Value) -> Result<Option<Cow<'v, str>>, Flaw> {
+        let mut walk = Walk::through(value);
+        let found = walk.find(&self.query)?.into_iter().find(|found| !found.is_null());
+        found.map(|found| walk.text(found)).transpose()
     }
 }
 
@@ -84,15 +102,9 @@ impl Body<'_> {
     }
 }
 
-/// A value as a text: a string is what it says, and all else is as JSON writes it.
-fn text(value: &Value) -> Cow<'_, str> {
-    match value {
-        Value::String(text) => Cow::Borrowed(text),
-        other => Cow::Owned(other.to_string()),
-    }
-}
-
 /// Whether it is the number that `expected` writes, in whatever way: 7 and 7.0 are the same.
-fn is_number(value: &Value, expected: &str) -> bool {
-    value.as_f64().is_some_and(|number| expected.parse() == Ok(number))
+fn is_number(number: &Number, expected: &str) -> bool {
+    let whole = expected.parse::<i64>().map(Number::from).or_else(|_| expected.parse::<u64>().map(Number::from)).ok();
+    let expected = whole.or_else(|| Number::from_f64(expected.parse().ok()?));
+    expected.is_some_and(|expected| walk::numbers(number, &expected) == Some(Ordering::Equal))
 }

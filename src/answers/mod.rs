@@ -52,6 +52,8 @@ pub enum Flaw {
     NotJson,
     /// Longer than what is kept of a body to look into it.
     TooLong,
+    /// A path would have to look at too much of the body.
+    TooBroad,
     /// Its body is in a coding that is not read here.
     Coding,
     NotGzip,
@@ -75,6 +77,7 @@ impl Flaw {
             Flaw::Body => "body not as expected",
             Flaw::NotJson => "body is not json",
             Flaw::TooLong => "body too long to look into",
+            Flaw::TooBroad => "jsonpath looks at too much",
             Flaw::Coding => "body in a coding other than gzip",
             Flaw::NotGzip => "body is not gzip",
             Flaw::NothingToSave => "nothing found to save",

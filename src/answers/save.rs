@@ -53,7 +53,7 @@ impl Save {
             Ok(())
         };
         match &self.from {
-            SaveFrom::Json(path) => keep(path.first(body.json()?).ok_or(Flaw::NothingToSave)?.as_bytes()),
+            SaveFrom::Json(path) => keep(path.first(body.json()?)?.ok_or(Flaw::NothingToSave)?.as_bytes()),
             SaveFrom::Header(name) => keep(head.values(name).next().ok_or(Flaw::NothingToSave)?),
             SaveFrom::Regex(pattern) => keep(pattern.find(body.bytes).ok_or(Flaw::NothingToSave)?),
         }

@@ -86,11 +86,19 @@ fn bodies_are_looked_at() {
 
 #[test]
 fn json_is_looked_into() {
-    let said = br#"{"order": {"id": 17, "open": true, "by": null}, "items": [{"id": "a"}, {"id": "b"}]}"#;
+    let said = br#"{"order": {"id": 17, "open": true, "by": null}, "items": [{"id": "a"}, {"id": "b"}],
+        "large": 9007199254740993, "near": 9007199254740992, "larger": 18446744073709551615, "whole": 7.0}"#;
     for (path, matcher, holds) in [
         ("$.order.id", equals("17"), true),
         ("$.order.id", equals("17.0"), true),
         ("$.order.id", equals("18"), false),
+        ("$.large", equals("9007199254740993"), true),
+        ("$.large", equals("9007199254740992"), false),
+        ("$.larger", equals("18446744073709551615"), true),
+        ("$.larger", equals("18446744073709551614"), false),
+        ("$.whole", equals("7"), true),
+        ("$.items[?$.large == $.near]", Matcher::Present(true), false),
+        ("$.items[?$.large > $.near]", Matcher::Present(true), true),
         ("$.order.open", equals("true"), true),
         ("$.order.by", equals("null"), true),
         ("$.items[*].id", equals("b"), true),
@@ -161,6 +169,12 @@ fn paths_and_expressions_are_refused_with_a_way_out() {
     let error = "items[".parse::<JsonPath>().expect_err("no path");
     assert!(error.contains("`items[` is not a JSONPath") && error.contains("$.order.id"), "{error}");
     assert!(format!("${}", ".a".repeat(400)).parse::<JsonPath>().is_err());
+    for unknown in
+        ["$[?odd(@.a)]", "$[?!(@.b && odd())]", "$[?length(odd(@.a)) == 1]", "$..[1, ?@[?odd(@)]]", "$[?@.a == 1 || odd($)]"]
+    {
+        let error = unknown.parse::<JsonPath>().expect_err(unknown);
+        assert!(error.contains("no function is called `odd`") || error.contains("is not a JSONPath"), "{unknown}: {error}");
+    }
     let error = "(a".parse::<Pattern>().expect_err("no expression");
     assert_eq!(error, "`(a` is not a regular expression: unclosed group");
 }
