@@ -1,8 +1,8 @@
 //! gRPC: HTTP/2 in which a body is messages and the trailers say how a call ended. What is sent, and how frames are read, is HTTP/2's
 //! own affair; here is what they mean.
 
-mod messages;
-mod reflection;
+pub(super) mod messages;
+pub(super) mod reflection;
 mod status;
 
 pub(super) use messages::Messages;

@@ -124,8 +124,7 @@ impl Protocol for Http1 {
     type Link = Link;
 
     async fn connect(&self, address: SocketAddr, _values: &Values, steps: &mut Steps) -> Result<Link, End> {
-        let stream = Stream::open(address, &self.way, steps).await?;
-        Ok(Link { stream, buffer: vec![0; BUFFER], filled: 0, cut: false, out: Vec::new(), last: (Vec::new(), Identity::UNKNOWN) })
+        Ok(Link::over(Stream::open(address, &self.way, steps).await?))
     }
 
     async fn exchange(&self, link: &mut Link, what: What<'_>, progress: &mut Progress) -> Result<Answer, End> {
@@ -277,6 +276,10 @@ impl Http1 {
 }
 
 impl Link {
+    pub(super) fn over(stream: Stream) -> Link {
+        Link { stream, buffer: vec![0; BUFFER], filled: 0, cut: false, out: Vec::new(), last: (Vec::new(), Identity::UNKNOWN) }
+    }
+
     /// Sends `request` from byte `at` on. What the peer says meanwhile lies at the start of the buffer, which must be empty.
     async fn send(&mut self, request: &[u8], mut at: usize, progress: &mut Progress) -> Result<Sent, End> {
         poll_fn(|cx| {

@@ -31,6 +31,8 @@ mod huffman;
 mod incoming;
 mod notes;
 mod outgoing;
+#[cfg(any(test, fuzzing))]
+pub(super) mod peer;
 mod request;
 mod streams;
 

@@ -18,6 +18,8 @@ use crate::varying::{Names, Values};
 mod addresses;
 mod encryption;
 mod end;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod grpc;
 mod http1;
 mod http2;
@@ -225,7 +227,7 @@ pub type Ear = Cell<Option<Box<Heard>>>;
 
 impl<'v> What<'v> {
     /// The first of the requests that were prepared, to whose answer nobody listens.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     fn plain(values: &'v Values) -> What<'v> {
         What { request: 0, values, ear: None, deadline: monotonic_now() + Duration::from_secs(1) }
     }

@@ -135,7 +135,7 @@ impl Question<'_> {
 }
 
 /// What came back.
-enum Told {
+pub(in crate::protocol) enum Told {
     Files(Vec<FileDescriptorProto>),
     Services(Vec<String>),
     /// The server does not know what it was asked for.
@@ -155,19 +155,24 @@ struct Server<'d> {
 }
 
 /// How much may come yet of what a server tells, whatever it was asked.
-struct Allowance {
+pub(in crate::protocol) struct Allowance {
     bytes: usize,
     fields: usize,
 }
 
 impl Allowance {
-    /// Takes in the body of an answer, which has at most as many bytes as are left.
-    fn take(&mut self, body: &Bytes) -> Result<()> {
+    /// Reads the body of an answer, which has at most as many bytes as are left.
+    pub(in crate::protocol) fn read(&mut self, body: Bytes) -> Result<Told> {
         self.bytes = self.bytes.saturating_sub(body.len());
-        let within = |message: Bytes| count(message, &mut self.fields, 0);
-        // What is no message is refused further on.
-        ensure!(first_message(body.clone()).is_none_or(within), "the server tells of more than {FIELDS_MOST} things; {WITHOUT}");
-        Ok(())
+        let message = first_message(body).context("the answer to a question of reflection is no message")?;
+        ensure!(count(message.clone(), &mut self.fields, 0), "the server tells of more than {FIELDS_MOST} things; {WITHOUT}");
+        told(message)
+    }
+}
+
+impl Default for Allowance {
+    fn default() -> Allowance {
+        Allowance { bytes: TOLD_MOST, fields: FIELDS_MOST }
     }
 }
 
@@ -202,8 +207,8 @@ impl<'d> Server<'d> {
                         .await
                         .context("the server does not speak HTTP/2, and gRPC is spoken over that")?;
                     tokio::spawn(connection);
-                    let allowance = Allowance { bytes: TOLD_MOST, fields: FIELDS_MOST };
-                    return Ok(Server { destination, sender, version: 0, metadata: Vec::new(), allowance });
+                    let (metadata, allowance) = (Vec::new(), Allowance::default());
+                    return Ok(Server { destination, sender, version: 0, metadata, allowance });
                 }
                 Err(end) => refusals.push(format!("{address}: {}", end.cause().unwrap_or_default())),
             }
@@ -300,9 +305,7 @@ impl<'d> Server<'d> {
             Some(Status::Ok) => {}
             Some(status) => return Ok(Err(status)),
         }
-        self.allowance.take(&body)?;
-        let message = first_message(body).context("the answer to a question of reflection is no message")?;
-        told(message).map(Ok)
+        self.allowance.read(body).map(Ok)
     }
 }
 

@@ -1,91 +1,20 @@
 //! A connection without a socket: frames in, what became of its requests and what it says out.
 
-use std::task::Poll;
-use std::task::{Context, Waker};
-use std::time::Duration;
+use std::task::{Context, Poll, Waker};
 
 use proptest::prelude::*;
 
 use super::connection::PREFACE;
 use super::frame::{HEAD, Head, MOST, PAYLOAD_MOST, WINDOW, flag, kind, setting};
 use super::incoming::Fault;
+use super::peer::{Peer, first, frame, heard, settings};
 use super::*;
-use crate::answers::Wanted;
-use crate::plan::{Request, Talk};
-use crate::protocol::{Afterwards, Trust, outline};
-use crate::time::monotonic_now;
-use crate::units::Span;
-use crate::varying::Values;
-
-/// The one request that is prepared, which has no values in it.
-fn first() -> What<'static> {
-    What { request: 0, values: &NOTHING, ear: None, deadline: monotonic_now() + Duration::from_secs(1) }
-}
-static NOTHING: Values = Values::new();
+use crate::protocol::Afterwards;
 
 /// `:status: 200`, from the static table.
 const OK: &[u8] = &[0x88];
 
-/// A connection that has greeted and been greeted, with `requests` under way, on the streams 1, 3, 5, ...
-struct Peer {
-    connection: Connection,
-    slots: Vec<Slot>,
-    /// Bytes that are no whole frame yet.
-    rest: Vec<u8>,
-    fault: Option<Fault>,
-}
-
 impl Peer {
-    fn new(requests: usize, body: &[u8]) -> Peer {
-        let mut peer = Peer::ungreeted(requests, body);
-        peer.says(&settings(&[]));
-        peer.written();
-        peer
-    }
-
-    fn ungreeted(requests: usize, body: &[u8]) -> Peer {
-        let destination = Destination::read("http://shop/", Trust::default()).expect("a URL");
-        let request = Request {
-            method: if body.is_empty() { "GET" } else { "POST" }.into(),
-            path: "/".into(),
-            headers: Vec::new(),
-            body: body.to_vec(),
-            timeout: Span::from_secs(1),
-            wanted: Wanted::default(),
-            talk: Talk::Http,
-        };
-        let prepared = [request];
-        let outlines = outline::all(&destination, &prepared, &[]).expect("an outline");
-        let templates = Arc::from([Template::new(&destination, &outlines[0], &[]).expect("a request")]);
-        let mut connection = Connection::new(templates, Listener::new("x-pod", Arc::default()));
-        let slots: Vec<Slot> = (0..requests).map(|_| connection.link()).collect();
-        slots.iter().for_each(|slot| connection.begin(*slot, first()));
-        Peer { connection, slots, rest: Vec::new(), fault: None }
-    }
-
-    /// Bytes come, as the driver would hand them on.
-    fn says(&mut self, bytes: &[u8]) -> &mut Peer {
-        self.rest.extend_from_slice(bytes);
-        if self.fault.is_none() {
-            match self.connection.receive(&self.rest) {
-                Ok(taken) => drop(self.rest.drain(..taken)),
-                Err(fault) => {
-                    self.connection.die(fault.end, fault.end);
-                    self.fault = Some(fault);
-                }
-            }
-            self.connection.advance();
-        }
-        self
-    }
-
-    fn done(&mut self, request: usize) -> Option<Result<Answer, End>> {
-        match self.connection.poll_done(self.slots[request], &Context::from_waker(Waker::noop())) {
-            Poll::Ready(done) => Some(done),
-            Poll::Pending => None,
-        }
-    }
-
     /// How a request ended, as one word.
     #[track_caller]
     fn end(&mut self, request: usize) -> End {
@@ -93,13 +22,6 @@ impl Peer {
             Ok(answer) => answer.end,
             Err(end) => end,
         }
-    }
-
-    /// What it wants to write, which the kernel takes.
-    fn written(&mut self) -> Vec<u8> {
-        let bytes = self.connection.out.rest().to_vec();
-        self.connection.wrote(bytes.len(), monotonic_now());
-        bytes
     }
 
     /// The frames that it wants to write, after its preface.
@@ -118,19 +40,6 @@ impl Peer {
     fn kinds(&mut self) -> Vec<u8> {
         self.frames().iter().map(|(head, _)| head.kind).collect()
     }
-}
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    Head { length: payload.len(), kind, flags, stream }.write(&mut bytes);
-    bytes.extend_from_slice(payload);
-    bytes
-}
-
-fn settings(settings: &[(u16, u32)]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    super::frame::settings(&mut bytes, settings);
-    bytes
 }
 
 fn headers(stream: u32, flags: u8, block: &[u8]) -> Vec<u8> {
@@ -591,21 +500,9 @@ fn frames() -> impl Strategy<Value = Vec<u8>> {
 
 /// Whatever is said, in whatever pieces: no panic, and the same end of every request and the same words back.
 fn same_in_pieces(bytes: &[u8], cuts: &[usize]) -> Result<(), TestCaseError> {
-    let run = |pieces: &mut dyn FnMut(&[u8]) -> usize| {
-        let mut peer = Peer::new(3, b"a body");
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let (piece, after) = rest.split_at(pieces(rest).clamp(1, rest.len()));
-            peer.says(piece);
-            rest = after;
-        }
-        let ends: Vec<_> = (0..3).map(|request| peer.done(request)).collect();
-        let said = if peer.fault.is_none() { peer.written() } else { Vec::new() };
-        (peer.fault, ends, said, peer.connection.streams.count())
-    };
     let mut cuts = cuts.iter().cycle().copied();
-    let whole = run(&mut |rest| rest.len());
-    let pieces = run(&mut |_| cuts.next().expect("a cycle does not end"));
+    let whole = heard(bytes, &mut |rest| rest.len());
+    let pieces = heard(bytes, &mut |_| cuts.next().expect("a cycle does not end"));
     prop_assert_eq!(whole, pieces);
     Ok(())
 }

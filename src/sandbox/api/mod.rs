@@ -8,6 +8,8 @@ mod decode;
 mod discovery;
 mod failure;
 mod fields;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod managed;
 mod namespaces;
 mod objects;
