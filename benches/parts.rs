@@ -73,8 +73,7 @@ fn tally(c: &mut Criterion) {
             (0..BATCH).for_each(|n| measured.record((200 + n * 7 % 5_000) as u32));
             histogram.reset();
             measured.fill(&mut histogram);
-            let count = histogram.len();
-            count
+            histogram.len()
         });
     });
     group.finish();

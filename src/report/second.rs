@@ -119,10 +119,13 @@ fn tallies<'a>(history: &'a History, phase: &'a str, second: i64) -> impl Iterat
     })
 }
 
+/// A phase, a second, what was measured, and a load.
+type Key<'h> = (&'h str, i64, What, &'h str);
+
 /// How values lay in each second of each phase: of each load, and of all of them. Histograms are looked at where they lie, second by second:
 /// of a long run they are many.
-fn spreads(history: &History) -> BTreeMap<(&str, i64, What, &str), Spread> {
-    let mut found: Vec<((&str, i64, What, &str), &[(u32, u32)])> = Vec::new();
+fn spreads(history: &History) -> BTreeMap<Key<'_>, Spread> {
+    let mut found: Vec<(Key<'_>, &[(u32, u32)])> = Vec::new();
     for (series, second, bars) in history.bars() {
         let what = match series.measure {
             Measure::Response if TIMED.contains(&series.outcome) => What::Latency,
