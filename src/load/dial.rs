@@ -54,7 +54,7 @@ pub(super) async fn dial(lane: &Lane, window: Window, values: &Values) -> Result
     let peer = peer.ok_or(End::Unreachable)?;
     let mut attempt = Attempt { lane, window, steps: Steps::default(), open: false };
     let link = lane.wire.connect(peer.address, values, &mut attempt.steps).await?;
-    attempt.open = true;
+    attempt.open = lane.wire.is_open(&link);
     // Lives are spread between 75 and 125 per cent, by the golden ratio, so that connections do not all end at once.
     let spread = 0.75 + 0.5 * (number as f64 * 0.618_033_988_749_895).fract();
     let life = Life {

@@ -9,7 +9,7 @@ pub const TRANSPORT: &[(&str, &str, &str)] = &[
     ),
     (
         "target.proxy",
-        "a proxy on the way: CONNECT for https:// and HTTP/2, whole URLs for http://; its credentials are secrets",
+        "a proxy on the way: CONNECT for https://, HTTP/2 and WebSockets, whole URLs for http://; its credentials are secrets",
         "proxy: \"http://squall:${PROXY_PASSWORD}@proxy.example:3128\"",
     ),
     (

@@ -177,9 +177,9 @@ pub(super) struct WrittenTarget {
     pub insecure: bool,
     /// How connections to an https:// target are encrypted: whom to trust, what to show, by which name to ask.
     pub tls: Option<Located<WrittenTls>>,
-    /// A proxy on the way, as in http://proxy.example:3128: CONNECT for https:// and HTTP/2, requests with the whole URL for http://. With
-    /// credentials, http://USER:${PROXY_PASSWORD}@HOST:PORT; they come from the environment and are shown nowhere. The variables HTTP_PROXY and
-    /// the like are not looked at, unless one is named here.
+    /// A proxy on the way, as in http://proxy.example:3128: CONNECT for https://, HTTP/2 and WebSockets, requests with the whole URL for
+    /// http://. With credentials, http://USER:${PROXY_PASSWORD}@HOST:PORT; they come from the environment and are shown nowhere. The
+    /// variables HTTP_PROXY and the like are not looked at, unless one is named here.
     pub proxy: Option<Located<String>>,
     /// When the name in the URL is looked up: {every: 5s} unless said otherwise, or once, before the run. New connections are spread over
     /// all addresses that it stands for by then, and none goes to one that it no longer stands for.

@@ -324,6 +324,11 @@ pub trait Protocol {
     /// Nothing to do where a link is all of its connection, and dropped.
     fn close(&self, _link: &Self::Link) {}
 
+    /// Whether a link that was made is an open connection, and not the answer of a peer that did not want one.
+    fn is_open(&self, _link: &Self::Link) -> bool {
+        true
+    }
+
     /// Whether a link is still good whose exchange failed or was given up.
     fn outlives(&self, _link: &Self::Link) -> bool {
         false
@@ -424,6 +429,15 @@ impl Protocol for Wire {
             (Wire::Http1(http1), Link::Http1(link)) => http1.close(link),
             (Wire::Http2(http2), Link::Http2(link)) => http2.close(link),
             (Wire::WebSocket(websocket), Link::WebSocket(link)) => websocket.close(link),
+            _ => unreachable!("{ANOTHERS}"),
+        }
+    }
+
+    fn is_open(&self, link: &Link) -> bool {
+        match (self, link) {
+            (Wire::Http1(http1), Link::Http1(link)) => http1.is_open(link),
+            (Wire::Http2(http2), Link::Http2(link)) => http2.is_open(link),
+            (Wire::WebSocket(websocket), Link::WebSocket(link)) => websocket.is_open(link),
             _ => unreachable!("{ANOTHERS}"),
         }
     }

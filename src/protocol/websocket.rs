@@ -10,7 +10,7 @@
 //! the connection's own, so that one that is only held answers pings and notices when it is closed. An upgrade that is refused is no error of
 //! the connection: it is the answer to the exchange that wanted it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -26,7 +26,7 @@ use super::stream::{Stream, Way};
 use super::{
     Afterwards, Answer, Awaited, Destination, End, Identities, Identity, Outline, Progress, Protocol, Scheme, Steps, What,
 };
-use crate::answers::{BODY_MOST, BodyChecks, Flaw};
+use crate::answers::{BODY_MOST, BodyChecks};
 use crate::plan::{Exchange, Payload, Talk};
 use crate::time::monotonic_now;
 use crate::varying::{Names, Template, Values};
@@ -47,8 +47,6 @@ pub struct WebSocket {
     identity_header: String,
     identities: Arc<Identities>,
     way: Way,
-    /// Counts handshakes, each of which has a key of its own.
-    asked: Cell<u64>,
 }
 
 /// One exchange.
@@ -73,7 +71,8 @@ pub struct Link(Opened);
 
 enum Opened {
     Held(Rc<RefCell<Connection>>),
-    Refused(Answer),
+    /// And what has happened to get it.
+    Refused(Answer, Progress),
 }
 
 impl WebSocket {
@@ -105,7 +104,6 @@ impl WebSocket {
             identities,
             // A proxy knows no more of it than bytes.
             way: Way { proxied: destination.proxy.is_some(), tunnel: destination.tunnel(), encryption },
-            asked: Cell::new(0),
         })
     }
 
@@ -122,8 +120,8 @@ impl Protocol for WebSocket {
     async fn connect(&self, address: SocketAddr, values: &Values, steps: &mut Steps) -> Result<Link, End> {
         let mut stream = Stream::open(address, &self.way, steps).await?;
         let begun = monotonic_now();
-        let number = self.asked.replace(self.asked.get() + 1);
-        match self.exchanges[0].upgrade.ask(&mut stream, number, values, &self.identity_header).await? {
+        let mut progress = Progress::default();
+        match self.exchanges[0].upgrade.ask(&mut stream, values, &self.identity_header, &mut progress).await? {
             Said::Yes { identity, rest } => {
                 steps.upgrade = Some(monotonic_now() - begun);
                 let connection = Rc::new(RefCell::new(Connection::new(stream, rest, self.identity(identity))));
@@ -132,7 +130,7 @@ impl Protocol for WebSocket {
             }
             Said::No { status, retry_after, identity } => {
                 let (end, identity) = (End::UpgradeRefused(status), self.identity(identity));
-                Ok(Link(Opened::Refused(Answer { end, retry_after, identity, connection: Afterwards::Close })))
+                Ok(Link(Opened::Refused(Answer { end, retry_after, identity, connection: Afterwards::Close }, progress)))
             }
         }
     }
@@ -140,13 +138,17 @@ impl Protocol for WebSocket {
     async fn exchange(&self, link: &mut Link, what: What<'_>, progress: &mut Progress) -> Result<Answer, End> {
         let connection = match &link.0 {
             Opened::Held(connection) => connection,
-            Opened::Refused(answer) => return Ok(*answer),
+            // The handshake is all that was sent for it, and its answer the answer.
+            Opened::Refused(answer, asked) => {
+                *progress = *asked;
+                return Ok(*answer);
+            }
         };
         let Prepared { send, expect, .. } = &self.exchanges[what.request];
         let mut frame = send.as_ref().map(|send| send.frame(what.values));
         progress.awaited = Some(Awaited::Nothing);
         progress.sent.get_or_insert_with(monotonic_now);
-        let turn = Turn::begin(connection);
+        let turn = Turn::begin(connection, send.is_some());
         poll_fn(|cx| {
             let mut connection = turn.0.borrow_mut();
             if let Some(frame) = frame.take() {
@@ -162,7 +164,7 @@ impl Protocol for WebSocket {
     fn stands(&self, link: &mut Link) -> bool {
         match &link.0 {
             Opened::Held(connection) => connection.borrow_mut().stands(),
-            Opened::Refused(_) => false,
+            Opened::Refused(..) => false,
         }
     }
 
@@ -171,8 +173,12 @@ impl Protocol for WebSocket {
     fn outlives(&self, link: &Link) -> bool {
         match &link.0 {
             Opened::Held(connection) => connection.borrow().owes_nothing(),
-            Opened::Refused(_) => false,
+            Opened::Refused(..) => false,
         }
+    }
+
+    fn is_open(&self, link: &Link) -> bool {
+        matches!(link.0, Opened::Held(_))
     }
 }
 
@@ -202,12 +208,11 @@ impl Ready {
     }
 }
 
-/// Whether a message is the one that is waited for.
-fn meets(message: &[u8], expect: Option<&BodyChecks>) -> Result<bool, End> {
+/// Whether a message is the one that is waited for. None is that is longer than what is looked into.
+fn meets(message: &[u8], expect: Option<&BodyChecks>) -> bool {
     match expect {
-        None => Ok(true),
-        Some(_) if message.len() > BODY_MOST => Err(End::Flawed(Flaw::TooLong)),
-        Some(checks) => Ok(checks.hold(message)),
+        None => true,
+        Some(checks) => message.len() <= BODY_MOST && checks.hold(message),
     }
 }
 
@@ -223,8 +228,8 @@ impl Drop for Link {
 struct Turn<'l>(&'l Rc<RefCell<Connection>>);
 
 impl Turn<'_> {
-    fn begin(connection: &Rc<RefCell<Connection>>) -> Turn<'_> {
-        connection.borrow_mut().begin();
+    fn begin(connection: &Rc<RefCell<Connection>>, sends: bool) -> Turn<'_> {
+        connection.borrow_mut().begin(sends);
         Turn(connection)
     }
 }

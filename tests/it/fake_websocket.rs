@@ -57,6 +57,8 @@ pub struct Script {
     pub after: After,
     /// A ping, and what else it says by itself, so often.
     pub by_itself: Option<(Duration, Vec<u8>)>,
+    /// Before it answers.
+    pub delay: Duration,
 }
 
 /// What becomes of the connection once a message was answered, or nothing was agreed on.
@@ -77,7 +79,7 @@ impl Script {
 
     pub fn says(answers: impl Fn(&[u8]) -> Vec<u8> + Send + Sync + 'static, after: After) -> Script {
         let (refuses, lines, greets, by_itself) = (None, "", Vec::new(), None);
-        Script { refuses, lines, greets, answers: Arc::new(answers), after, by_itself }
+        Script { refuses, lines, greets, answers: Arc::new(answers), after, by_itself, delay: Duration::ZERO }
     }
 
     pub fn refuses(answer: &str, after: After) -> Script {
@@ -223,6 +225,7 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin>(
                 }
                 _ => {
                     note(&|seen| seen.messages.push(payload.clone()));
+                    tokio::time::sleep(script.delay).await;
                     stream.write_all(&(script.answers)(&payload)).await?;
                     if !matches!(script.after, After::Keep) {
                         return afterwards(stream, script).await;

@@ -124,9 +124,29 @@ fn who_sends_nothing_waits_for_what_comes() {
     assert!(ran.counts.ok >= 3 && ran.counts.ok == ran.counts.intended && ran.counts.sent == ran.counts.ok, "{:?}", ran.counts);
     assert_eq!(target.seen().messages, Vec::<Vec<u8>>::new());
 
-    let ran = Drive { timeout: Duration::from_millis(150), ..listening(quiet.url()) }.run();
+    let ran = Drive { timeout: Duration::from_secs(1), seconds: 3.0, ..listening(quiet.url()) }.run();
     assert!(ran.counts.timed_out >= 6 && ran.cause("no answer in time") == ran.counts.intended, "{:?}", ran.causes);
     assert_eq!(quiet.seen().connections, 3, "nothing is owed on a connection where nothing was sent");
+}
+
+/// Goal: what was said before an exchange sent anything is no answer to it, and an answer that comes too late none to the next one. How: a
+/// server that greets, echoes each message and says one more right after; and one whose echoes come after their exchange's time.
+#[test]
+fn only_what_comes_after_a_message_answers_it() {
+    let noisy = |message: &[u8]| [frame(TEXT, message), text("and another thing")].concat();
+    let target = FakeWebSocket::start(Script { greets: text("welcome"), ..Script::says(noisy, After::Keep) });
+    let ran = Drive { rate: 10.0, seconds: 2.0, connections: 1, ..drive(target.url()) }.run();
+    assert_eq!((ran.counts.ok, target.seen().connections), (20, 1), "{:?}", ran.causes);
+    // The greeting and nineteen further things were dropped, and told with the exchanges after them.
+    assert!((39..=40).contains(&messages(&ran)), "{}", messages(&ran));
+    assert_eq!(ran.counts.bytes_out, 20 * 11);
+
+    let late = Script { delay: Duration::from_secs(2), ..Script::good() };
+    let target = FakeWebSocket::start(late);
+    let timeout = Duration::from_secs(1);
+    let ran = Drive { rate: 2.0, seconds: 3.0, timeout, connections: 8, ..drive(target.url()) }.run();
+    assert_eq!((ran.counts.timed_out, ran.cause("no answer in time")), (6, 6), "{:?}", ran.causes);
+    assert_eq!(target.seen().connections, 6, "a connection that owes an answer carries nothing more");
 }
 
 #[test]
@@ -155,7 +175,8 @@ fn a_refused_upgrade_is_told_as_what_it_is() {
     let ran = drive(target.url()).run();
     let told: u64 = ran.history.windows.values().map(|tally| tally.retry_after).sum();
     let served: u64 = ran.history.windows.values().filter_map(|tally| tally.served_by.get("fake-1")).sum();
-    assert_eq!((told, served, ran.counts.sent), (25, 25, 0), "who refuses is heard out, and nothing was sent");
+    assert_eq!((told, served, ran.counts.sent), (25, 25, 25), "who refuses is heard out, and was asked");
+    assert_eq!((opened(&ran), ran.histogram(Measure::FirstByte).len()), (0, 25), "no connection came of it");
 }
 
 #[test]
@@ -299,13 +320,16 @@ fn what_does_not_come_times_out_as_what_it_is() {
                 Script::says(|_| [text("no"), frame(PING, b"")].concat(), After::Keep),
                 "no message as expected in time",
             ),
+            // Too long to be looked into, and yet no longer than what is read.
+            waits(
+                "a long one",
+                Script::says(|_| frame(TEXT, &b"thanks".repeat(200_000)), After::Keep),
+                "no message as expected in time",
+            ),
             waits("a part", Script::says(|_| text("thanks")[..5].to_vec(), After::Keep), "answer unfinished in time"),
             waits("the start of one", Script::says(|_| piece(TEXT, b"thanks"), After::Keep), "answer unfinished in time"),
         ],
     );
-    // Too long to be looked into, and yet no longer than what is read.
-    let long = Script::says(|_| frame(TEXT, &b"x".repeat(2 << 20)), After::Keep);
-    check(expecting, vec![("long", long, Outcome::Failed, Some("body too long to look into"))]);
 }
 
 /// Goal: who floods and listens to nothing keeps no exchange beyond its time, nor others from theirs.
@@ -372,7 +396,7 @@ fn a_connection_can_be_had_for_each_exchange() {
     let ran = Drive { rotation, ..drive(target.url()) }.run();
     assert_eq!((ran.counts.ok, target.seen().connections), (25, 25), "{:?}", ran.causes);
     assert!(
-        target.seen().closes.len() >= 24 && target.seen().closes.iter().all(|code| *code == 1000),
+        target.seen().closes.len() >= 20 && target.seen().closes.iter().all(|code| *code == 1000),
         "{:?}",
         target.seen().closes
     );

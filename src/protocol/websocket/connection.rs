@@ -27,6 +27,8 @@ const PIECE: usize = 4 * 1024;
 const MESSAGE_MOST: usize = 16 * 1024 * 1024;
 /// How many pongs wait to be written before no more is read: a peer that asks and does not listen is not heard out for ever.
 const PONGS_MOST: u32 = 64;
+/// How many frames are read before others have their turn: a flood on one connection makes nobody else late.
+const FRAMES_MOST: u32 = 256;
 /// How long a peer has to say goodbye in return.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -39,6 +41,8 @@ pub(super) struct Connection {
     pub(super) identity: Identity,
     /// How it ended, once it has.
     over: Option<End>,
+    /// No exchange has begun that sends anything.
+    fresh: bool,
     /// An exchange is under way.
     busy: bool,
     /// Nobody holds it any more, and the peer has been told.
@@ -51,6 +55,8 @@ pub(super) struct Connection {
     unflushed: bool,
     /// Pongs that wait to be written.
     pongs: u32,
+    /// Of this turn.
+    frames_left: u32,
     /// Messages that nobody waited for, and that no exchange has been told of.
     unasked: u32,
     /// Wakes the task that reads while there is no exchange.
@@ -82,7 +88,7 @@ impl Connection {
             .write_buffer_size(0)
             .max_message_size(Some(MESSAGE_MOST))
             .max_frame_size(Some(MESSAGE_MOST));
-        let mut traffic = Traffic::default();
+        let mut traffic = Traffic { bytes_in: first.len() as u64, ..Traffic::default() };
         traffic.boundary.pass(&first);
         Connection {
             stream,
@@ -90,19 +96,25 @@ impl Connection {
             frames: WebSocketContext::from_partially_read(first, Role::Client, Some(config)),
             identity,
             over: None,
+            fresh: true,
             busy: false,
             left: false,
             owes: false,
             passed_over: false,
             unflushed: false,
             pongs: 0,
+            frames_left: FRAMES_MOST,
             unasked: 0,
             keeper: None,
         }
     }
 
-    /// An exchange begins, and reads from now on.
-    pub(super) fn begin(&mut self) {
+    /// An exchange begins, which `sends` something or not, and reads from now on.
+    pub(super) fn begin(&mut self, sends: bool) {
+        if sends && std::mem::replace(&mut self.fresh, false) {
+            // Who greets has not answered yet. One that was kept has been looked at by whoever asked whether it stands.
+            let _ = self.stands();
+        }
         (self.busy, self.passed_over) = (true, false);
         (self.traffic.came, self.traffic.first) = (None, None);
     }
@@ -139,28 +151,28 @@ impl Connection {
         let keeper = self.keeper.clone().unwrap_or_else(|| Waker::noop().clone());
         // As if by the keeper, which is who is to be woken.
         let _ = self.poll_ignore(&mut Context::from_waker(&keeper));
-        self.over.is_none()
+        // What is still unread would be taken for the answer to what is sent next.
+        self.over.is_none() && self.frames_left > 0
     }
 
     /// Waits for a message that is the one, and passes over those before it. What has happened is told to `progress` with every turn.
     pub(super) fn poll_answer(
         &mut self,
-        is_it: impl Fn(&[u8]) -> Result<bool, End>,
+        is_it: impl Fn(&[u8]) -> bool,
         progress: &mut Progress,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), End>> {
+        self.frames_left = FRAMES_MOST;
         let done = loop {
             match self.poll_message(cx) {
                 Poll::Pending => break Poll::Pending,
                 Poll::Ready(Err(end)) => break Poll::Ready(Err(end)),
                 Poll::Ready(Ok(message)) => {
                     progress.messages = progress.messages.saturating_add(1);
-                    match is_it(&message) {
-                        Ok(true) => break Poll::Ready(Ok(())),
-                        Ok(false) => self.passed_over = true,
-                        Err(end) => break Poll::Ready(Err(end)),
+                    if is_it(&message) {
+                        break Poll::Ready(Ok(()));
                     }
-                    self.traffic.first = None;
+                    (self.passed_over, self.traffic.first) = (true, None);
                 }
             }
         };
@@ -184,6 +196,7 @@ impl Connection {
 
     /// Reads on, and drops what comes; ready once it is over.
     fn poll_ignore(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.frames_left = FRAMES_MOST;
         loop {
             match ready!(self.poll_message(cx)) {
                 Ok(_) => self.unasked = self.unasked.saturating_add(1),
@@ -216,6 +229,11 @@ impl Connection {
             if self.pongs >= PONGS_MOST {
                 return Poll::Pending;
             }
+            if self.frames_left == 0 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            self.frames_left -= 1;
             match self.codec(cx, |frames, pipe| frames.read(pipe)) {
                 Ok(Message::Text(text)) => return Poll::Ready(Ok(text.into())),
                 Ok(Message::Binary(bytes)) => return Poll::Ready(Ok(bytes)),

@@ -1,5 +1,7 @@
 //! The handshake (RFC 6455, section 4): a GET that asks for a WebSocket, and what must stand in the answer of one who agrees.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use anyhow::{Result, anyhow, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,14 +11,18 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use super::Breach;
 use crate::protocol::http1::head::{self, Asked, HEAD_LIMIT};
 use crate::protocol::stream::Stream;
-use crate::protocol::{Destination, End, Outline, RetryAfter};
+use crate::protocol::{Destination, End, Outline, Progress, RetryAfter};
 use crate::target;
+use crate::time::monotonic_now;
 use crate::varying::{Form, Names, Template, Values};
 
 /// What is read at once: most heads fit.
 const PIECE: usize = 1024;
 /// The header that names the subprotocols on offer, and the one that was chosen.
 const SUBPROTOCOL: &str = "sec-websocket-protocol";
+
+/// Counts the handshakes of this process, each of which has a key of its own.
+static ASKED: AtomicU64 = AtomicU64::new(0);
 
 /// The question, ready to be asked any number of times.
 pub(super) struct Upgrade {
@@ -64,18 +70,27 @@ impl Upgrade {
         Ok(Upgrade { head, offered })
     }
 
-    /// Asks over `stream`, as the handshake of this `number`.
+    /// Asks over `stream`. What has happened is told to `progress`.
     ///
     /// # Errors
     /// Why there was no whole answer, or none that can be one.
-    pub(super) async fn ask(&self, stream: &mut Stream, number: u64, values: &Values, identity_header: &str) -> Result<Said, End> {
+    pub(super) async fn ask(
+        &self,
+        stream: &mut Stream,
+        values: &Values,
+        identity_header: &str,
+        progress: &mut Progress,
+    ) -> Result<Said, End> {
         let lost = |error: std::io::Error| End::of_error(&error);
+        let number = ASKED.fetch_add(1, Ordering::Relaxed);
         let (key, mut request, mut offered) = (key(number), Vec::new(), Vec::new());
         self.head.render(values, &mut request);
         request.extend_from_slice(key.as_bytes());
         request.extend_from_slice(b"\r\n\r\n");
         self.offered.render(values, &mut offered);
+        progress.sent = Some(monotonic_now());
         stream.write_all(&request).await.map_err(lost)?;
+        progress.bytes_out += request.len() as u64;
         stream.flush().await.map_err(lost)?;
 
         let accept = derive_accept_key(key.as_bytes());
@@ -86,6 +101,7 @@ impl Upgrade {
                 Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => 0,
                 read => read.map_err(lost)?,
             };
+            progress.came(n);
             let ended = n == 0 || heads + said.len() >= HEAD_LIMIT;
             // Parsed at once, and then when the end of a head has come, or none ever will.
             while scanned == 0 || ended || head::find_end(&said, scanned).is_ok() {
