@@ -21,7 +21,7 @@ use super::gauges::Gauges;
 use super::lane::Lane;
 use super::log::Window;
 use crate::protocol::{End, Link, Protocol, Wire};
-use crate::time::monotonic_now;
+use crate::time::{Offset, monotonic_now};
 use crate::varying::Values;
 
 /// The shared connections of one lane.
@@ -67,6 +67,11 @@ impl Pool {
 pub(super) async fn take(pool: &Pool, lane: &Rc<Lane>, window: Window, crowded: &mut bool) -> Result<(Hold, Link, Life), End> {
     let hold = loop {
         match pool.offer(&lane.wire, lane.connection_limit, lane.streams, &lane.gauges) {
+            // It grew old while everybody on it rested.
+            Offer::Take(hold) if hold.is_old(lane.clock.now()) => {
+                hold.retire(&lane.wire);
+                hold.rests(&lane.wire);
+            }
             Offer::Take(hold) => break hold,
             Offer::Open(hold, trunk) => {
                 // In a task of its own: others may wait for it when the first who wanted it has given up.
@@ -247,6 +252,11 @@ impl Hold {
     pub(super) fn retire(&self, wire: &Wire) {
         self.trunk.retired.set(true);
         self.close_if_retired(wire);
+    }
+
+    /// Whether the connection, if it is open, has grown old by `now`.
+    fn is_old(&self, now: Offset) -> bool {
+        matches!(&*self.trunk.state.borrow(), State::Open(_, life) if life.is_old(now))
     }
 
     pub(super) fn is_retired(&self) -> bool {

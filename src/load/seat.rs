@@ -55,7 +55,7 @@ struct Held {
 }
 
 impl Held {
-    /// Whether it may carry a request that was taken at `now`, as far as this side can tell.
+    /// Whether it may carry a request at `now`, as far as this side can tell.
     fn is_good(&mut self, wire: &Wire, now: Offset) -> bool {
         if let Some(hold) = self.shared.as_ref().filter(|_| self.life.is_old(now)) {
             hold.retire(wire);
@@ -141,7 +141,8 @@ impl Seat {
             return Err(done);
         }
         let pause = course.pause(run.due.number, step);
-        if course.phase_at(done + pause).is_none() {
+        // An answer that is come to only when nothing is paced any more is followed by nothing.
+        if course.phase_at((done + pause).max(run.lane.clock.now())).is_none() {
             run.skips = Some(course.silence_at(done + pause));
             return Err(done);
         }
@@ -302,7 +303,7 @@ async fn exchange(lane: &Rc<Lane>, held: &mut Option<Held>, what: What<'_>, tick
 
 async fn exchange_once(lane: &Rc<Lane>, held: &mut Option<Held>, what: What<'_>, ticket: &mut Ticket<'_>) -> Result<Answer, End> {
     if let Some(kept) = held {
-        if kept.is_good(&lane.wire, ticket.due.taken) {
+        if kept.is_good(&lane.wire, ticket.due.taken.max(ticket.ready)) {
             if let Some(hold) = &kept.shared {
                 hold.works();
             }

@@ -147,12 +147,16 @@ impl Feed {
     fn is_over(&mut self, now: Offset) -> bool {
         match self {
             // What runs of flows have before them comes due after their answers, until the load is over.
-            Feed::Open { lane, arrivals } => {
-                let goes_on = |course: &Course| now < course.end() || lane.pauses().next().is_some();
-                arrivals.peek().is_none() && !(lane.in_flight() > 0 && lane.course.as_ref().is_some_and(goes_on))
-            }
+            Feed::Open { arrivals, .. } => arrivals.peek().is_none() && self.goes_on_until(now).is_none(),
             Feed::Closed(users) => users.are_gone(),
         }
+    }
+
+    /// Until when answers may yet make something come due at times that the schedule does not tell.
+    fn goes_on_until(&self, now: Offset) -> Option<Offset> {
+        let lane = self.lane();
+        let end = lane.course.as_ref()?.end();
+        (lane.in_flight() > 0 && now < end).then_some(end)
     }
 
     /// Begins nothing more. What is due is counted as refused; what is not yet due was never intended.
@@ -292,10 +296,11 @@ impl Worker {
             if window.adapt(self.clock.instant(now)) {
                 self.gauges.set_window(window.width());
             }
+            let idle = feeds.iter().filter_map(|feed| feed.goes_on_until(now)).map(|end| end.since(now)).min().unwrap_or(IDLE);
             bells.wait_for(next.filter(|_| window.width() > Duration::ZERO));
             tokio::select! {
                 biased;
-                waited = pacer.wait(next.map_or(IDLE, |due| due.since(now) + window.width())) => {
+                waited = pacer.wait(next.map_or(idle, |due| due.since(now) + window.width())) => {
                     waited.expect("the kernel keeps a timer that it gave");
                 }
                 () = bells.look.notified() => {}

@@ -91,6 +91,8 @@ impl Dial {
 pub struct Seen {
     pub connections: u64,
     pub requests: u64,
+    /// The most that came over one connection.
+    pub most_on_one: u64,
     /// Requests being served now.
     pub in_flight: u64,
     /// How many others were being served when each request came.
@@ -290,6 +292,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, shared: &Shared
                 seen.request = String::from_utf8_lossy(&request).into_owned();
             }
             seen.requests += 1;
+            seen.most_on_one = seen.most_on_one.max(nth);
             let line = request.split(|byte| *byte == b'\r').next().unwrap_or_default();
             seen.lines.push(String::from_utf8_lossy(line).into_owned());
             let others = seen.in_flight;
