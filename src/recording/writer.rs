@@ -26,8 +26,8 @@ pub struct Recording {
     sink: Sink,
     thread: JoinHandle<()>,
     broken: Broken,
-    /// Subscribed before anything was written.
-    live: broadcast::Receiver<Arc<Event>>,
+    /// Subscribed before anything was written, until somebody reads: what nobody reads is kept for it, by the thousand.
+    live: Option<broadcast::Receiver<Arc<Event>>>,
 }
 
 /// The first write that failed, in words.
@@ -69,13 +69,12 @@ impl Recording {
             .name("recording".to_owned())
             .spawn(move || writer.drain(&entries))
             .context("cannot start the recording's thread")?;
-        Ok((sink.clone(), Recording { sink, thread, broken, live: from_the_first }))
+        Ok((sink.clone(), Recording { sink, thread, broken, live: Some(from_the_first) }))
     }
 
     /// Every event from the first on, for the first who asks; for those after, what comes from then on.
     pub fn live(&mut self) -> broadcast::Receiver<Arc<Event>> {
-        let later = self.live.resubscribe();
-        std::mem::replace(&mut self.live, later)
+        self.live.take().unwrap_or_else(|| self.sink.subscribe())
     }
 
     /// The first write that failed, if one did: what comes after it is not on disk.
@@ -373,7 +372,7 @@ mod tests {
         };
         let thread = std::thread::spawn(move || writer.drain(&entries));
         let mut live = sink.subscribe();
-        let recording = Recording { sink: sink.clone(), thread, broken, live: sink.subscribe() };
+        let recording = Recording { sink: sink.clone(), thread, broken, live: None };
         (0..100).for_each(|second| sink.emit(sample(second)));
         let error = recording.close(completed()).unwrap_err().to_string();
         assert!(error.contains("recording.jsonl") && error.contains("No space left"), "{error}");
