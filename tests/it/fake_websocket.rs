@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use crate::listening::Listening;
 
 pub const CONTINUE: u8 = 0;
 pub const TEXT: u8 = 1;
@@ -57,7 +58,7 @@ pub struct Script {
     pub after: After,
     /// A ping, and what else it says by itself, so often.
     pub by_itself: Option<(Duration, Vec<u8>)>,
-    /// Before it answers.
+    /// What it takes for each answer.
     pub delay: Duration,
 }
 
@@ -108,8 +109,7 @@ pub struct Seen {
 pub struct FakeWebSocket {
     pub address: SocketAddr,
     seen: Arc<Mutex<Seen>>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    server: Listening,
 }
 
 impl FakeWebSocket {
@@ -120,28 +120,12 @@ impl FakeWebSocket {
     pub fn over(tls: Option<TlsAcceptor>, script: Script) -> FakeWebSocket {
         let seen: Arc<Mutex<Seen>> = Arc::default();
         let counting = seen.clone();
-        let (stop, mut stopped) = oneshot::channel();
-        let (ready, address) = std::sync::mpsc::sync_channel(1);
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async move {
-                let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-                ready.send(listener.local_addr().expect("a bound socket has an address")).expect("the test waits");
-                loop {
-                    let (stream, _) = tokio::select! {
-                        accepted = listener.accept() => accepted.expect("a connection"),
-                        _ = &mut stopped => return,
-                    };
-                    tokio::spawn(serve(stream, tls.clone(), script.clone(), counting.clone()));
-                }
-            });
-        });
-        let address = address.recv().expect("the server starts");
-        FakeWebSocket { address, seen, stop: Some(stop), thread: Some(thread) }
+        let server = Listening::start(move |stream, _| serve(stream, tls.clone(), script.clone(), counting.clone()));
+        FakeWebSocket { address: server.address, seen, server }
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}/", self.address)
+        self.server.url()
     }
 
     pub fn seen(&self) -> Seen {
@@ -149,16 +133,7 @@ impl FakeWebSocket {
     }
 }
 
-impl Drop for FakeWebSocket {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        let ended = self.thread.take().expect("it is dropped once").join();
-        assert!(ended.is_ok() || std::thread::panicking(), "the server panicked");
-    }
-}
-
 async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, script: Script, seen: Arc<Mutex<Seen>>) {
-    stream.set_nodelay(true).expect("a TCP socket");
     if matches!(script.after, After::Reset) {
         stream.set_zero_linger().expect("a TCP socket");
     }

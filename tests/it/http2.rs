@@ -19,8 +19,6 @@ use squall::recording::Outcome;
 use squall::recording::sink::Measure;
 use squall::time::Clock;
 use squall::units::Span;
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
 use crate::command::Squall;
@@ -29,14 +27,15 @@ use crate::fake_http2::{
     WINDOW_UPDATE, answer, frame, goaway, rst_stream, settings,
 };
 use crate::fake_target::{Dial, FakeTarget, Then, Timing};
+use crate::listening::Listening;
 use crate::load::{Drive, LEAD, Ran, trusting};
 
-/// 25 requests in half a second over a few connections.
 /// Connections that live for so many milliseconds.
 fn aged(millis: u64) -> Rotation {
     Rotation { age: Some(Span::from_millis(millis)), requests: None }
 }
 
+/// 25 requests in half a second over a few connections.
 fn drive(url: impl Into<String>) -> Drive {
     Drive { protocol: Protocol::Http2, connections: 2, streams: 16, ..Drive::at(url) }
 }
@@ -46,8 +45,7 @@ pub struct Good {
     pub address: SocketAddr,
     connections: Arc<AtomicU64>,
     requests: Arc<AtomicU64>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    server: Listening,
 }
 
 #[derive(Clone, Copy)]
@@ -63,55 +61,32 @@ impl Good {
     pub fn start(manners: Manners, tls: Option<TlsAcceptor>) -> Good {
         let (connections, requests) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let counting = (connections.clone(), requests.clone());
-        let (stop, mut stopped) = oneshot::channel();
-        let (ready, address) = std::sync::mpsc::sync_channel(1);
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async move {
-                let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-                ready.send(listener.local_addr().expect("a bound socket has an address")).expect("the test waits");
-                loop {
-                    let (stream, _) = tokio::select! {
-                        accepted = listener.accept() => accepted.expect("a connection"),
-                        _ = &mut stopped => return,
-                    };
-                    counting.0.fetch_add(1, Ordering::Relaxed);
-                    let (requests, tls) = (counting.1.clone(), tls.clone());
-                    tokio::spawn(async move {
-                        let service = hyper::service::service_fn(move |request| reply(request, manners, requests.clone()));
-                        let mut http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-                        http2.timer(TokioTimer::new()).max_concurrent_streams(manners.streams);
-                        http2.initial_stream_window_size(manners.window).initial_connection_window_size(manners.window);
-                        // What a client does to its connection is the client's business.
-                        let _ = match tls {
-                            None => http2.serve_connection(TokioIo::new(stream), service).await,
-                            Some(tls) => match tls.accept(stream).await {
-                                Ok(stream) => http2.serve_connection(TokioIo::new(stream), service).await,
-                                Err(_) => Ok(()),
-                            },
-                        };
-                    });
+        let server = Listening::start(move |stream, _| {
+            counting.0.fetch_add(1, Ordering::Relaxed);
+            let (requests, tls) = (counting.1.clone(), tls.clone());
+            async move {
+                let service = hyper::service::service_fn(move |request| reply(request, manners, requests.clone()));
+                let mut http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                http2.timer(TokioTimer::new()).max_concurrent_streams(manners.streams);
+                http2.initial_stream_window_size(manners.window).initial_connection_window_size(manners.window);
+                match tls {
+                    None => http2.serve_connection(TokioIo::new(stream), service).await,
+                    Some(tls) => match tls.accept(stream).await {
+                        Ok(stream) => http2.serve_connection(TokioIo::new(stream), service).await,
+                        Err(_) => Ok(()),
+                    },
                 }
-            });
+            }
         });
-        let address = address.recv().expect("the server starts");
-        Good { address, connections, requests, stop: Some(stop), thread: Some(thread) }
+        Good { address: server.address, connections, requests, server }
     }
 
     fn url(&self) -> String {
-        format!("http://{}/", self.address)
+        self.server.url()
     }
 
     fn seen(&self) -> (u64, u64) {
         (self.connections.load(Ordering::Relaxed), self.requests.load(Ordering::Relaxed))
-    }
-}
-
-impl Drop for Good {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        let ended = self.thread.take().expect("it is dropped once").join();
-        assert!(ended.is_ok() || std::thread::panicking(), "the server panicked");
     }
 }
 

@@ -113,9 +113,9 @@ mod tests {
 
     #[test]
     fn short_names_and_kinds_mean_the_same_object() {
-        let a: ObjectRef = "shop/hpa/checkout".parse().unwrap();
-        let b: ObjectRef = "shop/horizontalpodautoscaler/checkout".parse().unwrap();
-        let c: ObjectRef = "shop/deployment/checkout".parse().unwrap();
+        let a: ObjectRef = "shop/hpa/checkout".parse().expect("an object");
+        let b: ObjectRef = "shop/horizontalpodautoscaler/checkout".parse().expect("an object");
+        let c: ObjectRef = "shop/deployment/checkout".parse().expect("an object");
         assert!(same_object(&a, &b) && !same_object(&a, &c));
     }
 }
