@@ -29,6 +29,7 @@ mod metrics;
 mod observe;
 mod pacing;
 mod pod_kill;
+mod pod_network;
 mod proxy;
 mod readme;
 mod recorded_exchanges;

@@ -31,6 +31,10 @@ pub struct Counters {
     pub open: u64,
     /// Connections turned away because too many were open.
     pub refused: u64,
+    /// Connections that the pod's clients had before and that were reset; `None` where they were left, and in the sandbox, whose data
+    /// plane resets them uncounted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset: Option<u64>,
     /// Pieces of inbound data that were delayed.
     pub chunks: u64,
     /// Of these, pieces of whoever looks after the pod and does not use it: the kubelet's probes, scrapes, the fault's own probe.
@@ -116,7 +120,7 @@ mod tests {
 
     #[test]
     fn lines_read_back_as_they_were_said() {
-        let mut counters = Counters { connections: 2, ..Counters::default() };
+        let mut counters = Counters { connections: 2, reset: Some(3), ..Counters::default() };
         counters.delayed(10, 150.0, Sender::Client);
         counters.delayed(30, 250.0, Sender::Probe);
         assert_eq!((counters.delay_ms_min, counters.delay_ms_mean, counters.delay_ms_max), (150.0, 200.0, 250.0));

@@ -1,31 +1,28 @@
-//! Telling the data plane to send a port's connections through a proxy, for a while. The socket speaks JSON lines: each request
-//! is answered by one line. An entry that nobody renews expires by itself, as an element of a kernel set with a timeout does.
+//! Taking the place between a port's clients and the pod, for a while. What takes it is the only thing that differs between a pod of the
+//! sandbox and one of a cluster: there the data plane is asked, here the kernel. In both, an entry that nobody renews expires by itself.
 
-use std::path::{Path, PathBuf};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::UnixStream;
+use socket2::SockRef;
+use tokio::net::TcpListener;
 
-/// Names the socket of the data plane, in a pod where there is one.
-pub const SOCKET_VARIABLE: &str = "SQUALL_INTERPOSE";
+mod netlink;
+mod nftables;
+mod sandbox;
+mod sockets;
 
-/// The data plane is local: an answer that takes longer will not come.
-const ANSWER_WITHIN: Duration = Duration::from_secs(1);
-/// An answer is a short table; what is longer is not an answer.
-const ANSWER_MOST_BYTES: u64 = 1 << 20;
+use nftables::Nftables;
+use sandbox::{Plane, Request};
 
-/// What a client of the data plane can ask.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Request {
-    /// Connections to `port` go to `via` until `ttl_ms` have passed. Asking again renews.
-    Set { port: u16, via: String, ttl_ms: u64, existing: Existing },
-    /// Connections to `port` go to the pod again.
-    Clear { port: u16 },
-}
+#[cfg(test)]
+pub use sandbox::{Answer, Request as Asked};
+
+/// Names the socket of the sandbox's data plane, in its pods.
+const SOCKET_VARIABLE: &str = "SQUALL_INTERPOSE";
 
 /// What happens to connections that are open when an entry comes or goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
@@ -38,66 +35,109 @@ pub enum Existing {
     Leave,
 }
 
-/// What the data plane answers.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Answer {
-    pub ok: bool,
-    /// The entries as they are after the request.
-    #[serde(default)]
-    pub table: Vec<serde_json::Value>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
+/// What leads a pod's clients to it.
+pub enum DataPlane {
+    /// The sandbox's, on this socket.
+    Sandbox(PathBuf),
+    /// The kernel of the network namespace that this process is in.
+    Kernel,
 }
 
-/// A client of the data plane. It connects when it is needed and again after trouble.
+/// What is to be taken, and by whom.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The pod's own address.
+    pub pod: SocketAddr,
+    /// The proxy's.
+    pub via: SocketAddr,
+    pub existing: Existing,
+    /// How long it lasts without being renewed.
+    pub lease: Duration,
+    /// What it is called where it needs a name.
+    pub name: String,
+}
+
+/// A hold on the place; dropping it takes nothing back, but what it holds expires.
 pub struct Interposer {
-    socket: PathBuf,
-    connected: Option<BufReader<UnixStream>>,
+    entry: Entry,
+    by: By,
+}
+
+enum By {
+    Sandbox(Plane),
+    Kernel(Nftables),
+}
+
+impl DataPlane {
+    pub fn around() -> DataPlane {
+        std::env::var_os(SOCKET_VARIABLE).map_or(DataPlane::Kernel, |socket| DataPlane::Sandbox(socket.into()))
+    }
+
+    /// Listens on the pod's address, so that connections can be led there.
+    ///
+    /// # Errors
+    /// When the address is not this pod's, or the process may not listen for others.
+    pub async fn listen(&self, ip: IpAddr) -> Result<TcpListener> {
+        let listener = TcpListener::bind((ip, 0)).await.with_context(|| format!("cannot listen on the pod's address {ip}"))?;
+        if let DataPlane::Kernel = self {
+            // The kernel hands a socket only those connections of other addresses that it says it wants.
+            let socket = SockRef::from(&listener);
+            let wanted = if ip.is_ipv4() { socket.set_ip_transparent_v4(true) } else { socket.set_ip_transparent_v6(true) };
+            wanted.context("cannot listen for the pod's own port: the agent needs the capability NET_ADMIN")?;
+        }
+        Ok(listener)
+    }
+
+    /// Touches nothing yet.
+    ///
+    /// # Errors
+    /// When what would have to be asked cannot be.
+    pub fn interposer(&self, entry: Entry) -> Result<Interposer> {
+        let by = match self {
+            DataPlane::Sandbox(socket) => By::Sandbox(Plane::at(socket)),
+            DataPlane::Kernel => By::Kernel(Nftables::open(&entry.name, entry.pod, entry.via, entry.lease, entry.existing)?),
+        };
+        Ok(Interposer { entry, by })
+    }
 }
 
 impl Interposer {
-    pub fn new(socket: &Path) -> Interposer {
-        Interposer { socket: socket.to_owned(), connected: None }
-    }
-
-    /// Asks, and gives the table back.
+    /// Takes the place, or renews that. Gives back the entries, as the data plane has them.
     ///
     /// # Errors
     /// When the data plane cannot be reached, does not answer in time, or refuses.
-    pub async fn ask(&mut self, request: &Request) -> Result<Vec<serde_json::Value>> {
-        let socket = self.socket.display().to_string();
-        let answered = tokio::time::timeout(ANSWER_WITHIN, self.exchange(request)).await;
-        let answer = match answered {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => {
-                self.connected = None;
-                return Err(error.context(format!("cannot talk to the data plane at {socket}")));
+    pub async fn set(&mut self) -> Result<Vec<serde_json::Value>> {
+        let Entry { pod, via, existing, lease, .. } = &self.entry;
+        match &mut self.by {
+            By::Sandbox(plane) => {
+                let ttl_ms = lease.as_millis() as u64;
+                plane.ask(&Request::Set { port: pod.port(), via: via.to_string(), ttl_ms, existing: *existing }).await
             }
-            Err(_elapsed) => {
-                // A late answer would be taken for the next one's.
-                self.connected = None;
-                bail!("the data plane at {socket} did not answer within {} s", ANSWER_WITHIN.as_secs());
-            }
-        };
-        if !answer.ok {
-            bail!("the data plane refused: {}", answer.error.as_deref().unwrap_or("it gave no reason"));
+            By::Kernel(nftables) => nftables.set(),
         }
-        Ok(answer.table)
     }
 
-    async fn exchange(&mut self, request: &Request) -> Result<Answer> {
-        let connection = match &mut self.connected {
-            Some(connection) => connection,
-            None => self.connected.insert(BufReader::new(UnixStream::connect(&self.socket).await?)),
+    /// Gives the place back, and proves it.
+    ///
+    /// # Errors
+    /// As for [`set`](Self::set), and when the entry is still there.
+    pub async fn clear(&mut self) -> Result<()> {
+        let port = self.entry.pod.port();
+        let table = match &mut self.by {
+            By::Sandbox(plane) => plane.ask(&Request::Clear { port }).await?,
+            By::Kernel(nftables) => nftables.clear()?,
         };
-        let mut line = serde_json::to_string(request)?;
-        line.push('\n');
-        connection.get_mut().write_all(line.as_bytes()).await?;
-        let mut answer = String::new();
-        (&mut *connection).take(ANSWER_MOST_BYTES).read_line(&mut answer).await?;
-        if answer.is_empty() {
-            bail!("it closed the connection");
+        if table.iter().any(|entry| entry["port"] == port) {
+            bail!("the data plane still lists port {port} after it was cleared");
         }
-        serde_json::from_str(&answer).with_context(|| format!("`{}` is not an answer", answer.trim_end()))
+        Ok(())
+    }
+
+    /// Connections that were open before and were reset; `None` where they are left, or where nobody counts them.
+    pub fn reset(&self) -> Option<u64> {
+        match &self.by {
+            By::Sandbox(_) => None,
+            By::Kernel(nftables) => nftables.reset(),
+        }
     }
 }

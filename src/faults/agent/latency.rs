@@ -3,20 +3,18 @@
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tokio::io::AsyncRead;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::time::{monotonic_now, wall_now};
 use crate::units::Span;
 
-use super::evidence::{Line, Speaker};
-use super::interpose::{Existing, Interposer, Request, SOCKET_VARIABLE};
+use super::evidence::{Counters, Line, Speaker};
+use super::interpose::{DataPlane, Entry, Existing, Interposer};
 use super::lease;
 use super::proxy::{Disturbance, Proxy};
 
@@ -63,13 +61,16 @@ pub struct Options {
     /// Connections that may go through at once; more are reset, and counted.
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub connections: u32,
+
+    /// What the agent's table of nftables is called; a run's own.
+    #[arg(long, default_value = "squall-agent")]
+    pub name: String,
 }
 
 /// The pod as the agent finds it.
 struct Pod {
     ip: IpAddr,
-    /// The data plane's socket.
-    interpose: PathBuf,
+    plane: DataPlane,
 }
 
 /// Runs with what the process was given.
@@ -85,14 +86,8 @@ pub async fn run(options: Options) -> Result<()> {
 
 impl Pod {
     fn around() -> Result<Pod> {
-        let Some(interpose) = std::env::var_os(SOCKET_VARIABLE) else {
-            bail!(
-                "{SOCKET_VARIABLE} is not set, so there is no data plane here that connections could be taken from: the latency \
-                 agent works in pods of the sandbox; start it there as an ephemeral container"
-            );
-        };
         let ip = std::env::var("POD_IP").context("POD_IP is not set: give the ephemeral container the pod's address")?;
-        Ok(Pod { ip: ip.parse().with_context(|| format!("POD_IP `{ip}` is not an address"))?, interpose: interpose.into() })
+        Ok(Pod { ip: ip.parse().with_context(|| format!("POD_IP `{ip}` is not an address"))?, plane: DataPlane::around() })
     }
 }
 
@@ -119,27 +114,27 @@ async fn disturb(
     if lease < Duration::from_millis(100) {
         bail!("a lease of {} is shorter than heartbeats can be: choose at least 100ms", options.lease);
     }
-    let listener =
-        TcpListener::bind((pod.ip, 0)).await.with_context(|| format!("cannot listen on the pod's address {}", pod.ip))?;
-    let via = listener.local_addr().context("cannot read the proxy's address")?.to_string();
+    let listener = pod.plane.listen(pod.ip).await?;
+    let via = listener.local_addr().context("cannot read the proxy's address")?;
+    let at = SocketAddr::new(pod.ip, options.port);
+    let entry = Entry { pod: at, via, existing: options.existing, lease, name: options.name };
+    let mut interposer = pod.plane.interposer(entry).context("nothing was disturbed")?;
     let disturbance = Disturbance { add: options.add.duration(), jitter: options.jitter.duration(), seed: options.seed };
-    let proxy = Proxy::new(SocketAddr::new(pod.ip, options.port), disturbance, options.connections as usize);
+    let proxy = Proxy::new(at, disturbance, options.connections as usize);
     let serving = AbortOnDrop(tokio::spawn(Arc::clone(&proxy).serve(listener)));
     speaker.say(&Line::Started {
         port: options.port,
-        via: via.clone(),
+        via: via.to_string(),
         add_ms: options.add.millis(),
         jitter_ms: options.jitter.millis(),
         deadline: options.deadline.to_string(),
     });
 
-    let set = Request::Set { port: options.port, via, ttl_ms: lease.as_millis() as u64, existing: options.existing };
-    let mut interposer = Interposer::new(&pod.interpose);
-    let table = interposer.ask(&set).await.context("nothing was disturbed")?;
+    let table = interposer.set().await.context("nothing was disturbed")?;
     speaker.say(&Line::Active { table });
 
-    let ended = hold(&mut interposer, &set, lease, lease::ended(heartbeats, lease, options.deadline, told), &proxy, &speaker).await;
-    let cleared = clear(&mut interposer, options.port).await;
+    let ended = hold(&mut interposer, lease, lease::ended(heartbeats, lease, options.deadline, told), &proxy, &speaker).await;
+    let cleared = clear(&mut interposer).await;
     proxy.stop_delaying();
     if options.existing == Existing::Leave {
         let patience = monotonic_now() + LEAVE_WITHIN;
@@ -149,14 +144,13 @@ async fn disturb(
         }
     }
     drop(serving);
-    speaker.say(&Line::Reverted { reason: ended, cleared: cleared.is_ok(), counters: proxy.counters() });
+    speaker.say(&Line::Reverted { reason: ended, cleared: cleared.is_ok(), counters: counters(&proxy, &interposer) });
     cleared.with_context(|| format!("the delay on port {} ends by itself within {}", options.port, options.lease))
 }
 
 /// Keeps the data plane's entry alive and says what it sees, until the lease ends or the entry has certainly expired. Returns why.
 async fn hold(
     interposer: &mut Interposer,
-    set: &Request,
     lease: Duration,
     ended: impl Future<Output = lease::Ended>,
     proxy: &Proxy,
@@ -171,13 +165,13 @@ async fn hold(
             ended = &mut ended => return ended.to_string(),
             () = tokio::time::sleep_until(say_at.into()) => {
                 say_at += SAY_EVERY;
-                speaker.say(&Line::Evidence(proxy.counters()));
+                speaker.say(&Line::Evidence(counters(proxy, interposer)));
             }
             () = tokio::time::sleep_until(renew_at.into()) => {
                 // subtle: never broken off in the middle. A renewal that the data plane reads after the clearing would bring the
                 // entry back, pointing at a proxy that is no more.
                 let asked = monotonic_now();
-                match interposer.ask(set).await {
+                match interposer.set().await {
                     Ok(_table) => expires = asked + lease,
                     Err(error) if monotonic_now() >= expires => return format!("the data plane's entry expired: {error:#}"),
                     Err(error) => speaker.say(&Line::RenewalFailed { reason: format!("{error:#}") }),
@@ -189,16 +183,20 @@ async fn hold(
 }
 
 /// Takes the entry out of the data plane.
-async fn clear(interposer: &mut Interposer, port: u16) -> Result<()> {
+async fn clear(interposer: &mut Interposer) -> Result<()> {
     let mut attempt = 1;
     loop {
-        match interposer.ask(&Request::Clear { port }).await {
-            Ok(table) if !table.iter().any(|entry| entry["port"] == port) => return Ok(()),
-            Ok(_) if attempt == CLEAR_ATTEMPTS => bail!("the data plane still lists port {port} after it was cleared"),
+        match interposer.clear().await {
+            Ok(()) => return Ok(()),
             Err(error) if attempt == CLEAR_ATTEMPTS => return Err(error),
-            Ok(_) | Err(_) => attempt += 1,
+            Err(_) => attempt += 1,
         }
     }
+}
+
+/// What the proxy counted, and what was touched to lead connections to it.
+fn counters(proxy: &Proxy, interposer: &Interposer) -> Counters {
+    Counters { reset: interposer.reset(), ..proxy.counters() }
 }
 
 /// A task that does not outlive its handle.

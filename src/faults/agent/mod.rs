@@ -8,11 +8,14 @@
 //!      ▲
 //!      └─ interposition: renewed while all is well, expires by itself when the agent is killed
 //! ```
+//!
+//! In a pod of the sandbox the data plane is the sandbox's, in one of a cluster it is the kernel. Nothing else differs.
 
 use anyhow::{Context, Result};
 
 pub mod evidence;
-pub mod interpose;
+mod init;
+mod interpose;
 mod latency;
 mod lease;
 mod proxy;
@@ -35,9 +38,12 @@ pub fn run(agent: Agent) -> Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime of the agent")?;
     let ended = runtime.block_on(async {
-        match agent {
-            Agent::Latency(options) => latency::run(options).await,
-        }
+        let carry = async {
+            match agent {
+                Agent::Latency(options) => latency::run(options).await,
+            }
+        };
+        tokio::select! { ended = carry => ended, never = init::bury() => match never {} }
     });
     // Standard input is read on a thread that cannot be interrupted; it must not hold up the exit.
     runtime.shutdown_background();

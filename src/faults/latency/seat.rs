@@ -195,10 +195,13 @@ impl Seat {
                 "--seed", self.seed.to_string(),
                 "--deadline", self.deadline.to_string(),
                 "--lease", format!("{}s", lease::LEASE.as_secs()),
-                "--existing", existing],
+                "--existing", existing,
+                "--name", self.container],
             // Once: when the harness goes, the input ends, and the agent with it.
             "stdin": true,
             "stdinOnce": true,
+            // The address that its proxy listens on.
+            "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
             "securityContext": {"capabilities": {"add": ["NET_ADMIN"]}, "runAsUser": 0, "runAsNonRoot": false},
         })
     }

@@ -5,16 +5,16 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream};
-use tokio::net::{TcpStream, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::super::interpose::Answer;
+use super::super::interpose::{Answer, Asked as Request};
 use super::*;
 
 /// What the fake data plane was asked and holds.
 #[derive(Default)]
-struct DataPlane {
+struct FakePlane {
     asked: Vec<Request>,
     /// Where connections to the port go, and the answer that they get.
     via: Option<String>,
@@ -23,7 +23,7 @@ struct DataPlane {
 
 /// An agent next to an echo server, with everything that keeps it alive in the test's hands.
 struct Rig {
-    plane: Arc<Mutex<DataPlane>>,
+    plane: Arc<Mutex<FakePlane>>,
     said: Arc<Mutex<Vec<u8>>>,
     heartbeats: Option<DuplexStream>,
     tell: Option<oneshot::Sender<()>>,
@@ -59,8 +59,8 @@ async fn echo_server() -> u16 {
     port
 }
 
-fn data_plane(socket: &std::path::Path) -> Arc<Mutex<DataPlane>> {
-    let plane = Arc::new(Mutex::new(DataPlane::default()));
+fn data_plane(socket: &std::path::Path) -> Arc<Mutex<FakePlane>> {
+    let plane = Arc::new(Mutex::new(FakePlane::default()));
     let listener = UnixListener::bind(socket).expect("the folder is fresh");
     let shared = Arc::clone(&plane);
     tokio::spawn(async move {
@@ -121,7 +121,7 @@ impl Rig {
         let (tell, told) = oneshot::channel();
         let agent = tokio::spawn(disturb(
             options,
-            Pod { ip: Ipv4Addr::LOCALHOST.into(), interpose: socket },
+            Pod { ip: Ipv4Addr::LOCALHOST.into(), plane: DataPlane::Sandbox(socket) },
             stdin,
             async move {
                 // A dropped sender is no order.
@@ -381,8 +381,8 @@ async fn what_makes_no_sense_is_refused_before_anything_is_touched() {
 }
 
 #[test]
-fn outside_of_the_sandbox_it_refuses() {
+fn without_the_pods_address_it_refuses() {
     // No test sets the variable, so it is absent as it is on any machine.
-    let error = format!("{:#}", Pod::around().err().expect("there is no data plane here"));
-    assert!(error.contains("SQUALL_INTERPOSE is not set"), "{error}");
+    let error = format!("{:#}", Pod::around().err().expect("this is no pod"));
+    assert!(error.contains("POD_IP is not set"), "{error}");
 }
