@@ -262,11 +262,11 @@ fn median(mut took: Vec<Duration>) -> Duration {
 /// The median is held against the dose: what a busy machine adds to some of them is not the agent's.
 #[track_caller]
 fn dose(pair: &Pair) {
-    const ADD: Duration = Duration::from_millis(400);
-    const REQUESTS: u64 = 15;
+    const ADD: Duration = Duration::from_millis(600);
+    const REQUESTS: u64 = 11;
     let direct = |pair: &Pair| median((0..REQUESTS).map(|_| pair.connect().ask().expect("it answers")).collect());
     let before = direct(pair);
-    let agent = pair.agent("--add 400ms --lease 60s");
+    let agent = pair.agent("--add 600ms --lease 60s");
     assert!(pair.pod.ruleset().contains("table inet squall-agent"), "{}", pair.pod.ruleset());
     let during = direct(pair);
     let added = during.saturating_sub(before);
@@ -278,7 +278,7 @@ fn dose(pair: &Pair) {
     assert_eq!(counters["bytes"], REQUESTS * LINE.len() as u64, "{counters}");
     assert_eq!((&counters["reset"], &counters["refused"]), (&0.into(), &0.into()), "{counters}");
     let mean = counters["delay_ms_mean"].as_f64().expect("a number");
-    assert!((400.0..440.0).contains(&mean), "{counters}");
+    assert!((600.0..700.0).contains(&mean), "{counters}");
     assert_eq!(pair.pod.ruleset().trim(), "", "nothing is left");
     let after = direct(pair);
     assert!(after < ADD / 2, "{after:?}");
@@ -305,21 +305,25 @@ fn connections_that_are_open_are_reset_and_counted() {
     }
     let pair = Pair::v4();
     let mut old: Vec<Client> = (0..3).map(|_| pair.connect()).collect();
-    old.iter_mut().for_each(|client| drop(client.ask().expect("it answers")));
+    for client in &mut old {
+        client.ask().expect("it answers");
+    }
     let own = |ip: IpAddr| Client::of(pair.pod.within(|| TcpStream::connect((ip, PORT))).expect("the pod reaches itself"));
     let mut own = [own(pair.ip), own([127, 0, 0, 1].into())];
-    own.iter_mut().for_each(|client| drop(client.ask().expect("it answers")));
+    for client in &mut own {
+        client.ask().expect("it answers");
+    }
 
-    let agent = pair.agent("--add 200ms --existing reset --lease 60s");
+    let agent = pair.agent("--add 600ms --existing reset --lease 60s");
     for client in &mut old {
         // Told at once, also where it has nothing to say.
         let error = client.0.read(&mut [0]).expect_err("it is reset");
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     }
     let mut new = pair.connect();
-    assert!(new.ask().expect("it answers") >= Duration::from_millis(200));
+    assert!(new.ask().expect("it answers") >= Duration::from_millis(600));
     for client in &mut own {
-        assert!(client.ask().expect("a pod that talks to itself is nobody's client") < Duration::from_millis(150));
+        assert!(client.ask().expect("a pod that talks to itself is nobody's client") < Duration::from_millis(400));
     }
     let counters = agent.end();
     assert_eq!((&counters["reset"], &counters["connections"]), (&3.into(), &1.into()), "{counters}");
@@ -336,14 +340,14 @@ fn connections_that_are_left_alone_go_on_through_both_ends() {
     let pair = Pair::v4();
     let mut old = pair.connect();
     old.ask().expect("it answers");
-    let mut agent = pair.agent("--add 300ms --existing leave --lease 60s");
-    assert!(old.ask().expect("it is left") < Duration::from_millis(200), "undelayed");
+    let mut agent = pair.agent("--add 600ms --existing leave --lease 60s");
+    assert!(old.ask().expect("it is left") < Duration::from_millis(400), "undelayed");
     let mut new = pair.connect();
-    assert!(new.ask().expect("it answers") >= Duration::from_millis(300));
+    assert!(new.ask().expect("it answers") >= Duration::from_millis(600));
     drop(agent.stdin.take());
     wait_until(PATIENCE, || pair.pod.ruleset().trim().is_empty().then_some(())).expect("the table is gone first");
-    assert!(new.ask().expect("it goes on through the proxy") < Duration::from_millis(200), "undelayed");
-    assert!(pair.connect().ask().expect("the pod answers") < Duration::from_millis(200));
+    assert!(new.ask().expect("it goes on through the proxy") < Duration::from_millis(400), "undelayed");
+    assert!(pair.connect().ask().expect("the pod answers") < Duration::from_millis(400));
     drop(new);
     let counters = agent.end();
     assert_eq!((&counters["connections"], &counters["reset"]), (&1.into(), &Value::Null), "{counters}");
@@ -365,8 +369,8 @@ fn kill_nine_of_agent_and_harness_leaves_nothing() {
         .spawn()
         .expect("there is a shell");
     let heartbeats = harness.stdout.take().expect("it is piped");
-    let lease = Duration::from_secs(2);
-    let mut agent = pair.start("--add 300ms --lease 2s", &[], heartbeats.into());
+    let lease = Duration::from_secs(3);
+    let mut agent = pair.start("--add 300ms --lease 3s", &[], heartbeats.into());
     agent.heard("active");
     // Longer than the lease: it is the heartbeats that keep it.
     let held = Instant::now() + lease + Duration::from_secs(1);
@@ -386,7 +390,7 @@ fn kill_nine_of_agent_and_harness_leaves_nothing() {
         .expect("the pod answers")
         .expect("by itself");
     assert!(killed.elapsed() < lease, "{:?}", killed.elapsed());
-    assert!(pair.connect().ask().expect("the pod answers") < Duration::from_millis(200));
+    assert!(pair.connect().ask().expect("the pod answers") < Duration::from_millis(200), "undelayed");
     assert_eq!(pair.pod.ruleset().trim(), "", "the kernel took the table away with the agent");
 }
 
@@ -403,7 +407,7 @@ fn an_agent_that_stands_still_loses_the_port() {
     // A connection that was led to it waits there; one after the lease does not.
     wait_until(PATIENCE, || (!pair.pod.ruleset().contains("elements")).then_some(())).expect("the element expires");
     assert!(stopped.elapsed() < Duration::from_secs(4), "{:?}", stopped.elapsed());
-    assert!(pair.connect().ask().expect("the pod answers") < Duration::from_millis(100));
+    pair.connect().ask().expect("the pod answers");
     assert!(pair.pod.ruleset().contains("table inet squall-agent"), "the table is the agent's, which lives");
     agent.signal(Signal::KILL);
     wait_until(PATIENCE, || pair.pod.ruleset().trim().is_empty().then_some(())).expect("and goes with it");
@@ -434,6 +438,25 @@ fn what_a_dead_agent_left_is_removed_by_the_next_and_never_that_of_a_living() {
     assert!(pair.connect().ask().expect("it answers") >= Duration::from_millis(100), "the first goes on");
     agent.end();
     assert_eq!(pair.pod.command("nft list tables").trim(), "table inet filter", "what was there before stays");
+}
+
+#[test]
+fn what_it_may_not_do_is_said_and_nothing_is_touched() {
+    if !possible() {
+        return;
+    }
+    let pair = Pair::v4();
+    for (without, more) in [
+        ("setpriv --bounding-set=-net_admin,-net_raw", "--existing reset"),
+        ("setpriv --bounding-set=-net_admin", "--existing reset"),
+        ("setpriv --bounding-set=-net_admin", "--existing leave"),
+    ] {
+        let before: Vec<&str> = without.split(' ').collect();
+        let mut agent = pair.start(&format!("--add 100ms {more}"), &before, Stdio::piped());
+        let why = agent.refused();
+        assert!(why.contains("the agent needs the capability NET_ADMIN"), "{without} {more}: {why}");
+    }
+    assert_eq!(pair.pod.ruleset().trim(), "");
 }
 
 /// As the first process of a container: signals end it in good order, and orphans are buried.

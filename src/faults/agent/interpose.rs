@@ -12,17 +12,16 @@ use tokio::net::TcpListener;
 
 mod netlink;
 mod nftables;
-mod sandbox;
+pub mod sandbox;
 mod sockets;
 
 use nftables::Nftables;
 use sandbox::{Plane, Request};
 
-#[cfg(test)]
-pub use sandbox::{Answer, Request as Asked};
-
 /// Names the socket of the sandbox's data plane, in its pods.
 const SOCKET_VARIABLE: &str = "SQUALL_INTERPOSE";
+/// What to do where the kernel says no.
+const NEEDS_NET_ADMIN: &str = "the agent needs the capability NET_ADMIN";
 
 /// What happens to connections that are open when an entry comes or goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
@@ -83,7 +82,7 @@ impl DataPlane {
             // The kernel hands a socket only those connections of other addresses that it says it wants.
             let socket = SockRef::from(&listener);
             let wanted = if ip.is_ipv4() { socket.set_ip_transparent_v4(true) } else { socket.set_ip_transparent_v6(true) };
-            wanted.context("cannot listen for the pod's own port: the agent needs the capability NET_ADMIN")?;
+            wanted.context(NEEDS_NET_ADMIN)?;
         }
         Ok(listener)
     }

@@ -130,7 +130,7 @@ async fn disturb(
         deadline: options.deadline.to_string(),
     });
 
-    let table = interposer.set().await.context("nothing was disturbed")?;
+    let table = interposer.set().await.context("the delay did not begin")?;
     speaker.say(&Line::Active { table });
 
     let ended = hold(&mut interposer, lease, lease::ended(heartbeats, lease, options.deadline, told), &proxy, &speaker).await;

@@ -50,7 +50,7 @@ pub struct Message {
 
 /// Attributes, one after the other, each padded to four bytes.
 #[derive(Default)]
-pub struct Attributes(Vec<u8>);
+pub struct Attributes(pub(super) Vec<u8>);
 
 /// What the kernel did not do.
 #[derive(Debug)]
@@ -121,11 +121,6 @@ impl Attributes {
 
     pub fn nested(self, kind: u16, within: Attributes) -> Attributes {
         self.raw(kind | NESTED, &within.0)
-    }
-
-    #[cfg(test)]
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.0
     }
 
     fn raw(mut self, kind: u16, value: &[u8]) -> Attributes {

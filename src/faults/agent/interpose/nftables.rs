@@ -24,9 +24,9 @@ use rustix::io::Errno;
 use rustix::net::netlink::NETFILTER;
 use serde_json::json;
 
-use super::Existing;
 use super::netlink::{ACK, Attributes, CREATE, DUMP, EXCLUSIVE, Message, Netlink, Refused, attribute, attributes};
 use super::sockets::Sockets;
+use super::{Existing, NEEDS_NET_ADMIN};
 
 /// What all tables of ours begin with.
 const OURS: &str = "squall-";
@@ -80,16 +80,26 @@ impl Nftables {
     pub fn set(&mut self) -> Result<Vec<serde_json::Value>> {
         if self.active {
             self.netlink.ask(&renewal(&self.table, self.pod.port(), self.lease))?;
+            // Whoever was just being accepted when the table came is seen now.
+            self.reset_others()?;
         } else {
             self.make_room()?;
             self.make()?;
+            if let Err(error) = self.reset_others() {
+                // A fault with half of its effect is none.
+                let _ = self.clear();
+                return Err(error);
+            }
             self.active = true;
         }
-        // Whoever was being accepted when the table came is seen now.
+        self.table()
+    }
+
+    fn reset_others(&mut self) -> Result<()> {
         if let Some(sockets) = &mut self.sockets {
             self.reset += sockets.reset(self.pod)?;
         }
-        self.table()
+        Ok(())
     }
 
     /// Gives the port back: the table is gone. Gives back what the kernel still holds of it, which is nothing.
@@ -146,7 +156,7 @@ impl Nftables {
                     return Err(refused).context("the kernel lacks nft_tproxy (CONFIG_NFT_TPROXY), by which connections are taken");
                 }
                 Err(refused @ Refused { errno: Errno::PERM, .. }) => {
-                    return Err(refused).context("the agent needs the capability NET_ADMIN");
+                    return Err(refused).context(NEEDS_NET_ADMIN);
                 }
                 Err(refused) => return Err(refused.into()),
             }
@@ -156,7 +166,11 @@ impl Nftables {
     /// The tables of ours.
     fn tables(&mut self) -> Result<Vec<String>> {
         let all = self.netlink.all(Message::new(nft(GET_TABLE), DUMP, &family(INET), "a list of tables"));
-        let all = all.context("cannot see what nftables holds; the agent needs the capability NET_ADMIN")?;
+        let all = match all {
+            Ok(all) => all,
+            Err(refused @ Refused { errno: Errno::PERM, .. }) => return Err(refused).context(NEEDS_NET_ADMIN),
+            Err(refused) => return Err(refused).context("nftables does not answer (the kernel needs CONFIG_NF_TABLES)"),
+        };
         Ok(all.iter().filter_map(|(_, body)| table_of(body)).filter(|table| table.starts_with(OURS)).collect())
     }
 
@@ -430,7 +444,7 @@ mod tests {
 
     /// The body of a message with these attributes.
     fn told(attributes: Attributes) -> Vec<u8> {
-        [family(INET).to_vec(), attributes.into_bytes()].concat()
+        [family(INET).to_vec(), attributes.0].concat()
     }
 
     proptest! {

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use rustix::io::Errno;
 use rustix::net::netlink::SOCK_DIAG;
 
+use super::NEEDS_NET_ADMIN;
 use super::netlink::{ACK, DUMP, Message, Netlink, Refused, attribute};
 
 const BY_FAMILY: u16 = 20;
@@ -48,6 +49,7 @@ impl Sockets {
         let mut sockets = Sockets(Netlink::open(SOCK_DIAG).context("cannot ask the kernel for its sockets")?);
         match sockets.destroy(INET, &[0; IDENTITY.end - IDENTITY.start]) {
             Ok(()) | Err(Refused { errno: Errno::NOENT, .. }) => Ok(sockets),
+            Err(refused @ Refused { errno: Errno::PERM, .. }) => Err(refused).context(NEEDS_NET_ADMIN),
             Err(refused) => Err(refused).context(
                 "connections that are open cannot be reset here (the kernel needs CONFIG_INET_DIAG_DESTROY): leave them with \
                  `existing_connections: leave`",

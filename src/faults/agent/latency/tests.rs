@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::super::interpose::{Answer, Asked as Request};
+use super::super::interpose::sandbox::{Answer, Request};
 use super::*;
 
 /// What the fake data plane was asked and holds.
