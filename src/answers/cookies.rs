@@ -10,6 +10,8 @@ use crate::varying::template::header_refuses;
 const COOKIES_MOST: usize = 64;
 /// The longest cookie, name and value, in bytes (the same section); longer ones are not kept.
 const COOKIE_MOST: usize = 4_096;
+/// The longest path of one, in bytes; one that is longer is as if there were none.
+const PATH_MOST: usize = 1_024;
 
 /// Cookies, in the order in which they were first set.
 #[derive(Debug, Default)]
@@ -81,7 +83,7 @@ fn read(set_cookie: &[u8], request_path: &[u8], now: SystemTime) -> Option<(Cook
         let (key, value) = split(part).unwrap_or((part.trim_ascii(), b""));
         // Of each, the last one counts.
         if key.eq_ignore_ascii_case(b"path") {
-            path = Some(value).filter(|path| path.starts_with(b"/"));
+            path = Some(value).filter(|path| path.starts_with(b"/") && path.len() <= PATH_MOST);
         } else if key.eq_ignore_ascii_case(b"max-age") {
             age = seconds(value).or(age);
         } else if key.eq_ignore_ascii_case(b"expires") {

@@ -12,6 +12,8 @@ use super::Flaw;
 pub const BODY_MOST: usize = 1024 * 1024;
 /// What a buffer keeps of its room from one answer to the next, in bytes: one long answer must not cost every connection as much.
 const ROOM_KEPT: usize = 64 * 1024;
+/// How many places of headers are.
+const SPANS_KEPT: usize = 1024;
 
 /// What is listened to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,10 +70,10 @@ pub struct Heard {
 impl Heard {
     /// Forgets the answer before.
     pub fn clear(&mut self) {
-        self.values.clear();
         self.spans.clear();
         self.too_long = false;
-        for buffer in [&mut self.body, &mut self.decoded] {
+        self.spans.shrink_to(SPANS_KEPT);
+        for buffer in [&mut self.values, &mut self.body, &mut self.decoded] {
             buffer.clear();
             buffer.shrink_to(ROOM_KEPT);
         }

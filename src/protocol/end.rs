@@ -292,7 +292,8 @@ impl End {
                 | Alert::UnknownCA => End::CertificateRefused,
                 _ => End::TlsFailed,
             },
-            Some(_) => End::TlsFailed,
+            // In a handshake that is a handshake's: see `Stream::open`.
+            Some(_) => End::Broken,
         }
     }
 }

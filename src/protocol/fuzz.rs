@@ -15,6 +15,7 @@ use super::http2::peer;
 use super::outline;
 use super::stream::Stream;
 use super::tunnel::Tunnel;
+use super::websocket;
 use super::{Destination, End, Identities, Progress, Protocol, RetryAfter, Trust, What};
 use crate::answers::{Expect, Jar, Matcher, Save, SaveFrom, Wanted};
 use crate::grpc::Descriptors;
@@ -72,9 +73,24 @@ pub fn tunnel(bytes: &[u8], piece: usize) {
     });
 }
 
-/// What a peer says on a connection of HTTP/2 after its settings, in one piece and in pieces of `piece` bytes.
+/// What a peer says on a connection of HTTP/2, after its settings and in place of them, in one piece and in pieces of `piece` bytes.
 pub fn http2(bytes: &[u8], piece: usize) {
     peer::says_the_same(bytes, piece);
+}
+
+/// What a server says to who asks it for a WebSocket.
+pub fn upgrade(bytes: &[u8], piece: usize) {
+    websocket::peer::answers_the_handshake(bytes, piece);
+}
+
+/// What comes over a WebSocket, in one piece and in pieces of `piece` bytes.
+pub fn websocket(bytes: &[u8], piece: usize) {
+    thread_local!(static RUNTIME: Runtime = runtime());
+    RUNTIME.with(|runtime| {
+        let heard =
+            |piece| runtime.block_on(said(bytes, piece, async |stream| websocket::peer::heard(Stream::Plain(stream)).await));
+        assert_eq!(heard(bytes.len()), heard(piece));
+    });
 }
 
 /// Header blocks that stand in one another's table.

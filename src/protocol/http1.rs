@@ -1,6 +1,7 @@
 //! HTTP/1.1 as a codec of our own over a bare stream: request bytes written once, answers parsed in place on a reused buffer,
 //! bodies counted and, unless somebody listens, skipped. A library's client costs a sixth more CPU per request, and hides when the first byte left.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -28,7 +29,7 @@ use head::{Asked, Body, HEAD_LIMIT};
 use request::Written;
 
 /// What a connection's buffer starts with: most answers fit, and thousands of idle connections stay small.
-const BUFFER: usize = 2 * 1024;
+const BUFFER: usize = 1024;
 /// What it grows to for long bodies: fewer reads.
 const BODY_BUFFER: usize = 64 * 1024;
 /// The longest body that is read, in bytes: a longer one is an endless one.
@@ -42,6 +43,40 @@ pub struct Http1 {
     way: Way,
     /// A proxy takes the requests themselves, and answers for itself where it does not hand them on.
     handed_on: bool,
+    /// The head of the answer before, on whatever connection.
+    memo: RefCell<Memo>,
+}
+
+/// A head as it came, and what was made of it: most servers begin most answers of a second with the same bytes.
+struct Memo {
+    bytes: Vec<u8>,
+    asked: Asked,
+    answer: Answer,
+    body: Body,
+}
+
+/// The longest head that is remembered, in bytes.
+const MEMO_MOST: usize = 1024;
+
+impl Memo {
+    fn none() -> Memo {
+        let answer = Answer { end: End::Garbage, retry_after: None, identity: Identity::UNKNOWN, connection: Afterwards::Close };
+        Memo { bytes: Vec::new(), asked: Asked::Other, answer, body: Body::UntilClose }
+    }
+
+    /// What `bytes` start with, where that is the same head as before.
+    fn of(&self, bytes: &[u8], asked: Asked) -> Option<(Answer, Body, usize)> {
+        let same = !self.bytes.is_empty() && bytes.starts_with(&self.bytes) && self.asked == asked;
+        same.then_some((self.answer, self.body, self.bytes.len()))
+    }
+
+    fn keep(&mut self, bytes: &[u8], asked: Asked, answer: Answer, body: Body) {
+        self.bytes.clear();
+        if bytes.len() <= MEMO_MOST {
+            self.bytes.extend_from_slice(bytes);
+            (self.asked, self.answer, self.body) = (asked, answer, body);
+        }
+    }
 }
 
 /// One request, and what kind of answer it asks for.
@@ -116,6 +151,7 @@ impl Http1 {
             identities,
             handed_on: proxied && way.tunnel.is_none(),
             way,
+            memo: RefCell::new(Memo::none()),
         })
     }
 }
@@ -230,6 +266,9 @@ impl Http1 {
         let mut scanned = None;
         loop {
             let here = &link.buffer[..link.filled];
+            if let Some((answer, body, length)) = self.memo.borrow().of(here, asked) {
+                return Ok((answer, body, length, false));
+            }
             let whole = !here.is_empty() && scanned.is_none_or(|from| head::find_end(here, from).is_ok());
             let head = if whole { head::read(here, asked, &self.identity_header)? } else { None };
             if let Some(head) = head {
@@ -247,6 +286,9 @@ impl Http1 {
                     status => End::Answered(status),
                 };
                 let answer = Answer { end, retry_after: head.retry_after, identity, connection: head.connection };
+                if !head.is_interim() {
+                    self.memo.borrow_mut().keep(&here[..head.length], asked, answer, head.body);
+                }
                 return Ok((answer, head.body, head.length, head.is_interim()));
             }
             scanned = match link.filled {
@@ -306,6 +348,12 @@ impl Link {
             let mut into = ReadBuf::new(&mut self.buffer);
             match Pin::new(&mut self.stream).poll_read(cx, &mut into) {
                 Poll::Pending => Poll::Pending,
+                // Where a stream knows a proper goodbye, this is none.
+                Poll::Ready(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                    (self.cut, self.filled) = (true, 0);
+                    progress.came(0);
+                    Poll::Ready(Ok(Sent::Answered(at)))
+                }
                 Poll::Ready(Err(error)) => Poll::Ready(Err(End::of_error(&error))),
                 Poll::Ready(Ok(())) => {
                     self.filled = into.filled().len();

@@ -71,6 +71,9 @@ pub async fn look_up(host: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> 
     tokio::net::lookup_host((host, port)).await.map(Iterator::collect)
 }
 
+/// How long a resolver has before a run.
+const RESOLVED_WITHIN: Duration = Duration::from_secs(30);
+
 /// How long a server is listened to that has agreed on TLS and may still want a certificate of us: in TLS 1.3 it says so after it has
 /// agreed, one way later. Twice as long as agreeing took, within these.
 const REFUSAL_LEAST: Duration = Duration::from_millis(20);
@@ -128,7 +131,12 @@ impl Destination {
     pub async fn resolved(self) -> Result<Destination> {
         let (host, port) = self.door();
         let (name, url) = (self.door_name(), if self.proxy.is_some() { "proxy" } else { "target" });
-        let addresses = look_up(host, port).await.with_context(|| format!("cannot resolve `{name}`: check the {url}'s URL"))?;
+        let addresses = tokio::time::timeout(RESOLVED_WITHIN, look_up(host, port))
+            .await
+            .with_context(|| {
+                format!("cannot resolve `{name}` within {} s: the resolver does not answer", RESOLVED_WITHIN.as_secs())
+            })?
+            .with_context(|| format!("cannot resolve `{name}`: check the {url}'s URL"))?;
         ensure!(!addresses.is_empty(), "`{name}` resolves to no address: check the {url}'s URL");
         Ok(self.at(addresses))
     }

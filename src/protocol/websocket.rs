@@ -34,6 +34,8 @@ use crate::varying::{Names, Template, Values};
 mod boundary;
 mod breach;
 mod connection;
+#[cfg(fuzzing)]
+pub(super) mod peer;
 mod upgrade;
 
 pub use breach::{Breach, Closing};

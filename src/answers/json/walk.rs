@@ -21,7 +21,9 @@ const BYTES_A_LOOK: usize = 64;
 /// How many looks it takes to make an expression of a text, which the body may hold.
 const EXPRESSION: usize = 20_000;
 /// How large such an expression may become, in bytes.
-const EXPRESSION_MOST: usize = 256 * 1024;
+const EXPRESSION_MOST: usize = 64 * 1024;
+/// How many times as long as to read a text it may take to match it.
+const WAYS: usize = 16;
 
 /// A walk through a body.
 pub(super) struct Walk<'v> {
@@ -257,6 +259,8 @@ impl<'v> Walk<'v> {
                 self.expressions.len() - 1
             }
         };
+        // Where a body brings the expression, each byte may be looked at in many ways.
+        self.look(text.len().div_ceil(BYTES_A_LOOK) * WAYS)?;
         Ok(self.expressions[known].2.as_ref().is_some_and(|regex| regex.is_match(text)))
     }
 

@@ -21,6 +21,11 @@ const BUFFER: usize = 4 * 1024;
 /// What it grows to where there is much to read. It holds the longest frame that a peer may send.
 const BUFFER_MOST: usize = 64 * 1024;
 
+/// How often, and how much, is read before what waits is written: reads and writes of a task have one budget of the runtime's, and a peer
+/// that always has more to say must not use up that of the writes.
+const READS_MOST: usize = 16;
+const READ_MOST: usize = 4 * BUFFER_MOST;
+
 /// How many answers must be awaited on a connection for it to be busy. By Little's law each of them then takes at least as many times
 /// what the server needs for one.
 const MANY: usize = 16;
@@ -71,11 +76,25 @@ enum Turn {
 
 /// Drives `connection` over `stream` until it ends or nobody holds a link to it.
 pub(super) async fn drive(connection: Rc<RefCell<Connection>>, stream: Stream) {
+    let _watch = Watch(connection.clone());
     let mut driver = Driver { connection, stream, buffer: vec![0; BUFFER], filled: 0, reset: false, heard: false, gathered: false };
     while let Turn::Gathers = poll_fn(|cx| driver.poll(cx)).await {
         nap();
         // Comes back once everything else that can go on has, and the kernel has been asked what else has come.
         tokio::task::yield_now().await;
+    }
+}
+
+/// Ends a connection whose driver breaks for a mistake of ours: nobody would ever answer those who wait.
+struct Watch(Rc<RefCell<Connection>>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Ok(mut connection) = self.0.try_borrow_mut()
+        {
+            connection.die(End::Bug, End::Bug);
+        }
     }
 }
 
@@ -93,12 +112,20 @@ impl Driver {
         }
         loop {
             // One that does not take what it is answered is not read from: whatever else it says would only ask for more to be said.
-            let mut all_read = false;
+            let (mut all_read, mut reads, mut room) = (false, READS_MOST, READ_MOST);
             while !connection.out.is_full() && !all_read {
                 match self.read(&mut connection, cx) {
                     Poll::Ready(Reading::Ended) => return Poll::Ready(Turn::Ended),
-                    Poll::Ready(Reading::GoesOn) => self.heard = true,
+                    Poll::Ready(Reading::GoesOn(n)) => {
+                        self.heard = true;
+                        (reads, room) = (reads - 1, room.saturating_sub(n));
+                    }
                     Poll::Pending => all_read = true,
+                }
+                if !all_read && (reads == 0 || room == 0) {
+                    // Goes on in a turn of its own.
+                    cx.waker().wake_by_ref();
+                    all_read = true;
                 }
             }
             connection.advance();
@@ -146,7 +173,10 @@ impl Driver {
             }
         }
         connection.blocked = false;
-        if !connection.deaf && matches!(Pin::new(&mut self.stream).poll_flush(cx), Poll::Ready(Err(_))) {
+        if !connection.deaf
+            && let Poll::Ready(Err(error)) = Pin::new(&mut self.stream).poll_flush(cx)
+        {
+            self.reset |= error.kind() == std::io::ErrorKind::ConnectionReset;
             connection.deaf = true;
         }
     }
@@ -161,10 +191,14 @@ impl Driver {
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => (End::ClosedUnanswered, End::ClosedMidBody),
             Err(error) => (End::of_error(&error), End::of_error(&error)),
             Ok(()) => {
-                self.filled += into.filled().len();
-                return Poll::Ready(self.take_in(connection, cx));
+                let n = into.filled().len();
+                self.filled += n;
+                return Poll::Ready(self.take_in(n, connection, cx));
             }
         };
+        if unanswered == End::ClosedUnanswered {
+            connection.cut_head();
+        }
         // One that said why it would leave has left for that.
         match connection.going {
             Some(code) if code != Code::NoError => connection.die(End::GoneAway(code), End::GoneAway(code)),
@@ -173,7 +207,7 @@ impl Driver {
         Poll::Ready(Reading::Ended)
     }
 
-    fn take_in(&mut self, connection: &mut Connection, cx: &mut Context<'_>) -> Reading {
+    fn take_in(&mut self, n: usize, connection: &mut Connection, cx: &mut Context<'_>) -> Reading {
         let full = self.filled == self.buffer.len();
         match connection.receive(&self.buffer[..self.filled]) {
             Ok(taken) => {
@@ -182,7 +216,7 @@ impl Driver {
                 if full && self.buffer.len() < BUFFER_MOST {
                     self.buffer.resize(self.buffer.len() * 4, 0);
                 }
-                Reading::GoesOn
+                Reading::GoesOn(n)
             }
             Err(fault) => {
                 frame::goaway(&mut connection.out.bytes, fault.code);
@@ -196,6 +230,7 @@ impl Driver {
 
 /// What is left of a connection after a read.
 enum Reading {
-    GoesOn,
+    /// So many bytes have come.
+    GoesOn(usize),
     Ended,
 }

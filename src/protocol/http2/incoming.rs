@@ -21,6 +21,12 @@ const IDLE_MOST: u32 = 10_000;
 /// By how many of them each request makes up for those before: what still comes for one that was given up, as a head and a megabyte of
 /// its body, was asked for.
 pub(super) const IDLE_PER_REQUEST: u32 = 64;
+/// Late data of streams that are over is charged by its bytes, since much of it may be on its way before a peer hears that nobody waits for it:
+/// so many are one frame that brings no answer nearer, and each frame is at least so many.
+const LATE_PER_IDLE: u32 = 16 * 1024;
+const LATE_LEAST: u32 = 128;
+/// How many settings of a frame are free.
+const SETTINGS_FREE: usize = 8;
 /// The longest header block that is remembered, in bytes.
 const MEMO_MOST: usize = 1024;
 
@@ -34,6 +40,8 @@ pub(super) struct Incoming {
     memos: [Memo; 2],
     /// Frames since the last that brought an answer nearer.
     pub(super) idle: u32,
+    /// Bytes of late data that have not been charged.
+    late: u32,
 }
 
 /// The parts of a header block.
@@ -100,7 +108,19 @@ impl Connection {
             self.frame(head, payload)?;
             at = end;
         }
+        // What is no greeting is known by its kind: a peer of another protocol may have no more to say than that.
+        let greets = |kind| matches!(kind, kind::SETTINGS | kind::GOAWAY);
+        if !self.settled && bytes.get(at + 3).is_some_and(|kind| !greets(*kind)) {
+            return Err(Fault { end: End::NotHttp2, code: Code::ProtocolError });
+        }
         Ok(at)
+    }
+
+    /// The peer has closed in the middle of a head, if that is so: whoever it was for is told.
+    pub(super) fn cut_head(&mut self) {
+        if let Some(slot) = self.incoming.block.take().and_then(|block| self.streams.find(block.stream)) {
+            self.end(slot, Err(End::ClosedMidHead));
+        }
     }
 
     fn frame(&mut self, head: Head, payload: &[u8]) -> Handled {
@@ -130,6 +150,20 @@ impl Connection {
         if self.incoming.idle > IDLE_MOST { Err(Fault::of(Code::EnhanceYourCalm)) } else { Ok(()) }
     }
 
+    /// Data of `length` bytes on a stream that is over.
+    fn late(&mut self, length: usize) -> Handled {
+        if length == 0 {
+            return self.idle();
+        }
+        // No frame is longer than 16 KiB.
+        self.incoming.late += LATE_LEAST.max((HEAD + length) as u32);
+        if self.incoming.late < LATE_PER_IDLE {
+            return Ok(());
+        }
+        self.incoming.late -= LATE_PER_IDLE;
+        self.idle()
+    }
+
     /// The slot of a stream; `None` when it is over. One that was never opened is a mistake of the peer's.
     fn known(&self, id: u32) -> Result<Option<Slot>, Fault> {
         if id.is_multiple_of(2) || id >= self.next_id {
@@ -151,7 +185,7 @@ impl Connection {
             self.receive_window += by;
         }
         let data = frame::unpadded(head, payload).ok_or(Fault::of(Code::ProtocolError))?;
-        let Some(slot) = slot else { return self.idle() };
+        let Some(slot) = slot else { return self.late(data.len()) };
         let stream = self.streams.at(slot);
         stream.progress.bytes_in += (HEAD + head.length) as u64;
         stream.body_in += data.len() as u64;
@@ -301,7 +335,11 @@ impl Connection {
             return if payload.is_empty() { self.idle() } else { Err(Fault::of(Code::FrameSizeError)) };
         }
         let (settings, []) = payload.as_chunks::<6>() else { return Err(Fault::of(Code::FrameSizeError)) };
-        for [a, b, value @ ..] in settings {
+        for (nth, [a, b, value @ ..]) in settings.iter().enumerate() {
+            if nth >= SETTINGS_FREE {
+                // Each may change the windows of all streams.
+                self.idle()?;
+            }
             self.setting(u16::from_be_bytes([*a, *b]), u32::from_be_bytes(*value))?;
         }
         frame::settings_ack(&mut self.out.bytes);

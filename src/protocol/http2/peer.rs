@@ -108,9 +108,13 @@ pub(super) fn settings(settings: &[(u16, u32)]) -> Vec<u8> {
 /// All that can be seen of a connection: what was wrong, how its requests ended, what is said back, and how many streams are left.
 pub(super) type Seen = (Option<Fault>, Vec<Option<Result<Answer, End>>>, Vec<u8>, usize);
 
+/// A peer that has been greeted and owes three answers.
+pub(super) fn greeted() -> Peer {
+    Peer::new(3, b"a body")
+}
+
 /// What comes of three requests whose peer says `bytes`, in pieces as long as `pieces` makes them.
-pub(super) fn heard(bytes: &[u8], pieces: &mut dyn FnMut(&[u8]) -> usize) -> Seen {
-    let mut peer = Peer::new(3, b"a body");
+pub(super) fn heard(mut peer: Peer, bytes: &[u8], pieces: &mut dyn FnMut(&[u8]) -> usize) -> Seen {
     let mut rest = bytes;
     while !rest.is_empty() {
         let (piece, after) = rest.split_at(pieces(rest).clamp(1, rest.len()));
@@ -125,7 +129,9 @@ pub(super) fn heard(bytes: &[u8], pieces: &mut dyn FnMut(&[u8]) -> usize) -> See
 /// Whatever is said, in whatever pieces: the same end of every request and the same words back.
 #[cfg(fuzzing)]
 pub(in crate::protocol) fn says_the_same(bytes: &[u8], piece: usize) {
-    assert_eq!(heard(bytes, &mut |rest| rest.len()), heard(bytes, &mut |_| piece));
+    for peer in [greeted as fn() -> Peer, || Peer::ungreeted(3, b"a body")] {
+        assert_eq!(heard(peer(), bytes, &mut |rest| rest.len()), heard(peer(), bytes, &mut |_| piece));
+    }
 }
 
 /// Header blocks, one after the other, as the answers to three requests.
@@ -134,5 +140,5 @@ pub(in crate::protocol) fn answered_with(blocks: [&[u8]; 3]) {
     use super::frame::{flag, kind};
     let frames =
         [1, 3, 5].map(|stream| frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, stream, blocks[stream as usize / 2]));
-    heard(&frames.concat(), &mut |rest| rest.len());
+    heard(greeted(), &frames.concat(), &mut |rest| rest.len());
 }

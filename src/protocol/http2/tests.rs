@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::connection::PREFACE;
 use super::frame::{HEAD, Head, MOST, PAYLOAD_MOST, WINDOW, flag, kind, setting};
 use super::incoming::Fault;
-use super::peer::{Peer, first, frame, heard, settings};
+use super::peer::{Peer, first, frame, greeted, heard, settings};
 use super::*;
 use crate::protocol::Afterwards;
 
@@ -373,7 +373,7 @@ fn a_flood_ends_the_connection() {
         (headers(3, 0, OK), data(3, 0, b"")),
         (headers(3, 0, OK), data(3, flag::PADDED, &[9; 10])),
         (vec![], headers(3, 0, &block(&[(":status", "100")]))),
-        (closed, data(1, 0, b"for nobody")),
+        (closed, data(1, 0, &[b'x'; PAYLOAD_MOST])),
         (number(kind::RST_STREAM, 1, 8), headers(1, 0, OK)),
         (number(kind::RST_STREAM, 1, 8), number(kind::RST_STREAM, 1, 8)),
     ] {
@@ -501,8 +501,8 @@ fn frames() -> impl Strategy<Value = Vec<u8>> {
 /// Whatever is said, in whatever pieces: no panic, and the same end of every request and the same words back.
 fn same_in_pieces(bytes: &[u8], cuts: &[usize]) -> Result<(), TestCaseError> {
     let mut cuts = cuts.iter().cycle().copied();
-    let whole = heard(bytes, &mut |rest| rest.len());
-    let pieces = heard(bytes, &mut |_| cuts.next().expect("a cycle does not end"));
+    let whole = heard(greeted(), bytes, &mut |rest| rest.len());
+    let pieces = heard(greeted(), bytes, &mut |_| cuts.next().expect("a cycle does not end"));
     prop_assert_eq!(whole, pieces);
     Ok(())
 }
@@ -517,4 +517,57 @@ proptest! {
     fn any_frames_in_any_pieces_say_the_same(bytes in frames(), cuts in proptest::collection::vec(1..30usize, 1..20)) {
         same_in_pieces(&bytes, &cuts)?;
     }
+}
+
+/// Goal: what was on its way for who gave up is no flood, however small its pieces, and what never ends is one. How: six megabytes in pieces
+/// of a hundred bytes, as a kernel may hold, for a request that was cancelled; then the longest frames without end.
+#[test]
+fn what_was_on_its_way_is_no_flood() {
+    let mut peer = Peer::new(2, b"");
+    peer.says(&headers(1, 0, OK));
+    let slot = peer.slots[0];
+    peer.connection.cancel(slot);
+    let piece = data(1, 0, &[b'x'; 100]);
+    for _ in 0..60_000 {
+        peer.says(&piece);
+    }
+    peer.says(&headers(3, flag::END_STREAM, OK));
+    assert_eq!((peer.end(1), peer.fault), (End::Answered(200), None));
+    let longest = data(1, 0, &[b'x'; PAYLOAD_MOST]);
+    for _ in 0..10_100 {
+        peer.says(&longest);
+    }
+    assert_eq!(peer.fault.map(|fault| fault.code), Some(Code::EnhanceYourCalm));
+}
+
+/// Goal: a frame of settings costs what it makes us do. How: the most that fit into one, and four of those.
+#[test]
+fn settings_are_counted_one_by_one() {
+    let many = settings(&vec![(setting::INITIAL_WINDOW_SIZE, 1); PAYLOAD_MOST / 6]);
+    let mut peer = Peer::new(1, b"");
+    peer.says(&many);
+    assert_eq!(peer.fault, None);
+    for _ in 0..3 {
+        peer.says(&many);
+    }
+    assert_eq!(peer.fault.map(|fault| fault.code), Some(Code::EnhanceYourCalm));
+}
+
+/// Goal: who speaks something else is told from who hangs up, even where that has fewer bytes than a frame's head: what a server of TLS says
+/// to a greeting of HTTP/2.
+#[test]
+fn a_few_bytes_of_another_protocol_are_enough() {
+    let mut peer = Peer::ungreeted(1, b"");
+    peer.says(&[0x15, 3, 1]);
+    assert_eq!(peer.fault, None);
+    peer.says(&[0, 2, 2, 0x16]);
+    assert_eq!(peer.fault.map(|fault| fault.end), Some(End::NotHttp2));
+}
+
+#[test]
+fn who_closes_in_a_head_has_not_left_it_unanswered() {
+    let mut peer = Peer::new(2, b"");
+    peer.says(&headers(1, flag::END_STREAM, OK)).says(&frame(kind::HEADERS, 0, 3, OK));
+    peer.connection.cut_head();
+    assert_eq!((peer.end(0), peer.end(1)), (End::Answered(200), End::ClosedMidHead));
 }

@@ -11,8 +11,16 @@ pub(super) struct Boundary {
     missing: u64,
     /// A message in pieces has begun.
     open: bool,
+    /// The code of the first close, as far as it has come; `None` before one.
+    code: Option<([u8; CODE], usize)>,
+    /// What is missing is of that close.
+    closing: bool,
 }
 
+/// The opcode of a close.
+const CLOSE: u8 = 8;
+/// How long the code of a close is, in bytes.
+const CODE: usize = 2;
 /// Two bytes, the length, and the mask that only clients have.
 const HEAD_MOST: usize = 2 + 8 + 4;
 
@@ -22,6 +30,11 @@ impl Boundary {
         while let Some((first, rest)) = bytes.split_first() {
             if self.missing > 0 {
                 let taken = bytes.len().min(usize::try_from(self.missing).unwrap_or(usize::MAX));
+                if let Some((code, have)) = self.code.as_mut().filter(|_| self.closing) {
+                    let part = &bytes[..taken.min(CODE - *have)];
+                    code[*have..*have + part.len()].copy_from_slice(part);
+                    *have += part.len();
+                }
                 self.missing -= taken as u64;
                 bytes = &bytes[taken..];
                 continue;
@@ -35,8 +48,17 @@ impl Boundary {
                     self.open = !is_final;
                 }
                 (self.have, self.missing) = (0, length);
+                self.closing = opcode == CLOSE && self.code.is_none();
+                if self.closing {
+                    self.code = Some(Default::default());
+                }
             }
         }
+    }
+
+    /// The code of the first close, where it has one: as it was sent, which the codec does not tell of those that it does not like.
+    pub(super) fn close_code(&self) -> Option<u16> {
+        self.code.filter(|(_, have)| *have == CODE).map(|(code, _)| u16::from_be_bytes(code))
     }
 
     /// Whether a part of something has come, and not all.
@@ -94,6 +116,24 @@ mod tests {
             (b"\x81\x82\0\0\0\0hi", false),
         ] {
             assert_eq!(inside(bytes), expected, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn the_code_of_the_first_close_is_told_however_it_comes() {
+        for (bytes, expected) in [
+            (&b"\x88\x00"[..], None),
+            (b"\x88\x02\x03", None),
+            (b"\x88\x02\x03\xf6", Some(1014)),
+            (b"\x81\x02hi\x88\x05\x13\x88bye\x88\x02\x03\xe8", Some(5000)),
+            (b"\x88\x00\x88\x02\x03\xe8", None),
+        ] {
+            for cut in 0..=bytes.len() {
+                let mut boundary = Boundary::default();
+                boundary.pass(&bytes[..cut]);
+                boundary.pass(&bytes[cut..]);
+                assert_eq!(boundary.close_code(), expected, "{bytes:?} at {cut}");
+            }
         }
     }
 

@@ -2,7 +2,6 @@
 
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 use crate::protocol::End;
 
@@ -14,8 +13,13 @@ impl Closing {
     pub const TRY_AGAIN_LATER: Closing = Closing(1013);
     const NONE: Closing = Closing(1005);
 
-    pub(super) fn of(frame: Option<&CloseFrame>) -> Closing {
-        frame.map_or(Closing::NONE, |frame| Closing(frame.code.into()))
+    /// What a close with this code, or none, means: a code that may not stand there is a mistake.
+    pub(super) fn end_of(code: Option<u16>) -> End {
+        match code {
+            None => End::Closed(Closing::NONE),
+            Some(code @ (1000..=1003 | 1007..=1014 | 3000..=4999)) => End::Closed(Closing(code)),
+            Some(_) => End::WebSocketBroken(Breach::BadControl),
+        }
     }
 
     /// The words of the registry, and the number.

@@ -25,12 +25,21 @@ use crate::time::monotonic_now;
 const PIECE: usize = 4 * 1024;
 /// The longest message that is read, in bytes. Unlike a body, it is kept until it is whole.
 const MESSAGE_MOST: usize = 16 * 1024 * 1024;
+/// A message from which on the room that it took is given back, in bytes.
+const BULKY: usize = 64 * 1024;
 /// How many pongs wait to be written before no more is read: a peer that asks and does not listen is not heard out for ever.
 const PONGS_MOST: u32 = 64;
 /// How many frames are read before others have their turn: a flood on one connection makes nobody else late.
 const FRAMES_MOST: u32 = 256;
 /// How long a peer has to say goodbye in return.
 const LINGER: Duration = Duration::from_secs(1);
+/// How many connections of a worker may be waiting for that: what closes thousands a second has no descriptors for all of them.
+const LINGERING_MOST: usize = 256;
+
+thread_local! {
+    /// Held by each connection of this worker that waits for its peer's goodbye.
+    static LINGERING: Rc<()> = Rc::default();
+}
 
 /// The connection.
 pub(super) struct Connection {
@@ -57,6 +66,8 @@ pub(super) struct Connection {
     pongs: u32,
     /// Of this turn.
     frames_left: u32,
+    /// A long message has come.
+    bulky: bool,
     /// Messages that nobody waited for, and that no exchange has been told of.
     unasked: u32,
     /// Wakes the task that reads while there is no exchange.
@@ -82,18 +93,12 @@ struct Traffic {
 impl Connection {
     /// Over `stream`, whose first bytes have come with the handshake.
     pub(super) fn new(stream: Stream, first: Vec<u8>, identity: Identity) -> Connection {
-        let config = WebSocketConfig::default()
-            .read_buffer_size(PIECE)
-            // A message is one write.
-            .write_buffer_size(0)
-            .max_message_size(Some(MESSAGE_MOST))
-            .max_frame_size(Some(MESSAGE_MOST));
         let mut traffic = Traffic { bytes_in: first.len() as u64, ..Traffic::default() };
         traffic.boundary.pass(&first);
         Connection {
             stream,
             traffic,
-            frames: WebSocketContext::from_partially_read(first, Role::Client, Some(config)),
+            frames: WebSocketContext::from_partially_read(first, Role::Client, Some(config())),
             identity,
             over: None,
             fresh: true,
@@ -104,6 +109,7 @@ impl Connection {
             unflushed: false,
             pongs: 0,
             frames_left: FRAMES_MOST,
+            bulky: false,
             unasked: 0,
             keeper: None,
         }
@@ -235,20 +241,37 @@ impl Connection {
             }
             self.frames_left -= 1;
             match self.codec(cx, |frames, pipe| frames.read(pipe)) {
-                Ok(Message::Text(text)) => return Poll::Ready(Ok(text.into())),
-                Ok(Message::Binary(bytes)) => return Poll::Ready(Ok(bytes)),
+                Ok(Message::Text(text)) => return self.whole(text.into()),
+                Ok(Message::Binary(bytes)) => return self.whole(bytes),
                 Ok(Message::Ping(_)) => {
                     (self.unflushed, self.pongs) = (true, self.pongs + 1);
                     self.traffic.first = None;
                 }
-                Ok(Message::Close(frame)) => {
+                Ok(Message::Close(_)) => {
                     self.flush(cx);
-                    self.over.get_or_insert(End::Closed(Closing::of(frame.as_ref())));
+                    self.over.get_or_insert(Closing::end_of(self.traffic.boundary.close_code()));
                 }
                 Ok(Message::Pong(_) | Message::Frame(_)) => self.traffic.first = None,
-                Err(error) if would_block(&error) => return Poll::Pending,
+                Err(error) if would_block(&error) => {
+                    self.shrink();
+                    return Poll::Pending;
+                }
                 Err(error) => self.fail(&error),
             }
+        }
+    }
+
+    fn whole(&mut self, message: Bytes) -> Poll<Result<Bytes, End>> {
+        self.bulky |= message.len() > BULKY;
+        Poll::Ready(Ok(message))
+    }
+
+    /// Where a long message has come and nothing after it, its room is given back: the codec would keep it for as long as the connection
+    /// lasts, and thousands are held.
+    fn shrink(&mut self) {
+        if self.bulky && !self.traffic.boundary.is_inside() && !self.unflushed && self.pongs == 0 && self.over.is_none() {
+            self.frames = WebSocketContext::from_partially_read(Vec::new(), Role::Client, Some(config()));
+            self.bulky = false;
         }
     }
 
@@ -300,14 +323,38 @@ impl Connection {
     }
 }
 
+fn config() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(PIECE)
+        // A message is one write.
+        .write_buffer_size(0)
+        .max_message_size(Some(MESSAGE_MOST))
+        .max_frame_size(Some(MESSAGE_MOST))
+}
+
 /// Keeps a connection for as long as somebody holds it, whenever no exchange does, and then waits a little until the peer has said
-/// goodbye as well.
+/// goodbye as well, where not too many do so.
 pub(super) async fn keep(connection: Rc<RefCell<Connection>>) {
+    let _watch = Watch(connection.clone());
     poll_fn(|cx| connection.borrow_mut().poll_kept(cx)).await;
-    if connection.borrow().left {
+    let place = LINGERING.with(Rc::clone);
+    if connection.borrow().left && Rc::strong_count(&place) <= LINGERING_MOST + 1 {
         let gone = poll_fn(|cx| connection.borrow_mut().poll_ignore(cx));
         // Who says nothing is left without an answer.
         let _ = tokio::time::timeout(LINGER, gone).await;
+    }
+}
+
+/// Ends a connection whose keeper breaks for a mistake of ours.
+struct Watch(Rc<RefCell<Connection>>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Ok(mut connection) = self.0.try_borrow_mut()
+        {
+            connection.over.get_or_insert(End::Bug);
+        }
     }
 }
 
@@ -373,5 +420,35 @@ impl io::Write for Pipe<'_, '_> {
             return Ok(());
         }
         blocking(Pin::new(&mut *self.stream).poll_flush(self.cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::task::{LocalSet, spawn_local, yield_now};
+
+    use super::*;
+
+    /// Goal: however many connections are left at once, only so many wait for a peer that never says goodbye.
+    #[tokio::test]
+    async fn only_so_many_wait_for_a_goodbye() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let left = async {
+            let mut peers = Vec::new();
+            for _ in 0..LINGERING_MOST + 20 {
+                let stream = TcpStream::connect(address).await.expect("it listens");
+                peers.push(listener.accept().await.expect("a connection"));
+                let connection = Rc::new(RefCell::new(Connection::new(Stream::Plain(stream), Vec::new(), Identity::UNKNOWN)));
+                spawn_local(keep(connection.clone()));
+                yield_now().await;
+                connection.borrow_mut().leave();
+            }
+            yield_now().await;
+            let lingering = LINGERING.with(Rc::strong_count) - 1;
+            assert!((1..=LINGERING_MOST).contains(&lingering), "{lingering} wait");
+        };
+        LocalSet::new().run_until(left).await;
     }
 }

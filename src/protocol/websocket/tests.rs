@@ -72,6 +72,39 @@ async fn answer(stream: &mut TcpStream, pieces: &[&[u8]]) -> std::io::Result<()>
     stream.read_to_end(&mut Vec::new()).await.map(drop)
 }
 
+fn ended(pieces: &[&[u8]]) -> Result<(Answer, u32), End> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(exchanged(pieces))
+}
+
+/// Goal: who closes is quoted with the code that it sent, and with no other; a code that may not stand there is a mistake of its own.
+#[test]
+fn a_close_is_told_by_the_code_that_was_sent() {
+    for (code, words) in [(1001u16, "closed: going away (1001)"), (1014, "closed: bad gateway (1014)"), (4401, "closed: 4401")] {
+        let [a, b] = code.to_be_bytes();
+        let end = ended(&[&[0x88, 2, a, b]]).expect_err("it is closed");
+        assert_eq!(end.cause().as_deref(), Some(words));
+    }
+    for code in [0u16, 999, 1004, 1005, 1006, 1015, 2999, 5000] {
+        let [a, b] = code.to_be_bytes();
+        assert_eq!(ended(&[&[0x88, 2, a, b]]), Err(End::WebSocketBroken(Breach::BadControl)), "{code}");
+    }
+}
+
+/// Goal: the room of a long message is given back, and what comes after it is not lost with it. How: one that nobody waits for, the one that is
+/// waited for behind it, at once and later.
+#[test]
+fn what_follows_a_long_message_is_heard() {
+    let long = [&[0x82, 127, 0, 0, 0, 0, 0, 2, 0, 0], &[b'x'; 128 * 1024][..]].concat();
+    let together = [&long, &b"\x81\x01y"[..]].concat();
+    let cases: [(&[&[u8]], u32); 4] =
+        [(&[&together], 2), (&[&long, b"\x81\x01y"], 2), (&[&long, b"\x81", b"\x01y"], 2), (&[&long, &long, b"\x81\x01y"], 3)];
+    for (pieces, expected) in cases {
+        let (answer, messages) = ended(pieces).expect("it comes");
+        assert_eq!((answer.end, messages), (End::Message, expected), "{} pieces", pieces.len());
+    }
+}
+
 /// Frames with a few letters in them, well-formed for the most part, and what may come after them.
 fn any_frames() -> impl Strategy<Value = Vec<u8>> {
     let first =
@@ -98,8 +131,6 @@ proptest! {
             pieces.push(piece);
             rest = others;
         }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let (whole, cut) = runtime.block_on(async { (exchanged(&[&bytes]).await, exchanged(&pieces).await) });
-        prop_assert_eq!(whole, cut, "{:?}", bytes);
+        prop_assert_eq!(ended(&[&bytes]), ended(&pieces), "{:?}", bytes);
     }
 }

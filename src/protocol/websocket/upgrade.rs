@@ -125,14 +125,14 @@ impl Upgrade {
 
 /// What the beginning of an answer is.
 #[derive(Debug, PartialEq)]
-enum Told {
+pub(super) enum Told {
     /// An answer before the answer, of that length.
     Interim(usize),
     Whole(Said),
 }
 
 /// Reads a head from the start of `bytes`; `None` when it is not all there yet.
-fn read(bytes: &[u8], accept: &str, offered: &[u8], identity_header: &str) -> Result<Option<Told>, End> {
+pub(super) fn read(bytes: &[u8], accept: &str, offered: &[u8], identity_header: &str) -> Result<Option<Told>, End> {
     let Some(head) = head::read(bytes, Asked::Upgrade, identity_header)? else { return Ok(None) };
     let identity = head.identity.map(<[u8]>::to_vec);
     Ok(Some(match head.status {

@@ -46,6 +46,8 @@ pub const TARGETS: &[Target] = &[
     target("http2", |bytes| in_pieces(bytes, fuzz::http2), &["tests/fuzz/seeds/http2"]),
     target("hpack", hpack, &["tests/fuzz/seeds/hpack"]),
     target("grpc", |bytes| in_pieces(bytes, fuzz::grpc), &["tests/fuzz/seeds/grpc"]),
+    target("upgrade", |bytes| in_pieces(bytes, fuzz::upgrade), &["tests/fuzz/seeds/upgrade"]),
+    target("websocket", |bytes| in_pieces(bytes, fuzz::websocket), &["tests/fuzz/seeds/websocket"]),
     target("reflection", fuzz::reflection, &["tests/fuzz/seeds/reflection"]),
     target("descriptors", descriptors, &["plans/protos", "tests/fuzz/seeds/descriptors"]),
     target("tunnel", |bytes| in_pieces(bytes, fuzz::tunnel), &["tests/fuzz/seeds/http1"]),
