@@ -238,6 +238,7 @@ mod tests {
         Fact::Generator(GeneratorSample {
             second,
             cpu: 0.5,
+            workers: vec![0.5, 0.25],
             steal: None,
             in_flight: 1,
             connections: 1,
