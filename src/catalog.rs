@@ -1,9 +1,12 @@
-//! All that a plan can name and a run can write, from the tables in which it is registered: what `squall list` prints and what the
-//! README's tables hold. Nothing is listed here by hand.
+//! All that a plan can name and a run can write, from the tables in which it is registered: what `squall list` prints, after the commands,
+//! and what the README's tables hold. Nothing is listed here by hand.
+
+use std::borrow::Cow;
 
 use crate::exit::Exit;
 use crate::kinds::{Kind, Row};
-use crate::varying::{Draw, TRACES, feed};
+use crate::recording::fact::LIMITS;
+use crate::varying::{Draw, TRACES, VARYING, feed};
 use crate::{faults, metrics, plan, protocol, report, schedule, verdict};
 
 /// A group of things with a name, one line about each, and what it looks like in a plan.
@@ -18,7 +21,7 @@ pub struct Section {
 /// One thing.
 pub struct Entry {
     pub name: String,
-    pub summary: &'static str,
+    pub summary: Cow<'static, str>,
     /// As a plan writes it; empty where that is the name alone.
     pub example: String,
 }
@@ -26,16 +29,23 @@ pub struct Entry {
 /// Every section, in the order in which a plan meets them.
 pub fn sections() -> Vec<Section> {
     let kinds = |rows: &[Row]| {
-        let entry =
-            |row: &Row| Entry { name: row.key.into(), summary: row.summary, example: format!("{}: {}", row.key, row.example) };
+        let entry = |row: &Row| Entry {
+            name: row.key.into(),
+            summary: row.summary.into(),
+            example: format!("{}: {}", row.key, row.example),
+        };
         rows.iter().map(entry).collect()
     };
     let arrivals =
-        |row: &Row| Entry { name: row.key.into(), summary: row.summary, example: format!("arrivals: {}", row.as_value()) };
-    let named = |(name, summary): &(&'static str, &'static str)| Entry { name: (*name).into(), summary, example: String::new() };
+        |row: &Row| Entry { name: row.key.into(), summary: row.summary.into(), example: format!("arrivals: {}", row.as_value()) };
+    let named = |(name, summary): &(&'static str, &'static str)| Entry {
+        name: (*name).into(),
+        summary: (*summary).into(),
+        example: String::new(),
+    };
     let described = |(name, summary, example): &(&'static str, &'static str, &'static str)| Entry {
         name: (*name).into(),
-        summary,
+        summary: (*summary).into(),
         example: (*example).into(),
     };
     vec![
@@ -51,7 +61,7 @@ pub fn sections() -> Vec<Section> {
                 .iter()
                 .map(|row| Entry {
                     name: row.key.into(),
-                    summary: row.summary,
+                    summary: row.summary.into(),
                     example: format!("draw: {{item: {}}}", row.as_value()),
                 })
                 .collect(),
@@ -62,11 +72,20 @@ pub fn sections() -> Vec<Section> {
             entries: feed::ORDERS.iter().map(named).collect(),
         },
         Section {
+            name: "varying",
+            title: "What differs from request to request (load)",
+            entries: VARYING.iter().map(described).collect(),
+        },
+        Section {
             name: "traces",
             title: "What a request can be found by (load.trace)",
             entries: TRACES
                 .iter()
-                .map(|(name, _, summary)| Entry { name: (*name).into(), summary, example: format!("{{{{{name}}}}}") })
+                .map(|(name, _, summary)| Entry {
+                    name: (*name).into(),
+                    summary: (*summary).into(),
+                    example: format!("{{{{{name}}}}}"),
+                })
                 .collect(),
         },
         Section { name: "protocols", title: "Protocols (load.protocol)", entries: protocol::ALL.iter().map(named).collect() },
@@ -92,15 +111,30 @@ pub fn sections() -> Vec<Section> {
             entries: plan::JITTERS.iter().map(named).collect(),
         },
         Section { name: "models", title: "What makes requests come (load)", entries: plan::MODELS.iter().map(described).collect() },
+        Section {
+            name: "generator",
+            title: "The generator itself (generator)",
+            entries: plan::GENERATOR.iter().map(described).collect(),
+        },
         Section { name: "pacing", title: "Pacing (generator.pacing)", entries: plan::PACINGS.iter().map(named).collect() },
         Section { name: "faults", title: "Faults (faults)", entries: kinds(faults::Spec::ALL) },
         Section { name: "assertions", title: "Assertions (assert)", entries: kinds(verdict::Spec::ALL) },
+        Section {
+            name: "certificate",
+            title: "What the generator certifies of itself (certificate in run.json)",
+            entries: verdict::CERTIFIED.iter().map(named).collect(),
+        },
+        Section {
+            name: "limits",
+            title: "What keeps a request from being sent, and the way out (unsent_by)",
+            entries: LIMITS.iter().map(named).collect(),
+        },
         Section {
             name: "formats",
             title: "Report formats (squall report RUN --format F)",
             entries: report::FORMATS
                 .iter()
-                .map(|format| Entry { name: format.name.into(), summary: format.summary, example: format.file.into() })
+                .map(|format| Entry { name: format.name.into(), summary: format.summary.into(), example: format.file.into() })
                 .collect(),
         },
         Section {
@@ -108,7 +142,11 @@ pub fn sections() -> Vec<Section> {
             title: "Live metrics (squall run, squall load)",
             entries: metrics::EXPORTERS
                 .iter()
-                .map(|exporter| Entry { name: exporter.name.into(), summary: exporter.summary, example: exporter.example.into() })
+                .map(|exporter| Entry {
+                    name: exporter.name.into(),
+                    summary: exporter.summary.into(),
+                    example: exporter.example.into(),
+                })
                 .collect(),
         },
         Section {
@@ -116,7 +154,7 @@ pub fn sections() -> Vec<Section> {
             title: "Metrics that they export",
             entries: metrics::FAMILIES
                 .iter()
-                .map(|family| Entry { name: family.signature(), summary: family.help, example: String::new() })
+                .map(|family| Entry { name: family.signature(), summary: family.help.into(), example: String::new() })
                 .collect(),
         },
         Section {
@@ -124,16 +162,16 @@ pub fn sections() -> Vec<Section> {
             title: "Exit codes",
             entries: Exit::ALL
                 .iter()
-                .map(|exit| Entry { name: exit.code().to_string(), summary: exit.meaning(), example: String::new() })
+                .map(|exit| Entry { name: exit.code().to_string(), summary: exit.meaning().into(), example: String::new() })
                 .collect(),
         },
     ]
 }
 
-/// What `squall list` prints.
-pub fn list() -> String {
+/// Sections as text for a terminal.
+pub fn text(sections: &[Section]) -> String {
     let mut text = String::new();
-    for section in sections() {
+    for section in sections {
         if !text.is_empty() {
             text.push('\n');
         }
@@ -158,7 +196,7 @@ pub fn markdown(section: &Section) -> String {
             .to_owned();
     for entry in &section.entries {
         let cell = |text: &str| text.replace('|', "\\|");
-        text.push_str(&format!("| `{}` | {} |", entry.name, cell(entry.summary)));
+        text.push_str(&format!("| `{}` | {} |", entry.name, cell(&entry.summary)));
         if with_example {
             text.push_str(&format!(" `{}` |", cell(&entry.example)));
         }
@@ -173,11 +211,11 @@ mod tests {
 
     #[test]
     fn everything_registered_is_listed_with_a_line_about_it() {
-        let text = list();
+        let text = text(&sections());
         for section in sections() {
             assert!(!section.entries.is_empty(), "{} is empty", section.name);
             for entry in &section.entries {
-                assert!(text.contains(&entry.name) && text.contains(entry.summary), "{}", entry.name);
+                assert!(text.contains(&entry.name) && text.contains(&*entry.summary), "{}", entry.name);
                 assert!(!entry.summary.is_empty() && !entry.summary.ends_with('.'), "{}: {}", entry.name, entry.summary);
                 assert!(markdown(&section).contains(&format!("| `{}` |", entry.name)));
             }

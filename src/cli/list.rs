@@ -1,4 +1,4 @@
-//! `squall list`: what a plan can ask for.
+//! `squall list`: the commands, and what a plan can ask for.
 
 use crate::catalog;
 use crate::exit::{Exit, Failure};
@@ -8,6 +8,8 @@ use crate::exit::{Exit, Failure};
 pub struct Args {}
 
 pub fn main(_: Args) -> Result<Exit, Failure> {
-    super::print(&catalog::list())?;
+    let mut sections = vec![super::commands()];
+    sections.extend(catalog::sections());
+    super::print(&catalog::text(&sections))?;
     Ok(Exit::Pass)
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::catalog::{Entry, Section};
 use crate::exit::{Exit, Failure};
 use crate::plan::{ClusterChoice, Colour, Plan, Problems};
 use crate::report::{self as reports, Detail};
@@ -46,7 +47,7 @@ enum Command {
     Load(Box<load::Args>),
     /// Find the highest rate at which an objective of a plan holds.
     Capacity(capacity::Args),
-    /// Find every problem of a plan without running anything.
+    /// Find every problem of a plan without running anything; --explain says what it does and needs.
     Check(check::Args),
     /// Judge a recorded run again, under its own plan or a new one, without sending a request.
     Judge(judge::Args),
@@ -56,7 +57,7 @@ enum Command {
     Heal(heal::Args),
     /// Keep an embedded cluster running that kubectl can use.
     Sandbox(sandbox::Args),
-    /// List the faults, assertions, arrivals, report formats and metrics.
+    /// List the commands, and all that a plan can say and a run can write, with an example of each.
     List(list::Args),
     /// Print the JSON Schema of the plan language.
     Schema(schema::Args),
@@ -110,6 +111,18 @@ fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Workload(args) => workload::main(args),
         Command::Agent(args) => agent::main(args),
     }
+}
+
+/// The commands as a section of what is listed.
+pub fn commands() -> Section {
+    let command = Cli::command();
+    let shown = command.get_subcommands().filter(|command| !command.is_hide_set());
+    let entry = |command: &clap::Command| Entry {
+        name: command.get_name().to_owned(),
+        summary: command.get_about().map(|about| about.to_string().trim_end_matches('.').to_owned()).unwrap_or_default().into(),
+        example: String::new(),
+    };
+    Section { name: "commands", title: "Commands (squall COMMAND --help)", entries: shown.map(entry).collect() }
 }
 
 fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {

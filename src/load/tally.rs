@@ -405,9 +405,11 @@ impl Watch {
         if second < 0 {
             return;
         }
+        let workers: Vec<f64> = gauges.iter().map(|gauge| gauge.cpu()).collect();
         sink.emit(Fact::Generator(GeneratorSample {
             second,
-            cpu: gauges.iter().map(|gauge| gauge.cpu()).fold(0.0, f64::max),
+            cpu: workers.iter().copied().fold(0.0, f64::max),
+            workers,
             steal,
             in_flight: gauges.iter().map(|gauge| gauge.in_flight()).sum(),
             connections: gauges.iter().map(|gauge| gauge.connections()).sum(),

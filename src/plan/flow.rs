@@ -28,6 +28,7 @@ pub const FLOWS: &[(&str, &str, &str)] = &[
         "how long after the answer before it a step is due; at once unless said otherwise",
         "think: {exponential: 500ms}",
     ),
+    ("step.cookies", "what answers set is sent back by the steps after, within a run alone; nothing is to be said for it", ""),
 ];
 
 /// The method of a load that sends flows, in reports; its path then is the names of its steps.

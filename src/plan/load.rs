@@ -47,13 +47,25 @@ impl Load {
     }
 }
 
-/// The models by their keys in a load, with one line about each and what it looks like.
+/// The models by their keys in a load, and what belongs to them, with one line about each and what it looks like.
 pub const MODELS: &[(&str, &str, &str)] = &[
     ("rate", "open: on a schedule, whatever becomes of the requests before", "rate: {baseline: 50/s, burst: 50/s -> 250/s}"),
     (
         "users",
         "closed: so many users, each of whom waits for an answer, and thinks, before sending again",
         "users: {baseline: 10, burst: 10 -> 50}, think: {exponential: 500ms}",
+    ),
+    ("think", "how long a user waits after an answer: always the same, or drawn", "think: {uniform: [200ms, 800ms]}, users: 10"),
+    ("every", "from one request of a user to its next, whatever the answer takes of it", "every: 1s, users: 10"),
+];
+
+/// What a plan can say of the generator itself, as it is listed.
+pub const GENERATOR: &[(&str, &str, &str)] = &[
+    ("generator.pacing", "how precisely requests are sent when they are due", "pacing: adaptive"),
+    (
+        "generator.workers",
+        "threads that send; as many as the planned rate needs and the machine has unless said otherwise",
+        "workers: 2",
     ),
 ];
 

@@ -54,7 +54,7 @@ pub use expect::ANSWERS;
 pub use explain::{explain, section};
 pub use flow::{FLOWS, Flow, IN_STEPS, Step};
 pub use level::{Level, Levels, PhaseRate, PhaseUsers, Quantity, peak};
-pub use load::{Exchange, Generator, Load, MODELS, Model, PACINGS, Pacing, Payload, REPLAYED, Request, Talk, WEBSOCKET};
+pub use load::{Exchange, GENERATOR, Generator, Load, MODELS, Model, PACINGS, Pacing, Payload, REPLAYED, Request, Talk, WEBSOCKET};
 pub use params::Secrets;
 pub use problem::{Colour, Problem, Problems};
 pub use protocol::Protocol;

@@ -22,11 +22,29 @@ pub const TRANSPORT: &[(&str, &str, &str)] = &[
         "what a name stands for, whatever DNS says; connections are spread over all its addresses",
         "resolve: {\"checkout.example:443\": [10.0.0.1, 10.0.0.2]}",
     ),
+    ("target.insecure", "accepts any certificate, as `insecure` of `tls` does, and only where it is written", "insecure: true"),
+    (
+        "target.identity",
+        "the header by which an answer tells which pod gave it, x-pod unless said otherwise: how many came from which is recorded",
+        "identity: {header: x-served-by}",
+    ),
+    (
+        "load.connections",
+        "how many connections may be open at once; a request that finds none waits, and its wait is its latency's",
+        "connections: 500",
+    ),
+    ("load.streams", "how many requests a connection carries at once, with http2 and grpc", "streams: 20, protocol: http2"),
+    (
+        "load.in_flight",
+        "how many requests may be due and not ended at once; what comes on top is unsent, and evidence against the generator alone",
+        "in_flight: 2000",
+    ),
     (
         "load.rotate",
         "when a connection is replaced: by its age (5s unless said otherwise; never with `websocket`), by how many requests it has carried, or never",
         "rotate: {age: 5s, requests: 1000}",
     ),
+    ("request.timeout", "how long an answer may take, from when the request was due; 5s unless said otherwise", "timeout: 2s"),
     ("request.body", "text, or the bytes of a file beside the plan, sent as they are", "body: {file: payload.bin}"),
 ];
 

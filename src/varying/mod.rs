@@ -26,6 +26,21 @@ pub use draw::Draw;
 pub use feed::Feed;
 pub use template::{Form, Names, Template};
 pub use trace::TRACES;
+
+/// What a plan can say of what differs from request to request, as it is listed.
+pub const VARYING: &[(&str, &str, &str)] = &[
+    (
+        "load.draw",
+        "names for keys that are drawn for each request, used as {{name}} in its path, headers and body",
+        "draw: {item: {uniform: {of: 500}}}",
+    ),
+    (
+        "load.class",
+        "what a request is worth, sent as x-class and counted apart: one for all of a load, or drawn by weight",
+        "class: {weighted: {critical: 30, default: 50, sheddable: 20}}",
+    ),
+    ("load.trace", "what each request can be found by, in its headers", "trace: [op_id, traceparent]"),
+];
 pub use values::Values;
 
 use draw::{Chance, Picker, Sampler, Weights};

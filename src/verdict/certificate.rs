@@ -39,6 +39,22 @@ const STALL_REACH: Duration = Duration::from_secs(5);
 /// The busiest worker's share of a core from which it is saturated.
 const CPU_MOST: f64 = 0.8;
 
+/// What is certified, by its name in `run.json`, with one line about each.
+pub const CERTIFIED: &[(&str, &str)] = &[
+    ("achieved_ratio", "requests that were sent, out of those that were planned"),
+    ("lateness_ms", "from when a request was due to its actual send: p50, p99 and max"),
+    (
+        "added_dispersion",
+        "the burstiness that the generator added to its schedule, by the index of dispersion in windows of 1, 10 and 100 ms",
+    ),
+    ("unsent_by", "requests that a limit of squall's own kept back, by the limit"),
+    ("cpu", "the busiest worker's share of a core"),
+    ("cpu_by_worker", "the same of each worker"),
+    ("starved", "the share of its time in which a worker was ready to run and had no core"),
+    ("steal", "the share of a core that the hypervisor took: for reading, no limit"),
+    ("window_us", "by how much requests were sent late so that several went out together"),
+];
+
 /// How good the generator was over a stretch of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Certificate {
@@ -48,6 +64,9 @@ pub struct Certificate {
     pub achieved_ratio: Option<f64>,
     /// The busiest worker's share of a core: the 90th percentile of its seconds.
     pub cpu: Option<f64>,
+    /// The same of each worker, in their order; absent in recordings that do not tell them apart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cpu_by_worker: Vec<f64>,
     /// The share of a core that the hypervisor took: the 90th percentile of its seconds. For reading, not a guard.
     pub steal: Option<f64>,
     /// The share of its time in which a load worker was ready to run and had no core: the 90th percentile of its seconds. It lengthens
@@ -126,6 +145,7 @@ impl Certificate {
             },
             achieved_ratio: (intended > 0).then(|| tried as f64 / intended as f64),
             cpu: ninetieth(samples.iter().map(|sample| sample.cpu)),
+            cpu_by_worker: by_worker(&samples),
             steal: ninetieth(samples.iter().filter_map(|sample| sample.steal)),
             starved: ninetieth(samples.iter().filter_map(|sample| sample.starved)),
             window_us: samples.iter().map(|sample| sample.window_us).max().unwrap_or_default(),
@@ -319,6 +339,12 @@ fn silence(history: &History, samples: &[&GeneratorSample], from: Offset, to: Of
 fn in_window(second: i64, from: Offset, to: Offset) -> bool {
     let start = Offset::from_nanos(second.saturating_mul(1_000_000_000));
     start < to && start + Duration::from_secs(1) > from
+}
+
+/// The 90th percentile of the seconds of each worker.
+fn by_worker(samples: &[&GeneratorSample]) -> Vec<f64> {
+    let workers = samples.iter().map(|sample| sample.workers.len()).max().unwrap_or_default();
+    (0..workers).filter_map(|nth| ninetieth(samples.iter().filter_map(|sample| sample.workers.get(nth).copied()))).collect()
 }
 
 fn ninetieth(values: impl Iterator<Item = f64>) -> Option<f64> {

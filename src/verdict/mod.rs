@@ -34,7 +34,7 @@ mod window;
 mod within;
 mod words;
 
-pub use certificate::Certificate;
+pub use certificate::{CERTIFIED, Certificate};
 pub use window::doubt;
 
 kinds! {

@@ -1,7 +1,10 @@
 //! Goal: what a plan says of how requests arrive is what the service sees. How: the shipped plan of all shapes, and small ones of one
 //! shape each, run by the built binary against a server in this process that keeps what it was asked.
 
+use squall::plan::Plan;
 use squall::recording::History;
+use squall::time::Offset;
+use squall::timeline::Timeline;
 
 use crate::command::Squall;
 use crate::fake_target::{Dial, FakeTarget, Timing};
@@ -23,6 +26,17 @@ fn the_plan_of_all_shapes_holds_against_a_service_that_answers() {
     squall.run(&["run", PLAN, "--set", &url, "--seed", "7", "--out", "run"]).expect(0).saying("PASS");
     // Four herds of fifty, in the seconds of 0, 2.5, 5 and 7.5 s.
     assert_eq!(intended(&squall, "run", "herd"), [(0, 50), (2, 50), (5, 50), (7, 50)]);
+    // The others as their schedules have it, second by second.
+    let text = std::fs::read_to_string(PLAN).expect("the shipped plan");
+    let folder = std::path::Path::new(PLAN).parent().expect("its folder");
+    let plan = Plan::read_text(PLAN, &text, folder, &[], &|_| None).unwrap_or_else(|why| panic!("{why}"));
+    let planned = Timeline::of(&plan, 7);
+    let second = |n: i64| Offset::from_nanos(n * 1_000_000_000);
+    for load in ["tide", "crowds", "mixed"] {
+        let name = load.parse().expect("a name");
+        let due = (0..10).map(|n| (n, planned.requests_in(Some(&name), second(n), second(n + 1)).expect("it is on a schedule")));
+        assert_eq!(intended(&squall, "run", load), due.filter(|(_, due)| *due > 0).collect::<Vec<_>>(), "{load}");
+    }
     // What was recorded, with its methods and queries.
     let lines = target.seen().lines;
     let recorded =

@@ -23,6 +23,7 @@ mod http2;
 mod judge;
 mod known_answers;
 mod latency;
+mod listed;
 mod listening;
 mod load;
 mod metrics;

@@ -18,6 +18,8 @@ use crate::fake_target::{Dial, FakeTarget, Timing};
 use crate::fake_websocket::{FakeWebSocket, Script};
 use crate::http2::{Good, QUICK, certificate};
 use crate::load::{Drive, Ran};
+use crate::tls::Authority;
+use crate::{readme, tls};
 
 /// What the proxy does to who comes.
 #[derive(Clone, Copy, PartialEq)]
@@ -218,6 +220,37 @@ fn a_proxy_that_refuses_the_tunnel_is_4() {
     let load = ["load", "http://shop.invalid/", "--rate", "50/s", "--for", "1s", "--http2", "--proxy", &proxy.url()];
     squall.run(&load).expect(4).saying("proxy wants credentials").saying("PROXY_PASSWORD");
     assert!(proxy.heads().iter().all(|head| head.starts_with("CONNECT shop.invalid:80 ")), "{:?}", proxy.heads());
+}
+
+/// Goal: the target that the README shows is reached, as it is written there. How: a proxy in this process in the place of that one, behind
+/// it a server that wants to see who comes, with the files and the password that the plan names.
+#[test]
+fn the_target_in_the_readme_is_reached() {
+    let squall = Squall::new();
+    let authority = Authority::new("ours");
+    let server = authority.server("checkout.internal", tls::Good::Now);
+    let target = tls::serving(tls::acceptor(&server, "checkout.internal", Some(&authority), tls::BOTH));
+    tls::written(&squall, &authority, &authority.client(tls::Good::Now));
+    let proxy = FakeProxy::start(Manners::Obliging, target.address);
+    let readme = readme::readme();
+    let shown = readme::unfenced(&readme, "target", "transport");
+    let here = shown.replace("proxy.example:3128", &proxy.address.to_string());
+    assert_ne!(here, shown);
+    let text = format!(
+        "plan: p\nclaim: c\n{here}phases: [{{name: a, for: 2s}}]\nload: [{{name: l, rate: 50/s, request: {{get: /cart}}}}]\n\
+         assert: [{{name: answered, slo: {{available: 95%}}}}]\n"
+    );
+    squall.file("tls/plan.yaml", &text);
+    let variables = [("PROXY_PASSWORD", Path::new("hunter2"))];
+    let ran = squall.start_with(&["run", "tls/plan.yaml", "--out", "run"], &variables).wait(Duration::from_secs(120));
+    ran.found_nothing_wrong();
+    // Basic squall:hunter2.
+    let known = "Proxy-Authorization: Basic c3F1YWxsOmh1bnRlcjI=\r\n";
+    let heads = proxy.heads();
+    assert!(heads.iter().any(|head| head.starts_with("CONNECT checkout.example:443 HTTP/1.1\r\n")), "{heads:?}");
+    assert!(heads.iter().all(|head| head.contains(known)), "{heads:?}");
+    let seen = target.seen();
+    assert!(seen.requests == 100 && seen.request.starts_with("GET /cart HTTP/1.1\r\nHost: checkout.example\r\n"), "{seen:?}");
 }
 
 /// Goal: who we are to the proxy stands nowhere but in its requests. How: a command line and a plan with a password, and everything that

@@ -2,16 +2,26 @@
 //! the sources (SQUALL_UPDATE_GOLDEN=1 rewrites those), its report with the plan's assertions.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
-use squall::catalog;
+use flate2::write::GzEncoder;
+use http::{Response, Version};
+use http_body_util::Full;
+use hyper::body::Bytes;
 use squall::plan::{Plan, Steady};
+use squall::recording::History;
+use squall::{catalog, cli};
+
+use crate::command::Squall;
+use crate::fake_service::{Asked, FakeService, answer, header};
+use crate::tls::{self, Authority};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn readme() -> String {
+pub fn readme() -> String {
     fs::read_to_string(root().join("README.md")).expect("a README")
 }
 
@@ -23,7 +33,7 @@ fn block(text: &str, kind: &str, name: &str) -> std::ops::Range<usize> {
 }
 
 /// The text of a block without its fence.
-fn unfenced<'a>(text: &'a str, kind: &str, name: &str) -> &'a str {
+pub fn unfenced<'a>(text: &'a str, kind: &str, name: &str) -> &'a str {
     let block = &text[block(text, kind, name)];
     let (_, inner) = block.split_once('\n').expect("a fence");
     inner.rsplit_once("```").expect("the fence's end").0
@@ -41,6 +51,7 @@ fn the_plans_in_the_readme_mean_what_the_shipped_ones_mean() {
         "plans/every-address-gets-its-share.yaml",
         "plans/a-visit-in-steps.yaml",
         "plans/calls-are-answered.yaml",
+        "plans/messages-are-answered.yaml",
         "plans/retries-within-a-budget.yaml",
     ] {
         let shipped = fs::read_to_string(root().join(plan)).expect("the shipped plan");
@@ -48,36 +59,57 @@ fn the_plans_in_the_readme_mean_what_the_shipped_ones_mean() {
     }
 }
 
-/// Goal: what it shows of loads can be copied into a plan. How: each is read as the load of one with two phases.
+/// Goal: what it shows of loads can be copied into a plan, and runs. How: each is run as the load of one with two phases, against a service
+/// that answers as each of them needs, and what that was asked is what the load says.
 #[test]
-fn the_loads_in_the_readme_are_loads() {
+fn the_loads_in_the_readme_run() {
     let readme = readme();
+    let order = fs::read(root().join("plans/recordings/order.json")).expect("what is sent");
     for name in ["users", "protocols", "transport", "answers"] {
-        let load = unfenced(&readme, "load", name);
+        let (service, squall) = (FakeService::start(cart), Squall::new());
+        fs::create_dir(squall.path("recordings")).expect("a folder");
+        fs::write(squall.path("recordings/order.json"), &order).expect("a file");
         let text = format!(
-            "plan: p\nclaim: c\ntarget: {{url: http://127.0.0.1/}}\nphases: [{{name: baseline, for: 9s}}, {{name: burst, for: 9s}}]\n{load}"
+            "plan: p\nclaim: c\ntarget: {{url: \"{}\"}}\nphases: [{{name: baseline, for: 2s}}, {{name: burst, for: 2s}}]\n{}\
+             assert: [{{name: answered, slo: {{available: 95%}}}}]\n",
+            service.url(),
+            unfenced(&readme, "load", name)
         );
-        let plan = Plan::read_text("README.md", &text, &root().join("plans"), &[], &|_| None);
-        plan.unwrap_or_else(|problems| panic!("{name}: {problems}"));
+        squall.file("plan.yaml", &text);
+        squall.run(&["run", "plan.yaml", "--seed", "7", "--out", "run"]).found_nothing_wrong();
+        let history = History::load(&squall.path("run")).expect("a recording");
+        let (from, to) = history.whole();
+        let counts = history.counts(None, from, to);
+        assert!(counts.ok > 0 && counts.ok == counts.intended, "{name}: {counts:?}");
+        let asked = |path: &str| service.asked().into_iter().filter(|asked| asked.uri().path() == path).collect::<Vec<Asked>>();
+        match name {
+            "users" => assert!(!asked("/checkout").is_empty() && !asked("/status").is_empty()),
+            "protocols" => {
+                let spoken = |path: &str, version| asked(path).iter().all(|asked| asked.version() == version);
+                assert!(asked("/checkout").len() == 800 && spoken("/checkout", Version::HTTP_2));
+                assert!(asked("/orders").len() == 80 && spoken("/orders", Version::HTTP_11));
+            }
+            "transport" => assert!(asked("/orders").len() == 80 && asked("/orders").iter().all(|asked| *asked.body() == order)),
+            _ => {
+                let packed = asked("/basket");
+                assert!(packed.len() == 80 && packed.iter().all(|asked| header(asked, "accept-encoding") == Some("gzip")));
+            }
+        }
     }
 }
 
-/// Goal: what it shows of a target can be copied into a plan. How: it is read as that of one, with files made for it.
-#[test]
-fn the_target_in_the_readme_is_a_target() {
-    let readme = readme();
-    let target = unfenced(&readme, "target", "transport");
-    let folder = tempfile::tempdir().expect("a folder");
-    let made = rcgen::generate_simple_self_signed(vec!["client".to_owned()]).expect("a certificate");
-    let files = [("ca.pem", made.cert.pem()), ("client.pem", made.cert.pem()), ("client.key", made.signing_key.serialize_pem())];
-    for (file, text) in files {
-        fs::write(folder.path().join(file), text).expect("a file");
+/// A shop whose cart is a basket, in gzip for whoever takes it so.
+fn cart(asked: &Asked) -> Response<Full<Bytes>> {
+    match asked.uri().path() {
+        "/cart" => answer(307, &[("location", "/basket")], ""),
+        "/basket" => {
+            let mut packed = GzEncoder::new(Vec::new(), flate2::Compression::default());
+            packed.write_all(br#"{"items": [{"id": "17"}], "currency": "EUR"}"#).expect("memory takes it");
+            let headers = [("content-type", "application/json"), ("content-encoding", "gzip")];
+            answer(200, &headers, packed.finish().expect("memory takes it"))
+        }
+        _ => answer(200, &[], "ok"),
     }
-    let text =
-        format!("plan: p\nclaim: c\n{target}phases: [{{name: a, for: 9s}}]\nload: [{{name: l, rate: 1/s, request: {{get: /}}}}]\n");
-    let plan =
-        Plan::read_text("README.md", &text, folder.path(), &[], &|name| (name == "PROXY_PASSWORD").then(|| "hunter2".into()));
-    plan.unwrap_or_else(|problems| panic!("{problems}"));
 }
 
 /// Goal: whoever reads it sees what a run prints. How: it has every one of the plan's assertions, as passed.
@@ -122,7 +154,7 @@ fn the_search_in_the_readme_is_of_that_plan() {
 fn the_tables_in_the_readme_are_those_of_the_sources() {
     let then = readme();
     let mut now = then.clone();
-    for section in catalog::sections() {
+    for section in std::iter::once(cli::commands()).chain(catalog::sections()) {
         let place = block(&now, "table", section.name);
         now.replace_range(place, &catalog::markdown(&section));
     }
@@ -134,4 +166,52 @@ fn the_tables_in_the_readme_are_those_of_the_sources() {
     } else {
         assert!(then == now, "the README's tables are behind the sources: SQUALL_UPDATE_GOLDEN=1 cargo test readme");
     }
+}
+
+/// Goal: the command lines that it shows for a URL are as people can type them. How: each is run for a second, less often a second, against a
+/// service of the test's in the place of theirs.
+#[test]
+fn the_loads_on_the_command_line_run() {
+    let readme = readme();
+    let lines: Vec<&str> = readme.lines().filter(|line| line.starts_with("squall load http://")).collect();
+    assert!(lines.len() >= 4, "{lines:?}");
+    for line in lines {
+        let (service, squall) = (FakeService::start(|_| answer(200, &[], "ok")), Squall::new());
+        let typed = line.split(" # ").next().expect("a line has a beginning").replace("http://127.0.0.1:8080/", &service.url());
+        let typed =
+            typed.replace("http://127.0.0.1:4318", service.url().trim_end_matches('/')).replace("127.0.0.1:9464", "127.0.0.1:0");
+        let typed = typed.replace("1000/s", "100/s").replace("--for 10s", "--for 1s");
+        let mut words: Vec<&str> = typed.split_whitespace().skip(1).collect();
+        if let Some(at) = words.iter().position(|word| *word == "--for") {
+            words[at + 1] = "1s";
+        } else {
+            words.extend(["--for", "1s"]);
+        }
+        if let Some(at) = words.iter().position(|word| *word == "--metrics-linger") {
+            words[at + 1] = "1s";
+        }
+        squall.run(&words).found_nothing_wrong();
+        assert!(service.asked().len() >= 100, "{line}: {} requests", service.asked().len());
+    }
+}
+
+/// Goal: what a command line says of connections, threads and pacing is what is done. How: all of it at once, over TLS to a stranger.
+#[test]
+fn a_command_line_says_how_it_sends() {
+    let authority = Authority::new("nobody's");
+    let server = authority.server("localhost", tls::Good::Now);
+    let target = tls::serving(tls::acceptor(&server, "localhost", None, tls::BOTH));
+    let squall = Squall::new();
+    let url = format!("https://localhost:{}/", target.address.port());
+    let flags = ["--insecure", "--connections", "3", "--workers", "2", "--pacing", "coarse", "--rate", "200/s", "--for", "1s"];
+    squall.run(&[&["load", &url, "--available", "50%", "--out", "run"], &flags[..]].concat()).found_nothing_wrong();
+    let seen = target.seen();
+    assert!(seen.requests == 200 && seen.others.iter().all(|others| *others < 3), "{} requests", seen.requests);
+    let run: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(squall.path("run/run.json")).expect("a report")).expect("JSON");
+    let certificate = &run["certificate"];
+    assert_eq!(certificate["window_us"], 1000, "coarse: those that are due within a millisecond together");
+    assert_eq!(certificate["cpu_by_worker"].as_array().map(Vec::len), Some(2), "{certificate}");
+    // Without it, a stranger is no one to send to.
+    squall.run(&["load", &url, "--rate", "10/s", "--for", "1s"]).expect(4).saying("--insecure");
 }

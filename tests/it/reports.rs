@@ -139,6 +139,7 @@ impl Sample {
             Fact::Generator(GeneratorSample {
                 second,
                 cpu: 0.02 + due as f64 / 5000.0,
+                workers: Vec::new(),
                 steal: Some(0.0),
                 in_flight: due / 20,
                 connections: 16,
@@ -383,6 +384,7 @@ fn certificate() -> Certificate {
         lateness_ms: Lateness { p50: 0.119, p99: 0.178, max: 0.179 },
         achieved_ratio: Some(1.0),
         cpu: Some(0.07),
+        cpu_by_worker: vec![0.07],
         steal: Some(0.0),
         starved: None,
         window_us: 0,

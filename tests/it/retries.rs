@@ -391,20 +391,29 @@ fn a_step_that_was_tried_again_is_followed_by_the_next() {
 }
 
 /// Goal: the shipped plan holds where it should, and fails where its budget is taken away. How: a server that refuses every other
-/// attempt, and the plan with and without.
+/// attempt and is slow in one of sixty, and the plan with and without.
 #[test]
 fn the_shipped_plan_tells_a_budget_from_a_storm() {
-    let server = FickleServer::start(|nth| if nth % 2 == 0 { Reply::status(503) } else { Reply::status(200) });
+    let server = FickleServer::start(|nth| match nth {
+        nth if nth % 2 == 0 => Reply::status(503),
+        nth if nth % 61 == 0 => Reply::status(200).after(Duration::from_secs(2)),
+        _ => Reply::status(200),
+    });
     let squall = Squall::new();
     let url = format!("url={}", server.url());
     let explained = squall.run(&["check", "--explain", PLAN, "--set", &url]);
-    explained.expect(0).saying("4 in a row x (1 + 1 beside each) = 8").saying("20% of requests + 10").saying("100/s -> 800/s");
+    explained
+        .expect(0)
+        .saying("this machine")
+        .saying("4 in a row x (1 + 1 beside each) = 8")
+        .saying("20% of requests + 10")
+        .saying("100/s -> 800/s");
     let ran = squall.run(&["run", PLAN, "--set", &url, "--seed", "7", "--out", "run"]);
     ran.expect(0).saying("Attempts of load shoppers").saying("withheld");
     let history = History::load(&squall.path("run")).expect("a recording");
     let (from, to) = history.whole();
     let attempts = history.attempts(None, from, to).expect("they were counted");
-    assert!(attempts.withheld > 0 && attempts.retries > 0);
+    assert!(attempts.withheld > 0 && attempts.retries > 0 && attempts.hedges > 0, "{attempts:?}");
     let run: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(squall.path("run/run.json")).expect("run.json")).expect("JSON");
     let shown = &run["load"][0]["attempts"];

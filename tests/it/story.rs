@@ -163,8 +163,16 @@ impl Story {
                 self.count(&mut tally, told);
             }
             self.fact(at(second as f64 + 1.0), Fact::Tally(Box::new(tally)));
-            let sample =
-                GeneratorSample { second, cpu: 0.1, steal: Some(0.0), in_flight: 4, connections: 16, starved: None, window_us: 0 };
+            let sample = GeneratorSample {
+                second,
+                cpu: 0.1,
+                workers: Vec::new(),
+                steal: Some(0.0),
+                in_flight: 4,
+                connections: 16,
+                starved: None,
+                window_us: 0,
+            };
             self.fact(at(second as f64 + 1.0), Fact::Generator(sample));
         }
         *self.started.loads[0].intended.entry(name(phase)).or_default() += i;

@@ -21,7 +21,7 @@ use crate::fake_target::{Dial, FakeTarget, Timing};
 use crate::load::{Drive, Ran};
 
 /// Someone who vouches for others.
-struct Authority {
+pub struct Authority {
     params: CertificateParams,
     key: KeyPair,
     pem: String,
@@ -29,7 +29,7 @@ struct Authority {
 }
 
 /// A certificate as PEM and as it is, and its key.
-struct Made {
+pub struct Made {
     pem: String,
     der: CertificateDer<'static>,
     key: KeyPair,
@@ -37,13 +37,13 @@ struct Made {
 
 /// When a certificate is good.
 #[derive(Clone, Copy, PartialEq)]
-enum Good {
+pub enum Good {
     Now,
     Long,
 }
 
 impl Authority {
-    fn new(name: &str) -> Authority {
+    pub fn new(name: &str) -> Authority {
         let mut params = CertificateParams::default();
         // Of two with one name, neither would be the wrong one.
         params.distinguished_name.push(DnType::CommonName, name);
@@ -65,11 +65,11 @@ impl Authority {
         Made { pem: made.pem(), der: made.der().clone(), key }
     }
 
-    fn server(&self, name: &str, good: Good) -> Made {
+    pub fn server(&self, name: &str, good: Good) -> Made {
         self.signs(name, ExtendedKeyUsagePurpose::ServerAuth, good)
     }
 
-    fn client(&self, good: Good) -> Made {
+    pub fn client(&self, good: Good) -> Made {
         self.signs("squall", ExtendedKeyUsagePurpose::ClientAuth, good)
     }
 
@@ -90,7 +90,12 @@ impl Made {
 }
 
 /// A server that shows `made` to whoever asks for `name`, and, where there is an authority for them, wants to see who comes.
-fn acceptor(made: &Made, name: &str, clients: Option<&Authority>, versions: &[&'static SupportedProtocolVersion]) -> TlsAcceptor {
+pub fn acceptor(
+    made: &Made,
+    name: &str,
+    clients: Option<&Authority>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> TlsAcceptor {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(versions)
@@ -112,7 +117,7 @@ fn acceptor(made: &Made, name: &str, clients: Option<&Authority>, versions: &[&'
     TlsAcceptor::from(Arc::new(config))
 }
 
-fn serving(acceptor: TlsAcceptor) -> FakeTarget {
+pub fn serving(acceptor: TlsAcceptor) -> FakeTarget {
     FakeTarget::start_encrypted(Dial::good(Timing::AtOnce), acceptor)
 }
 
@@ -121,7 +126,7 @@ fn run(target: &FakeTarget, tls: Tls, protocol: Protocol) -> Ran {
     Drive { tls, protocol, timeout: Duration::from_secs(10), ..Drive::at(url) }.run()
 }
 
-const BOTH: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
+pub const BOTH: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
 
 #[test]
 fn a_server_that_asks_who_is_there_is_shown_it() {
@@ -195,7 +200,7 @@ fn a_server_is_asked_for_by_the_name_that_the_plan_gives() {
 }
 
 /// The files of a test, in a folder of their own.
-fn written(squall: &Squall, authority: &Authority, client: &Made) {
+pub fn written(squall: &Squall, authority: &Authority, client: &Made) {
     std::fs::create_dir(squall.path("tls")).expect("a folder");
     squall.file("tls/ca.pem", &authority.pem);
     squall.file("tls/client.pem", &client.pem);
