@@ -36,13 +36,3 @@ fn a_window_is_told_and_so_is_the_lateness_that_it_makes() {
         assert!(certificate(ran).added_dispersion.is_some());
     }
 }
-
-/// Goal: left to itself, a generator that has no room to be precise sends several together, and says so. How: far more a second than this
-/// build can send one by one, to a door that is closed, so that nobody but the generator works.
-#[test]
-fn a_core_without_room_gets_a_window() {
-    let drive = Drive { rate: 30_000.0, seconds: 3.0, ..Drive::at(format!("http://{}/", FakeTarget::nobody())) };
-    let ran = drive.run();
-    let widest = ran.history.generator().map(|(_, sample)| sample.window_us).max();
-    assert!(widest.is_some_and(|us| us > 0), "{widest:?}");
-}
