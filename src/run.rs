@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use tokio::sync::{broadcast, watch};
 
+use crate::cluster::access::Reach;
 use crate::exit::{Exit, Failure};
 use crate::load::{self, Job};
 use crate::metrics::{Exporting, Outlet};
@@ -53,6 +54,8 @@ pub struct Order {
     pub plan_file: Option<PathBuf>,
     /// The run's own folder, fresh.
     pub folder: Folder,
+    /// The way to a cluster that is not the sandbox.
+    pub reach: Reach,
     /// Whether faults may be injected outside of the sandbox.
     pub allow_faults: bool,
     /// The image that holds `squall`, for clusters whose pods come from images.

@@ -35,6 +35,8 @@ pub struct Args {
     /// Run here instead of where the plan says: `sandbox`, `none`, or a context of the kubeconfig.
     #[arg(long, value_name = "WHERE")]
     cluster: Option<ClusterChoice>,
+    #[command(flatten)]
+    reach: super::reach::Flags,
     /// The lowest rate, where the search starts. The plan's own when absent, and then down to a tenth of it.
     #[arg(long, value_name = "RATE")]
     from: Option<Rate>,
@@ -60,6 +62,7 @@ pub struct Args {
 
 pub fn main(args: Args) -> Result<Exit, Failure> {
     let plan = super::read_plan(&args.plan, &args.sets, args.cluster)?;
+    let reach = args.reach.reach(&plan)?;
     let seed = args.seed.or(plan.seed).unwrap_or_else(super::run::fresh_seed);
     let usage = |why: String| Failure::new(Exit::Usage, why);
     let steady = Steady::of(plan, &args.plan, &args.slo).map_err(usage)?;
@@ -67,7 +70,7 @@ pub fn main(args: Args) -> Result<Exit, Failure> {
     let folder = Folder::create(&name(&steady.plan().name), seed, args.out.as_deref())?;
     let path = folder.path.clone();
     let env = |name: &str| std::env::var(name).ok();
-    let order = Search { steady, plan_file: args.plan, scope, least: args.probe, seed, folder, env: &env };
+    let order = Search { steady, plan_file: args.plan, scope, least: args.probe, seed, folder, reach, env: &env };
     let quiet = args.quiet;
     let found = super::run::watched(&path, async |interrupts| search(order, interrupts, &mut Watch { quiet }).await)?;
     let detail = if quiet { Detail::Brief } else { Detail::Full };

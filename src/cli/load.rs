@@ -1,5 +1,6 @@
 //! `squall load`: one URL under load, in one line. It builds a plan in memory and runs it.
 
+use crate::cluster::access::Reach;
 use crate::exit::{Exit, Failure};
 use crate::plan::{Adhoc, AdhocCall, AdhocTls, Arrivals, Generator, Pacing, PhaseRate, PhaseUsers, Plan, Protocol, USUAL, Volume};
 use crate::units::{Ratio, Span};
@@ -117,7 +118,7 @@ pub fn main(args: Args) -> Result<Exit, Failure> {
              raise --rate, lengthen --for, or promise less with --available"
         ));
     }
-    super::run::perform(plan, None, false, super::run::AGENT_IMAGE.to_owned(), args.how)
+    super::run::perform(plan, None, false, super::run::AGENT_IMAGE.to_owned(), Reach::default(), args.how)
 }
 
 fn pacing(text: &str) -> Result<Pacing, String> {

@@ -22,6 +22,7 @@ mod heal;
 mod judge;
 mod list;
 mod load;
+mod reach;
 mod report;
 mod run;
 mod sandbox;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::cluster::access::Reach;
 use crate::exit::{Exit, Failure};
 use crate::plan::{ClusterChoice, Plan};
 use crate::recording::Event;
@@ -31,12 +32,15 @@ pub struct Args {
     #[arg(long, value_name = "IMAGE", default_value = AGENT_IMAGE)]
     agent_image: String,
     #[command(flatten)]
+    reach: super::reach::Flags,
+    #[command(flatten)]
     how: super::How,
 }
 
 pub fn main(args: Args) -> Result<Exit, Failure> {
     let plan = super::read_plan(&args.plan, &args.sets, args.cluster)?;
-    perform(plan, Some(args.plan), args.allow_faults, args.agent_image, args.how)
+    let reach = args.reach.reach(&plan)?;
+    perform(plan, Some(args.plan), args.allow_faults, args.agent_image, reach, args.how)
 }
 
 /// Runs a plan, shows how it goes on stderr and the report on stdout.
@@ -45,6 +49,7 @@ pub fn perform(
     plan_file: Option<PathBuf>,
     allow_faults: bool,
     agent_image: String,
+    reach: Reach,
     how: super::How,
 ) -> Result<Exit, Failure> {
     let seed = how.seed.or(plan.seed).unwrap_or_else(fresh_seed);
@@ -52,7 +57,7 @@ pub fn perform(
     super::fitting(&super::fit(&plan, &Timeline::of(&plan, seed), Wanted::Decisive)?)?;
     let folder = Folder::create(&plan.name, seed, how.out.as_deref())?;
     let path = folder.path.clone();
-    let order = Order { plan, seed, plan_file, folder, allow_faults, agent_image, outlets };
+    let order = Order { plan, seed, plan_file, folder, reach, allow_faults, agent_image, outlets };
     let mut audience = Screen::new(how.quiet);
     let judged = watched(&path, async |interrupts| run::run(order, interrupts, &mut audience).await)?;
     super::print_report(&judged, how.quiet)?;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1 as core;
 use kube::Api;
 use kube::api::{AttachParams, AttachedProcess};
@@ -18,6 +20,8 @@ const OUTPUT_BUFFER: usize = 64 * 1024;
 pub struct Attached {
     input: WriteHalf<SimplexStream>,
     output: Lines<BufReader<ReadHalf<SimplexStream>>>,
+    /// Done when the container or the connection has ended. Its streams do not say so: the client's halves of them never close.
+    ended: Option<BoxFuture<'static, ()>>,
     process: AttachedProcess,
 }
 
@@ -39,7 +43,10 @@ impl Cluster {
             Err(_) => return Err(Error::TimedOut { what, after: ATTACH_TIMEOUT }),
         };
         match (process.stdin(), process.stdout()) {
-            (Some(input), Some(output)) => Ok(Attached { input, output: BufReader::new(output).lines(), process }),
+            (Some(input), Some(output)) => {
+                let ended = process.take_status().map(|status| status.map(drop).boxed());
+                Ok(Attached { input, output: BufReader::new(output).lines(), ended, process })
+            }
             _ => Err(Error::Unreadable { what, why: "the connection carries no standard input or output".into() }),
         }
     }
@@ -48,13 +55,24 @@ impl Cluster {
 impl Attached {
     /// Writes one line to the container.
     pub async fn say(&mut self, line: &str) -> std::io::Result<()> {
+        if self.ended.is_none() {
+            return Err(std::io::ErrorKind::BrokenPipe.into());
+        }
         self.input.write_all(format!("{line}\n").as_bytes()).await?;
         self.input.flush().await
     }
 
     /// The next line that the container writes; `None` when it has ended or the connection is lost. Cancel-safe.
     pub async fn hear(&mut self) -> Option<String> {
-        self.output.next_line().await.ok().flatten()
+        if let Some(ended) = &mut self.ended {
+            tokio::select! {
+                biased;
+                line = self.output.next_line() => return line.ok().flatten(),
+                () = ended => self.ended = None,
+            }
+        }
+        // What was said before the end is there, and nothing comes after it.
+        self.output.next_line().now_or_never().and_then(Result::ok).flatten()
     }
 
     /// Ends the container's standard input and keeps listening.

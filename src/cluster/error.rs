@@ -3,6 +3,10 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
+use super::{list, text};
+
 /// Why the cluster did not do what it was asked.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
@@ -37,14 +41,14 @@ pub enum Error {
     #[error("{what} was refused by a disruption budget: {why}")]
     Budget { what: String, why: String },
     /// 429 of anything else.
-    #[error("{what} was throttled by the API server: {why}")]
-    Throttled { what: String, why: String },
+    #[error("{what} was throttled by the API server{}: {why}", after(*retry_after))]
+    Throttled { what: String, why: String, retry_after: Option<Duration> },
     /// 410: what was asked for is too old to be told.
     #[error("{what} can no longer be told: {why}")]
     Expired { what: String, why: String },
     /// Any other refusal.
-    #[error("{what} was refused with status {code}: {why}")]
-    Refused { what: String, code: u16, why: String },
+    #[error("{what} was refused with status {code}{}: {why}", after(*retry_after))]
+    Refused { what: String, code: u16, why: String, retry_after: Option<Duration> },
     /// The answer is not what the API promises.
     #[error("the answer to {what} cannot be read: {why}")]
     Unreadable { what: String, why: String },
@@ -77,31 +81,60 @@ impl Error {
         matches!(self, Error::NotFound { .. })
     }
 
+    /// When the server said that it may be asked again.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Error::Throttled { retry_after, .. } | Error::Refused { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// How long to wait before the same is asked again by somebody who would wait `pause`: what the server asks for, within reason.
+    pub fn pause(&self, pause: Duration) -> Duration {
+        self.retry_after().map_or(pause, |asked| asked.clamp(pause, RETRY_AFTER_MOST))
+    }
+
+    /// What the server answered to `what` with this status, sorted. `retry_after` is the header of that name.
+    pub(super) fn answered(code: u16, retry_after: Option<&str>, body: &[u8], what: &str, server: &str) -> Error {
+        let what = what.to_owned();
+        let status: Value = serde_json::from_slice(body).unwrap_or_default();
+        let said = [text(&status, "/message"), text(&status, "/reason")].into_iter().flatten().find(|said| !said.is_empty());
+        let mut why = said.map_or_else(|| String::from_utf8_lossy(body).trim().to_owned(), str::to_owned);
+        let causes = list(&status, "/details/causes");
+        for cause in causes.iter().filter_map(|cause| text(cause, "/message")) {
+            if !cause.is_empty() && !why.contains(cause) {
+                why = format!("{why} ({cause})");
+            }
+        }
+        why.truncate(why.char_indices().nth(500).map_or(why.len(), |(at, _)| at));
+        if why.is_empty() {
+            why = "nothing was said about it".to_owned();
+        }
+        let retry_after = retry_after
+            .and_then(|seconds| seconds.trim().parse().ok())
+            .or_else(|| status.pointer("/details/retryAfterSeconds").and_then(Value::as_u64))
+            .filter(|seconds| *seconds > 0)
+            .map(Duration::from_secs);
+        match code {
+            401 => Error::Unauthorised { server: server.to_owned(), why },
+            403 => Error::Forbidden { what, why },
+            404 => Error::NotFound { what, found: Vec::new() },
+            409 => Error::Conflict { what, why },
+            410 => Error::Expired { what, why },
+            // An eviction can be throttled, too, and then says nothing about a budget.
+            429 if causes.iter().any(|cause| text(cause, "/reason") == Some("DisruptionBudget")) => Error::Budget { what, why },
+            429 => Error::Throttled { what, why, retry_after },
+            code => Error::Refused { what, code, why, retry_after },
+        }
+    }
+
     /// What the client library reported about `what`, sorted.
     pub(super) fn of(error: kube::Error, what: &str, server: &str) -> Error {
         let what = what.to_owned();
         match error {
             kube::Error::Api(status) => {
-                let mut why = if status.message.is_empty() { status.reason.clone() } else { status.message.clone() };
-                let causes = status.details.as_ref().map_or(&[][..], |details| &details.causes);
-                for cause in causes {
-                    if !cause.message.is_empty() && !why.contains(&cause.message) {
-                        why = format!("{why} ({})", cause.message);
-                    }
-                }
-                why.truncate(why.char_indices().nth(500).map_or(why.len(), |(at, _)| at));
-                match status.code {
-                    401 => Error::Unauthorised { server: server.to_owned(), why },
-                    403 => Error::Forbidden { what, why },
-                    404 => Error::NotFound { what, found: Vec::new() },
-                    409 => Error::Conflict { what, why },
-                    410 => Error::Expired { what, why },
-                    429 if causes.iter().any(|cause| cause.reason == "DisruptionBudget") || what.contains("evict") => {
-                        Error::Budget { what, why }
-                    }
-                    429 => Error::Throttled { what, why },
-                    code => Error::Refused { what, code, why },
-                }
+                let body = serde_json::to_vec(&status).unwrap_or_default();
+                Error::answered(status.code, None, &body, &what, server)
             }
             kube::Error::Auth(error) => Error::Unauthorised { server: server.to_owned(), why: innermost(&error) },
             kube::Error::SerdeError(error) => Error::Unreadable { what, why: error.to_string() },
@@ -110,6 +143,13 @@ impl Error {
             error => Error::Unreachable { server: server.to_owned(), why: innermost(&error) },
         }
     }
+}
+
+/// `Retry-After` is heeded up to this much: nobody lets a server send him to sleep for the rest of a run.
+const RETRY_AFTER_MOST: Duration = Duration::from_secs(10);
+
+fn after(retry_after: Option<Duration>) -> String {
+    retry_after.map_or_else(String::new, |after| format!(" for {}s", after.as_secs()))
 }
 
 /// The root of an error chain: "connection refused" says more than "client error (connect)".

@@ -156,12 +156,15 @@ impl Cluster {
         for wave in [others, namespaces] {
             let mut going: BTreeMap<usize, Going> = BTreeMap::new();
             loop {
-                let mut left = Vec::new();
+                let (mut left, mut pause) = (Vec::new(), LOOK);
                 for (index, object) in wave.iter().enumerate() {
                     match self.usher(object, run, going.entry(index).or_insert(Going::Unknown)).await {
                         Ok(there) => left.extend(there),
                         // What cannot be seen right now counts as there; it is looked at again.
-                        Err(error) if error.is_passing() => left.push(format!("{object} ({error})")),
+                        Err(error) if error.is_passing() => {
+                            pause = error.pause(pause);
+                            left.push(format!("{object} ({error})"));
+                        }
                         Err(error) => return Err(error),
                     }
                 }
@@ -171,7 +174,7 @@ impl Cluster {
                 if monotonic_now() >= deadline {
                     return Err(Error::NotGone { objects: left, after: within });
                 }
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(pause).await;
             }
         }
         Ok(())

@@ -37,18 +37,19 @@ impl Cluster {
         waiting.sort_by_key(|o| o.pods.is_none());
         for object in waiting {
             loop {
-                let missing =
-                    if object.pods.is_some() { self.workload_lacks(object).await? } else { self.autoscaler_lacks(object).await? };
-                match missing {
-                    None => break,
-                    Some(why) if monotonic_now() >= deadline => {
-                        return Err(Error::NotReady {
-                            what: object.to_string(),
-                            why: format!("after {}s {why}", within.as_secs()),
-                        });
-                    }
-                    Some(_) => tokio::time::sleep(LOOK).await,
+                let looked =
+                    if object.pods.is_some() { self.workload_lacks(object).await } else { self.autoscaler_lacks(object).await };
+                let (why, pause) = match looked {
+                    Ok(None) => break,
+                    Ok(Some(why)) => (why, LOOK),
+                    // It is only looked at: a server that is away for a moment is looked at again.
+                    Err(error) if error.is_passing() => (error.to_string(), error.pause(LOOK)),
+                    Err(error) => return Err(error),
+                };
+                if monotonic_now() >= deadline {
+                    return Err(Error::NotReady { what: object.to_string(), why: format!("after {}s {why}", within.as_secs()) });
                 }
+                tokio::time::sleep(pause).await;
             }
         }
         Ok(())

@@ -4,14 +4,14 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use futures::TryStreamExt;
 use http::Request;
-use kube::core::WatchEvent;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::call::encode;
+use super::client::KEEPALIVE;
 use super::discovery::Resource;
+use super::lines::{Broken, Lines};
 use super::{Cluster, Error, list, text};
 use crate::time::monotonic_now;
 
@@ -132,6 +132,8 @@ enum End {
 impl Watch {
     async fn run(mut self) {
         let mut pause = BACKOFF.0;
+        // What a server that throttles asks for, on top of that.
+        let mut asked_for = Duration::ZERO;
         let mut version: Option<String> = None;
         while !self.out.is_closed() {
             // A call that fails, or takes its time, saw nothing from its beginning on.
@@ -145,12 +147,13 @@ impl Watch {
                         continue;
                     }
                     Err(error) => {
+                        asked_for = error.pause(Duration::ZERO);
                         self.go_blind(asked, error.to_string());
                         End::Relist
                     }
                 },
                 Some(from) => {
-                    let (end, contact) = self.stream(&from).await;
+                    let (end, contact) = self.stream(&from, &mut asked_for).await;
                     // A stream that lived and ended is taken up at once; one that ends as soon as it begins must not be a busy loop.
                     if contact {
                         pause = if asked.elapsed() >= STREAM_LEAST { Duration::ZERO } else { BACKOFF.0 };
@@ -165,7 +168,7 @@ impl Watch {
             }
             if self.blind.lock().expect("nobody panics while holding it").is_some() {
                 tokio::select! {
-                    () = tokio::time::sleep(pause) => {}
+                    () = tokio::time::sleep(pause.max(std::mem::take(&mut asked_for))) => {}
                     () = self.out.closed() => return,
                 }
                 pause = (pause * 2).clamp(BACKOFF.0, BACKOFF.1);
@@ -211,7 +214,7 @@ impl Watch {
 
     /// Lists everything; the version to watch from, or `None` when nobody reads.
     async fn list(&mut self) -> Result<Option<String>, Error> {
-        let answer = self.cluster.get(&self.query("")).await?;
+        let answer = self.cluster.get_all(&self.query("")).await?;
         let version = text(&answer, "/metadata/resourceVersion")
             .ok_or_else(|| Error::Unreadable { what: format!("GET {}", self.path), why: "a list without a version".into() })?
             .to_owned();
@@ -220,13 +223,18 @@ impl Watch {
     }
 
     /// Watches one stream to its end; whether anything came of it.
-    async fn stream(&mut self, from: &str) -> (End, bool) {
+    async fn stream(&mut self, from: &str, asked_for: &mut Duration) -> (End, bool) {
         let mut version = from.to_owned();
         let uri = self.query(&format!(
             "watch=1&allowWatchBookmarks=true&timeoutSeconds={STREAM_SECONDS}&resourceVersion={}",
             encode(&version)
         ));
-        let request = match Request::get(uri).header(http::header::ACCEPT, "application/json").body(Vec::new()) {
+        let request = Request::get(uri)
+            .header(http::header::ACCEPT, "application/json")
+            // Nobody compresses single events to any use, and what is compressed cannot be read line by line.
+            .header(http::header::ACCEPT_ENCODING, "identity")
+            .body(Vec::new());
+        let request = match request {
             Ok(request) => request,
             Err(error) => {
                 self.go_blind(monotonic_now(), format!("not a request: {error}"));
@@ -236,18 +244,16 @@ impl Watch {
         let what = format!("watching {}", self.path);
         // Blind until it is open: if that is within a blink it is never told.
         self.go_blind(monotonic_now(), "the watch is being opened".into());
-        let opened = tokio::time::timeout(HEAD_TIMEOUT, self.cluster.client.request_events::<Value>(request)).await;
-        let mut events = match opened {
-            Ok(Ok(events)) => Box::pin(events),
-            Ok(Err(error)) => {
-                let error = Error::of(error, &what, &self.cluster.server);
-                let expired = matches!(error, Error::Expired { .. });
+        let opened = match tokio::time::timeout(HEAD_TIMEOUT, self.cluster.ask(request, &what)).await {
+            Ok(opened) => opened,
+            Err(_) => Err(Error::TimedOut { what, after: HEAD_TIMEOUT }),
+        };
+        let mut lines = match opened {
+            Ok(answer) => Lines::of(answer.into_body()),
+            Err(error) => {
+                *asked_for = error.pause(Duration::ZERO);
                 self.stay_blind(error.to_string());
-                return (if expired { End::Relist } else { End::Resume(version) }, false);
-            }
-            Err(_) => {
-                self.stay_blind(Error::TimedOut { what, after: HEAD_TIMEOUT }.to_string());
-                return (End::Resume(version), false);
+                return (if may_resume(&error) { End::Resume(version) } else { End::Relist }, false);
             }
         };
         if !self.see_again(Missed::Late).await {
@@ -256,36 +262,39 @@ impl Watch {
         let mut last = monotonic_now();
         loop {
             let next = tokio::select! {
-                next = tokio::time::timeout(SILENCE, events.try_next()) => next,
+                next = tokio::time::timeout(SILENCE, lines.next()) => next,
                 () = self.out.closed() => return (End::Unread, true),
             };
-            let (object, gone) = match next {
-                Ok(Ok(Some(WatchEvent::Added(object) | WatchEvent::Modified(object)))) => (object, false),
-                Ok(Ok(Some(WatchEvent::Deleted(object)))) => (object, true),
-                Ok(Ok(Some(WatchEvent::Bookmark(bookmark)))) => {
-                    version = bookmark.metadata.resource_version;
-                    last = monotonic_now();
-                    continue;
-                }
-                Ok(Ok(Some(WatchEvent::Error(status)))) => {
-                    self.go_blind(last, format!("the server ended the watch: {} ({})", status.message, status.code));
-                    // 410 Gone; after any other complaint a fresh list is as safe.
-                    return (End::Relist, true);
-                }
+            let told = match next {
+                Ok(Ok(Some(line))) => Told::read(&line),
                 // The server's own time limit, or a proxy's: taken up where it ended. The blink counts from here.
                 Ok(Ok(None)) => {
                     self.go_blind(monotonic_now(), "the stream ended".into());
                     return (End::Resume(version), true);
                 }
-                Ok(Err(error)) => {
-                    let unreadable = matches!(error, kube::Error::SerdeError(_));
-                    self.go_blind(last, Error::of(error, &what, &self.cluster.server).to_string());
-                    // A line that cannot be read is a change that is not known: the state must be read afresh.
-                    return (if unreadable { End::Relist } else { End::Resume(version) }, true);
+                Ok(Err(broken)) => {
+                    self.go_blind(blind_since(&broken, last, monotonic_now()), broken.to_string());
+                    let resumes = !matches!(broken, Broken::TooLong);
+                    return (if resumes { End::Resume(version) } else { End::Relist }, true);
                 }
                 Err(_) => {
                     self.go_blind(last, format!("nothing was heard for {}s", SILENCE.as_secs()));
                     return (End::Resume(version), true);
+                }
+            };
+            let (object, gone) = match told {
+                Told::Seen(object) => (object, false),
+                Told::Gone(object) => (object, true),
+                Told::Bookmark(told) => {
+                    version = told;
+                    last = monotonic_now();
+                    continue;
+                }
+                // 410 Gone; after any other complaint a fresh list is as safe. So it is after what cannot be read: that was a change
+                // which is not known.
+                Told::Ended(why) => {
+                    self.go_blind(last, why);
+                    return (End::Relist, true);
                 }
             };
             last = monotonic_now();
@@ -296,6 +305,92 @@ impl Watch {
             if !self.tell(sight).await {
                 return (End::Unread, true);
             }
+        }
+    }
+}
+
+/// Whether a stream that could not be opened may be opened later where it ended: the server was not there, or had no time. Any other
+/// refusal may be about that very version, which a server that was restored from a backup may never reach.
+fn may_resume(error: &Error) -> bool {
+    matches!(error, Error::Unreachable { .. } | Error::TimedOut { .. } | Error::Throttled { .. } | Error::Refused { code: 503, .. })
+}
+
+/// From when on nothing was seen by a stream that broke off now and was heard last at `last`.
+fn blind_since(broken: &Broken, last: Instant, now: Instant) -> Instant {
+    match broken {
+        // The other side went of its own accord, and had told everything until then.
+        Broken::Closed(_) => now,
+        // That, too; or the answer to a keepalive, and then nothing came through since the one before it.
+        Broken::Reset(_) if now.duration_since(last) < KEEPALIVE => now,
+        Broken::Reset(_) => now.checked_sub(KEEPALIVE).map_or(last, |then| then.max(last)),
+        Broken::Dead(_) | Broken::TooLong => last,
+    }
+}
+
+/// One line of a stream.
+#[derive(Debug)]
+enum Told {
+    Seen(Value),
+    Gone(Value),
+    /// Everything up to this version was told.
+    Bookmark(String),
+    /// Nothing more can be told from here on, and why.
+    Ended(String),
+}
+
+impl Told {
+    fn read(line: &[u8]) -> Told {
+        let unreadable = |why: String| {
+            let start: String = String::from_utf8_lossy(line).chars().take(60).collect();
+            Told::Ended(format!("a line of the stream cannot be read: {why}, in `{start}`"))
+        };
+        let mut event: Value = match serde_json::from_slice(line) {
+            Ok(event) => event,
+            Err(error) => return unreadable(error.to_string()),
+        };
+        let object = event.get_mut("object").map(Value::take).unwrap_or_default();
+        match (text(&event, "/type"), text(&object, "/metadata/resourceVersion")) {
+            (Some("ADDED" | "MODIFIED"), Some(_)) => Told::Seen(object),
+            (Some("DELETED"), Some(_)) => Told::Gone(object),
+            (Some("BOOKMARK"), Some(version)) => Told::Bookmark(version.to_owned()),
+            (Some("ERROR"), _) => Told::Ended(format!(
+                "the server ended the watch: {} ({})",
+                text(&object, "/message").unwrap_or("it does not say why"),
+                object["code"]
+            )),
+            _ => unreadable("it is no event".to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Goal: a gap is as long as what was missed, and no longer. How: a stream that was quiet for half a minute, or for a moment.
+    #[test]
+    fn how_a_stream_broke_off_says_since_when_nothing_was_seen() {
+        let last = monotonic_now();
+        let (soon, late) = (last + Duration::from_secs(1), last + Duration::from_secs(30));
+        let since = |broken: Broken, now| blind_since(&broken, last, now).duration_since(last).as_secs();
+        assert_eq!(since(Broken::Closed(String::new()), late), 30);
+        assert_eq!(since(Broken::Reset(String::new()), soon), 1);
+        assert_eq!(since(Broken::Reset(String::new()), late), 25, "at the last keepalive it was whole");
+        assert_eq!((since(Broken::Dead(String::new()), late), since(Broken::TooLong, late)), (0, 0));
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_is_taken_for_nothing(line in proptest::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(matches!(Told::read(&line), Told::Ended(_)));
+        }
+
+        #[test]
+        fn half_an_event_is_not_an_event(cut in 0usize..90) {
+            let line = br#"{"type":"MODIFIED","object":{"kind":"Pod","metadata":{"name":"a","resourceVersion":"7"}}}"#;
+            prop_assert!(matches!(Told::read(line), Told::Seen(_)));
+            prop_assert!(matches!(Told::read(&line[..cut.min(line.len() - 1)]), Told::Ended(_)));
         }
     }
 }

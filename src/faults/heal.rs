@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 
@@ -13,9 +13,14 @@ use super::{Fault, Spec, Undo};
 use crate::cluster::{Access, Applied, Cluster};
 use crate::kinds::Kind;
 use crate::names::Name;
+use crate::time::monotonic_now;
 
 /// How long removing a run's manifests may take.
 const REMOVE_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long API servers that are away or have no time are waited for, over all runs that are healed at once.
+const REACH_TIMEOUT: Duration = Duration::from_secs(60);
+/// Between two tries to reach it.
+const REACH_AGAIN: Duration = Duration::from_millis(500);
 
 /// Sweeps away what is left of a dead embedded cluster: its processes, its folder. Says what it did, or what is left.
 pub type Sweep = dyn Fn(SandboxLine) -> BoxFuture<'static, Result<String, String>> + Send + Sync;
@@ -47,8 +52,9 @@ pub enum Outcome {
 /// # Errors
 /// When there is no journal at `path` nor below it, when the one at `path` is in use, or cannot be read.
 pub async fn heal(path: &Path, sweep: &Sweep) -> Result<Vec<Report>, journal::Error> {
+    let patience = monotonic_now() + REACH_TIMEOUT;
     if path.join(journal::FILE).exists() {
-        return Ok(vec![heal_run(path, sweep).await?]);
+        return Ok(vec![heal_run(path, sweep, patience).await?]);
     }
     let unreadable = |source| journal::Error::File { path: path.to_owned(), doing: "read", source };
     let mut runs: Vec<PathBuf> = std::fs::read_dir(path)
@@ -60,7 +66,7 @@ pub async fn heal(path: &Path, sweep: &Sweep) -> Result<Vec<Report>, journal::Er
     runs.sort();
     let mut reports = Vec::new();
     for run in runs {
-        reports.push(match heal_run(&run, sweep).await {
+        reports.push(match heal_run(&run, sweep, patience).await {
             Ok(report) => report,
             Err(error @ journal::Error::Alive { .. }) => Report { run, said: vec![error.to_string()], outcome: Outcome::Alive },
             Err(error) => Report { run, said: vec![error.to_string()], outcome: Outcome::NotProven },
@@ -69,7 +75,7 @@ pub async fn heal(path: &Path, sweep: &Sweep) -> Result<Vec<Report>, journal::Er
     Ok(reports)
 }
 
-async fn heal_run(dir: &Path, sweep: &Sweep) -> Result<Report, journal::Error> {
+async fn heal_run(dir: &Path, sweep: &Sweep, patience: Instant) -> Result<Report, journal::Error> {
     let (journal, told) = Journal::open(dir)?;
     let journal = Arc::new(journal);
     let left = Left::of(&told);
@@ -82,7 +88,7 @@ async fn heal_run(dir: &Path, sweep: &Sweep) -> Result<Report, journal::Error> {
     if left.closed && healing.proven {
         return Ok(Report { run: dir.to_owned(), said: vec!["nothing was left".into()], outcome: Outcome::Nothing });
     }
-    healing.all(left, sweep).await;
+    healing.all(left, sweep, patience).await;
     if healing.proven {
         healing.note(Entry::Closed).await;
     }
@@ -155,7 +161,7 @@ struct Healing {
 }
 
 impl Healing {
-    async fn all(&mut self, left: Left, sweep: &Sweep) {
+    async fn all(&mut self, left: Left, sweep: &Sweep, patience: Instant) {
         for sandbox in left.sandboxes {
             let id = sandbox.id.clone();
             match sweep(sandbox).await {
@@ -182,8 +188,11 @@ impl Healing {
             }
             return;
         }
-        let cluster = match reach(left.cluster.as_ref()).await {
-            Ok(cluster) => cluster,
+        let cluster = match reach(left.cluster.as_ref(), patience).await {
+            Ok((cluster, waited)) => {
+                self.said.extend(waited);
+                cluster
+            }
             Err(why) => {
                 for (fault, open) in &left.faults {
                     for undo in &open.undos {
@@ -246,39 +255,82 @@ impl Healing {
 }
 
 /// Connects to the cluster that a journal names, and makes sure that it is the same: by the kubeconfig that the run used, and where that
-/// leads there no more, by the one of now.
-async fn reach(line: Option<&ClusterLine>) -> Result<Cluster, String> {
+/// leads there no more, by the one of now. A server that is away is waited for until `patience` is over; how long that took is said.
+async fn reach(line: Option<&ClusterLine>, patience: Instant) -> Result<(Cluster, Option<String>), String> {
     let line = line.ok_or("the journal names no cluster, so nothing can be looked at")?;
+    let began = monotonic_now();
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let (why, pause) = match found(line).await {
+            Ok(cluster) => {
+                let waited = (tries > 1).then(|| {
+                    format!("the API server was away: it answered at try {tries}, after {:.1}s", began.elapsed().as_secs_f64())
+                });
+                return Ok((cluster, waited));
+            }
+            Err(lost) => lost,
+        };
+        match pause {
+            Some(pause) if monotonic_now() + pause < patience => tokio::time::sleep(pause).await,
+            _ => {
+                return Err(format!(
+                    "the run was in the cluster at {}, which is not reached in {}, {:.1}s ({why}): nothing is touched; set KUBECONFIG to a \
+                     file that leads there",
+                    line.server,
+                    if tries == 1 { "1 try".to_owned() } else { format!("{tries} tries") },
+                    began.elapsed().as_secs_f64(),
+                ));
+            }
+        }
+    }
+}
+
+/// One try: the cluster, or why not, and how long to wait where waiting may help.
+async fn found(line: &ClusterLine) -> Result<Cluster, (String, Option<Duration>)> {
     let context = line.context.clone();
     let then = line.kubeconfig.clone().map(|kubeconfig| Access::Files { kubeconfig, context: context.clone() });
-    let mut why = Vec::new();
+    let (mut why, mut pause) = (Vec::new(), None);
     for access in then.into_iter().chain([Access::Context(context)]) {
+        let access = match &line.impersonation {
+            Some(who) => Access::As(who.clone(), Box::new(access)),
+            None => access,
+        };
         match Cluster::connect(access).await {
             Ok(cluster) if cluster.server() == line.server => return Ok(cluster),
             Ok(cluster) => why.push(format!("the kubeconfig leads to {}", cluster.server())),
-            Err(error) => why.push(error.to_string()),
+            Err(error) => {
+                if error.is_passing() {
+                    pause = Some(error.pause(REACH_AGAIN));
+                }
+                why.push(error.to_string());
+            }
         }
     }
     why.dedup();
-    Err(format!(
-        "the run was in the cluster at {}, which is not reached ({}): nothing is touched; set KUBECONFIG to a file that leads there",
-        line.server,
-        why.join("; ")
-    ))
+    Err((why.join("; "), pause))
 }
 
 impl ClusterLine {
     /// How `cluster`, which was found by `access`, is found again. `None` for one that only this process can find.
     pub fn of(access: &Access, cluster: &Cluster) -> Option<ClusterLine> {
         let server = cluster.server().to_owned();
+        let line = |context: &Option<String>, kubeconfig: Option<&str>| ClusterLine {
+            server,
+            context: context.clone(),
+            kubeconfig: kubeconfig.map(absolute),
+            impersonation: None,
+        };
         match access {
             Access::Kubeconfig(_) => None,
             Access::Context(context) => {
                 let kubeconfig = std::env::var("KUBECONFIG").ok().filter(|value| !value.is_empty());
-                Some(ClusterLine { server, context: context.clone(), kubeconfig: kubeconfig.map(|files| absolute(&files)) })
+                Some(line(context, kubeconfig.as_deref()))
             }
-            Access::Files { kubeconfig, context } => {
-                Some(ClusterLine { server, context: context.clone(), kubeconfig: Some(absolute(kubeconfig)) })
+            Access::Files { kubeconfig, context } => Some(line(context, Some(kubeconfig))),
+            Access::As(who, through) => {
+                let line = ClusterLine::of(through, cluster)?;
+                Some(ClusterLine { impersonation: Some(who.clone()), ..line })
             }
         }
     }
@@ -337,7 +389,12 @@ mod tests {
         let stuck = written(&[sandbox("stuck"), intent("kill")]);
         let nowhere = written(&[
             intent("kill"),
-            Entry::Cluster(ClusterLine { server: "https://x".into(), context: None, kubeconfig: Some("/nowhere/at/all".into()) }),
+            Entry::Cluster(ClusterLine {
+                server: "https://x".into(),
+                context: None,
+                kubeconfig: Some("/nowhere/at/all".into()),
+                impersonation: None,
+            }),
         ]);
         for dir in [stuck, nowhere] {
             let [report] = &heal(dir.path(), &*sweeps()).await.unwrap()[..] else { panic!("one run") };

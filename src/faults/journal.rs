@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Undo;
-use crate::cluster::Applied;
+use crate::cluster::{Applied, Impersonation};
 use crate::names::Name;
 use crate::time::wall_now;
 
@@ -89,6 +89,9 @@ pub struct ClusterLine {
     pub context: Option<String>,
     /// `$KUBECONFIG` as it was.
     pub kubeconfig: Option<String>,
+    /// As whom the run spoke to it, where not as itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub impersonation: Option<Impersonation>,
 }
 
 /// Why a journal cannot be used.
@@ -288,7 +291,12 @@ mod tests {
         let undo = Undo { says: "wait".into(), detail: serde_json::json!({"pod": "a"}) };
         vec![
             Entry::RunStarted { run: "r1".into(), pid: 7, seed: 1 },
-            Entry::Cluster(ClusterLine { server: "https://x".into(), context: None, kubeconfig: Some("/k".into()) }),
+            Entry::Cluster(ClusterLine {
+                server: "https://x".into(),
+                context: None,
+                kubeconfig: Some("/k".into()),
+                impersonation: None,
+            }),
             Entry::Intent { fault: fault.clone(), kind: "latency".into(), spec: serde_json::json!({}), undos: vec![undo] },
             Entry::Applied { fault: fault.clone() },
             Entry::Healed { fault, proof: "gone".into() },

@@ -84,6 +84,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 const DEADLINE_PATIENCE: Duration = Duration::from_secs(60);
 /// How long after everything should have ended an agent is waited for.
 const END_MARGIN: Duration = Duration::from_secs(10);
+/// How long an API server that is away is waited for to tell whether an agent has ended: most take less to start again.
+const AWAY_PATIENCE: Duration = Duration::from_secs(70);
 /// How long the probe may take to be back where it was.
 const BACK_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -485,6 +487,7 @@ async fn ended(cluster: &Cluster, seat: &Seat) -> Result<End, Error> {
     let limit = lease::LEASE.max(left.min(DEADLINE_PATIENCE)) + END_MARGIN;
     let began = monotonic_now();
     loop {
+        let (mut bound, mut pause) = (limit, LOOK);
         let running = match cluster.pod(&seat.namespace, &seat.pod).await {
             Ok(pod) if pod.uid != seat.uid => return Ok(End::PodGone),
             Ok(pod) if pod.phase == "Succeeded" || pod.phase == "Failed" => return Ok(End::PodGone),
@@ -502,12 +505,15 @@ async fn ended(cluster: &Cluster, seat: &Seat) -> Result<End, Error> {
                 Some(EphemeralState::Running) => "still runs".to_owned(),
             },
             Err(cluster::Error::NotFound { .. }) => return Ok(End::PodGone),
-            Err(error) if error.is_passing() => error.to_string(),
+            Err(error) if error.is_passing() => {
+                (bound, pause) = (limit.max(AWAY_PATIENCE), error.pause(LOOK));
+                format!("is not seen ({error})")
+            }
             Err(error) => {
                 return Err(Error::NotProven(format!("whether the agent in {} ended is not known: {error}", seat.label())));
             }
         };
-        if began.elapsed() >= limit {
+        if began.elapsed() >= bound {
             return Err(Error::NotProven(format!(
                 "the agent in container {} of pod {} {running}; it ends by itself by {}, and deleting the pod ends it at once",
                 seat.container,
@@ -515,7 +521,7 @@ async fn ended(cluster: &Cluster, seat: &Seat) -> Result<End, Error> {
                 seat.deadline
             )));
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -162,11 +162,16 @@ impl super::Fault for Spec {
             let Some(first) = killed.first() else { return Ok("nothing was killed".into()) };
             let uids: BTreeSet<&str> = killed.iter().map(|k| k.uid.as_str()).collect();
             let deadline = monotonic_now() + RECOVERY_TIMEOUT;
+            let mut unanswered = 0;
             loop {
-                let lacks = match recovery(cluster, first, &uids).await {
-                    Ok(Recovery::Done(proof)) => return Ok(proof),
-                    Ok(Recovery::Lacks(what)) => what,
-                    Err(error) if error.is_passing() => error.to_string(),
+                let (lacks, pause) = match recovery(cluster, first, &uids).await {
+                    Ok(Recovery::Done(proof)) if unanswered == 0 => return Ok(proof),
+                    Ok(Recovery::Done(proof)) => return Ok(format!("{proof}; {unanswered} looks before were not answered")),
+                    Ok(Recovery::Lacks(what)) => (what, LOOK),
+                    Err(error) if error.is_passing() => {
+                        unanswered += 1;
+                        (error.to_string(), error.pause(LOOK))
+                    }
                     Err(error) => return Err(error.into()),
                 };
                 if monotonic_now() >= deadline {
@@ -176,7 +181,7 @@ impl super::Fault for Spec {
                         RECOVERY_TIMEOUT.as_secs()
                     )));
                 }
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(pause).await;
             }
         })
     }

@@ -2,7 +2,7 @@
 //! pod's readings; a pod that is going or not ready yet is asked, but its silence is no gap.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use tokio::sync::watch;
@@ -65,12 +65,16 @@ pub(super) async fn run(cluster: Cluster, sink: Sink, workload: ObjectRef, every
             if let Some((from, reason)) = listless.take() {
                 scraper.gap(source.clone(), from, now, reason);
             }
-            roll.call();
+            for (from, to, reason) in roll.call() {
+                let clock = scraper.sink.clock();
+                scraper.gap(source.clone(), clock.offset(from), clock.offset(to), reason);
+            }
             scraper.round(roll.pods.values().cloned().collect()).await;
         }
     }
     let now = scraper.sink.clock().now();
-    if let Some((from, reason)) = listless {
+    let unseen = roll.and_then(|roll| roll.watching.blind()).map(|(from, reason)| (scraper.sink.clock().offset(from), reason));
+    if let Some((from, reason)) = listless.or(unseen) {
         scraper.gap(source, from, now, reason);
     }
     for (uid, (from, label, reason)) in std::mem::take(&mut scraper.blind) {
@@ -93,8 +97,9 @@ impl Roll {
         Ok(Roll { watching: cluster.watch(&pod, scope), pods: BTreeMap::new() })
     }
 
-    /// Takes in what was seen since the last call.
-    fn call(&mut self) {
+    /// Takes in what was seen since the last call; the stretches in which pods may have come that nobody asked.
+    fn call(&mut self) -> Vec<(Instant, Instant, String)> {
+        let mut blind = Vec::new();
         while let Some(sighting) = self.watching.ready() {
             match sighting.sight {
                 Sight::Listed(objects) => {
@@ -106,9 +111,10 @@ impl Roll {
                         self.pods.remove(&pod.uid);
                     }
                 }
-                Sight::Blind { .. } => {}
+                Sight::Blind { from, reason, .. } => blind.push((from, sighting.at, reason)),
             }
         }
+        blind
     }
 }
 

@@ -15,6 +15,7 @@ use crate::cluster::{self, Cluster};
 use crate::names::ObjectRef;
 use crate::recording::Sink;
 use crate::recording::fact::{Fact, Gap, Reading};
+use crate::recording::history::same_object;
 use crate::time::Offset;
 
 mod autoscalers;
@@ -90,7 +91,8 @@ pub async fn start(cluster: Cluster, mut list: Watchlist, sink: Sink) -> Result<
         starting.watch(&slice, namespace, endpoints::Endpoints::default());
         starting.watch(&event, namespace, events::Events::new(names.clone(), &kinds, &autoscaler));
         for kind in &kinds {
-            starting.watch(kind, namespace, workloads::Workloads::new(kind.clone(), namespace, names.clone()));
+            let word = names.word(kind, namespace);
+            starting.watch_called(&word, kind, namespace, workloads::Workloads::new(kind.clone(), namespace, names.clone()));
         }
         starting.watch(&autoscaler, namespace, autoscalers::Autoscalers::new(autoscaler.clone(), namespace, names.clone(), &kinds));
     }
@@ -150,7 +152,12 @@ struct Starting {
 
 impl Starting {
     fn watch(&mut self, resource: &Resource, namespace: &str, probe: impl Probe) {
-        let source = format!("watch {} in {namespace}", resource.plural);
+        self.watch_called(&resource.plural, resource, namespace, probe);
+    }
+
+    /// Watches a kind that is called so: whoever judges knows it by what its gaps and the plan's objects have in common.
+    fn watch_called(&mut self, word: &str, resource: &Resource, namespace: &str, probe: impl Probe) {
+        let source = format!("watch {word} in {namespace}");
         self.unsynced.send_modify(|pending| {
             pending.insert(source.clone());
         });
@@ -240,6 +247,13 @@ impl Names {
             || ObjectRef { namespace: namespace.to_owned(), kind: resource.singular.clone(), name: name.to_owned() },
             |(_, object)| object.clone(),
         )
+    }
+
+    /// What a kind is called: its plural, or where the plan uses a short name that only the cluster knows, that.
+    fn word(&self, resource: &Resource, namespace: &str) -> String {
+        let is_strange = |object: &ObjectRef| !same_object(object, &ObjectRef { kind: resource.plural.clone(), ..object.clone() });
+        let strange = self.wanted(resource, namespace).into_iter().find(is_strange);
+        strange.map_or_else(|| resource.plural.clone(), |object| object.kind)
     }
 
     /// The objects of this kind and namespace that the plan names, whether they exist or not.

@@ -9,6 +9,7 @@ use super::judgement::PLAN_FILE;
 use super::world::World;
 use super::{Audience, Folder, Interrupts, Judged, Order, run_within, set_up};
 use crate::capacity::{self, Capacity, Doubt, End, Outcome, Probe, SCHEMA, Scope, Seen, Size, Step, Tried};
+use crate::cluster::access::Reach;
 use crate::exit::{Exit, Failure};
 use crate::names::Name;
 use crate::plan::{Plan, Steady};
@@ -27,6 +28,8 @@ pub struct Search<'s> {
     pub seed: u64,
     /// The search's own folder, fresh.
     pub folder: Folder,
+    /// The way to a cluster that is not the sandbox.
+    pub reach: Reach,
     /// Secrets of the plan.
     pub env: &'s dyn Fn(&str) -> Option<String>,
 }
@@ -243,7 +246,8 @@ impl Search<'_> {
     fn order(&self, plan: Plan, seed: u64, folder: Folder) -> Order {
         // Files are named relative to the plan that was searched: a probe's plan runs by itself where it names none.
         let plan_file = plan.stands_alone().then(|| folder.path.join(PLAN_FILE));
-        Order { plan, seed, plan_file, folder, allow_faults: false, agent_image: String::new(), outlets: Vec::new() }
+        let reach = self.reach.clone();
+        Order { plan, seed, plan_file, folder, reach, allow_faults: false, agent_image: String::new(), outlets: Vec::new() }
     }
 }
 

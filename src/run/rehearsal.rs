@@ -80,8 +80,16 @@ async fn slice(address: SocketAddr, volume: Volume) -> Result<Duration> {
 
     let scratch = tempfile::tempdir().context("cannot make a scratch folder")?;
     let folder = Folder { path: scratch.path().to_owned(), run_id: "rehearsal".to_owned() };
-    let order =
-        Order { plan, seed: 1, plan_file: None, folder, allow_faults: false, agent_image: String::new(), outlets: Vec::new() };
+    let order = Order {
+        plan,
+        seed: 1,
+        plan_file: None,
+        folder,
+        reach: Default::default(),
+        allow_faults: false,
+        agent_image: String::new(),
+        outlets: Vec::new(),
+    };
     let clock = Clock::starting_in(LEAD);
     let (sink, recording) = Recording::create(&order.folder.path, clock, started(&order, &timeline, clock))?;
     let summary = load::start(job, sink)?.finished().await;

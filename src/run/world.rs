@@ -66,7 +66,7 @@ impl World {
     pub async fn set_up(&mut self, order: &Order, audience: &mut dyn Audience) -> Result<(), Failure> {
         let access = match &order.plan.cluster {
             ClusterChoice::None => return Ok(()),
-            ClusterChoice::Context(context) => Access::Context(context.clone()),
+            ClusterChoice::Context(context) => order.reach.to(context.clone()),
             ClusterChoice::Sandbox(options) => {
                 audience.stage("starting the sandbox");
                 let config = SandboxConfig {

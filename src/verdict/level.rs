@@ -123,26 +123,28 @@ pub fn gaps<'a>(history: &'a History, objects: &[&ObjectRef], from: Offset, to: 
         .collect()
 }
 
-/// Whether a gap hides `object`. A source names a namespace and either the object itself or all of its kind, as in
-/// `watch deployments in shop` and `scrape shop/checkout-abc`; a source without a namespace hides everything.
+/// Whether a gap hides `object`: a source is the watch of a kind in a namespace (`watch deployments in shop`), or whoever reads from a
+/// pod (`scrape shop/checkout-abc`), or from those of a workload (`scrape of pods in shop, shop/deployment/checkout`).
 fn concerns(gap: &Gap, object: &ObjectRef) -> bool {
-    let words: Vec<String> = gap
-        .source
-        .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '.'))
-        .filter(|word| !word.is_empty())
-        .map(str::to_lowercase)
-        .collect();
-    let about = |word: &str| words.iter().any(|known| known == word);
-    let about_kind = words.iter().any(|word| {
-        let candidate = ObjectRef { namespace: object.namespace.clone(), kind: word.clone(), name: object.name.clone() };
-        same_object(&candidate, object)
-    });
-    let names_a_kind = ["pods", "deployments", "autoscalers", "endpoints", "events"].iter().any(|kind| about(kind));
-    let in_namespace = about(&object.namespace) || !words.iter().any(|word| word == "in");
-    in_namespace
-        && (about_kind
-            || (about("autoscalers") && matches!(object.kind.as_str(), "hpa" | "horizontalpodautoscaler"))
-            || (about(&object.name) && !names_a_kind))
+    let words: Vec<&str> = gap.source.split([' ', ',']).filter(|word| !word.is_empty()).collect();
+    let is = |namespace: &str, kind: &str, name: &str| {
+        let seen = ObjectRef { namespace: namespace.to_owned(), kind: kind.to_lowercase(), name: name.to_owned() };
+        same_object(&seen, object)
+    };
+    match words[..] {
+        ["watch", kind, "in", namespace] => is(namespace, kind, &object.name),
+        ["scrape", "of", "pods", "in", namespace, workload] => {
+            let of = workload.rsplit('/').next().unwrap_or_default();
+            let is_its = object.name.strip_prefix(of).is_some_and(|rest| rest.starts_with('-'));
+            is_its && is(namespace, "pods", &object.name)
+        }
+        [.., place] => match place.split('/').collect::<Vec<_>>()[..] {
+            [namespace, pod] => is(namespace, "pods", pod),
+            [namespace, kind, name] => is(namespace, kind, name),
+            _ => false,
+        },
+        [] => false,
+    }
 }
 
 #[cfg(test)]
@@ -181,13 +183,24 @@ mod tests {
             ("watch pods in shop", [false, false, true]),
             ("scrape shop/checkout-abc", [false, false, true]),
             ("watch shop/hpa/checkout", [false, true, false]),
+            ("scrape of pods in shop, shop/deployment/checkout", [false, false, true]),
+            ("scrape of pods in shop, shop/deployment/check", [false, false, false]),
+            ("watch endpointslices in shop", [false, false, false]),
+            ("load", [false, false, false]),
         ] {
             let found = [&deployment, &hpa, &pod].map(|object| concerns(&gap(source), object));
-            if source == "watch shop/hpa/checkout" {
-                assert!(found[1], "{source}");
-            } else {
-                assert_eq!(found, hides, "{source}");
-            }
+            assert_eq!(found, hides, "{source}");
+        }
+        // Whatever something is called, a gap is about what its source looks at.
+        let namesake: ObjectRef = "shop/deployment/shop".parse().unwrap();
+        for (source, hides) in [
+            ("watch endpointslices in shop", false),
+            ("watch statefulsets in shop", false),
+            ("watch horizontalpodautoscalers in shop", false),
+            ("scrape shop/shop", false),
+            ("watch deployments in shop", true),
+        ] {
+            assert_eq!(concerns(&gap(source), &namesake), hides, "{source}");
         }
     }
 }

@@ -8,9 +8,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use squall::cluster::pod::Grace;
 use squall::cluster::watch::{Missed, Scope, Sight, Watching};
-use squall::cluster::{Access, Cluster, Error, Pod};
+use squall::cluster::{Access, Cluster, Error, Impersonation, Pod};
 use tokio::sync::mpsc;
 
+use crate::command::Squall;
+use crate::proxy::{FakeProxy, Manners};
 use crate::scripted::{Asked, Reply, Scripted, kubeconfig, list, not_scripted, status};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -60,18 +62,93 @@ async fn a_cluster_that_cannot_be_used_says_why_and_what_to_do() {
     assert!(matches!(error, Error::Config { .. }), "{error:?}");
 }
 
-/// Goal: who we are to a proxy is not repeated, and what is on this machine is not sought behind one.
+/// Goal: a proxy that the kubeconfig names leads there, knows who we are, and what it refuses does not repeat it.
 #[tokio::test]
-async fn a_cluster_behind_a_proxy_is_refused_without_the_proxy_s_credentials() {
-    let proxied =
-        |kubeconfig: String| kubeconfig.replacen("server:", "proxy-url: 'http://alice:hunter2@proxy.invalid:3128', server:", 1);
-    let address = std::net::SocketAddr::from(([192, 0, 2, 1], 6443));
-    let error = Cluster::connect(Access::Kubeconfig(proxied(kubeconfig(address)))).await.unwrap_err();
-    assert!(error.to_string().contains("HTTPS_PROXY") && !format!("{error} {error:?}").contains("hunter2"), "{error:?}");
-
+async fn a_cluster_behind_a_proxy_is_reached_through_it_and_its_password_is_told_to_nobody_else() {
     let server = Scripted::start(|_| Reply::Json(200, json!({"gitVersion": "v1.36.0"}))).await;
-    let cluster = Cluster::connect(Access::Kubeconfig(proxied(server.kubeconfig()))).await.unwrap();
-    assert!(cluster.server().contains("127.0.0.1"), "{cluster:?}");
+    let through = |proxy: std::net::SocketAddr| {
+        let named = server.kubeconfig().replace(&server.address.to_string(), "k8s.invalid:6443");
+        Access::Kubeconfig(named.replacen("server:", &format!("proxy-url: 'http://alice:hunter2@{proxy}', server:"), 1))
+    };
+    let proxy = FakeProxy::start(Manners::Strict, server.address);
+    let cluster = Cluster::connect(through(proxy.address)).await.unwrap();
+    assert_eq!(cluster.server(), "http://k8s.invalid:6443");
+    let heads = proxy.heads.lock().unwrap().clone();
+    assert!(heads[0].starts_with("CONNECT k8s.invalid:6443 "), "{heads:?}");
+    assert!(server.asked().iter().all(|asked| !asked.headers.contains_key("proxy-authorization")), "{:#?}", server.asked());
+
+    for manners in [Manners::Refusing(502), Manners::Closing, Manners::Garbling] {
+        let error = Cluster::connect(through(FakeProxy::start(manners, server.address).address)).await.unwrap_err();
+        assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_speaks_is_whom_the_kubeconfig_and_the_caller_say() {
+    let server = Scripted::start(|_| Reply::Json(200, json!({"gitVersion": "v1.36.0"}))).await;
+    let credential = r#"{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "made"}}"#;
+    let plugin = format!(
+        "user: {{exec: {{apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never, command: echo, args: ['{credential}']}}, \
+         as: ann, as-groups: [dev], as-uid: '7', as-user-extra: {{reason: [a test]}}}}"
+    );
+    let own = Access::Kubeconfig(server.kubeconfig().replace("user: {token: t}", &plugin));
+    let bob = Impersonation { user: "bob".into(), groups: vec!["ops".into(), "qa".into()] };
+    Cluster::connect(own.clone()).await.unwrap();
+    Cluster::connect(Access::As(bob, Box::new(own))).await.unwrap();
+    let [ann, bob] = &server.asked()[..] else { panic!("{:#?}", server.asked()) };
+    let said = |asked: &Asked, header: &str| -> Vec<String> {
+        asked.headers.get_all(header).iter().map(|value| value.to_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(said(ann, "authorization"), ["Bearer made"]);
+    assert_eq!(said(ann, "impersonate-user"), ["ann"]);
+    assert_eq!(said(ann, "impersonate-group"), ["dev"]);
+    assert_eq!((said(ann, "impersonate-uid"), said(ann, "impersonate-extra-reason")), (vec!["7".into()], vec!["a test".into()]));
+    assert_eq!(said(bob, "impersonate-user"), ["bob"]);
+    assert_eq!(said(bob, "impersonate-group"), ["ops", "qa"]);
+}
+
+/// Goal: the files and the flags of a person lead where `kubectl` leads them, and nowhere else. How: the built binary, and servers that
+/// know who was led to them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_goes_to_the_cluster_that_kubectl_would_go_to() {
+    let plan = "plan: p\nclaim: c\ncluster: {context: c}\ntarget: {url: http://127.0.0.1:9/}\nphases: [{name: a, for: 1s}]\n\
+                load: [{name: l, rate: 1/s, request: {get: /}}]\n";
+    let squall = Squall::new();
+    let plan = squall.file("plan.yaml", plan).display().to_string();
+    let away = || Scripted::start(|_| Reply::Text(503, "away".into()));
+    let (first, second) = (away().await, away().await);
+    let files = [
+        squall.path("absent"),
+        squall.file("first", &first.kubeconfig().replace("current-context: c", "current-context: ''")),
+        squall.file("second", &second.kubeconfig().replace(" c,", " d,").replace("current-context: c", "current-context: d")),
+    ];
+    let list = std::path::PathBuf::from(std::env::join_paths(&files).unwrap());
+    let nowhere = squall.path("nowhere");
+    let broken = squall.file("broken", "clusters: {");
+    let run = async |args: &[&str], kubeconfig: &std::path::Path| {
+        let args: Vec<&str> = ["run", &plan].into_iter().chain(args.iter().copied()).collect();
+        // As in a pod: nothing but what was configured may lead to its service account.
+        let running = squall.start_with(
+            &args,
+            &[("KUBECONFIG", kubeconfig), ("HOME", &nowhere), ("KUBERNETES_SERVICE_HOST", "192.0.2.1".as_ref())],
+        );
+        tokio::task::spawn_blocking(move || running.wait(PATIENCE)).await.unwrap()
+    };
+    let came = || (first.asked().len(), second.asked().len());
+    run(&[], &list).await.expect(4).saying("503");
+    assert_eq!(came(), (1, 0), "the plan's context");
+    run(&["--cluster", "current"], &list).await.expect(4).saying("503");
+    assert_eq!(came(), (1, 1), "the first current context that is one");
+    let second_file = files[2].display().to_string();
+    run(&["--cluster", "current", "--kubeconfig", &second_file, "--as", "bob", "--as-group", "ops"], &list).await.expect(4);
+    assert_eq!(came(), (1, 2), "the flag's file, and no other");
+    assert_eq!(second.asked()[1].headers["impersonate-user"], "bob");
+    run(&["--cluster", "e"], &list).await.expect(4).saying("there is no context `e`; it has: c, d");
+    run(&["--cluster", "current"], &nowhere).await.expect(4).saying("nothing is configured in");
+    run(&["--cluster", "current"], &broken).await.expect(4).saying("broken");
+    run(&["--cluster", "none", "--as", "bob"], &list).await.expect(2).saying("--cluster current");
+    assert_eq!(came(), (1, 2));
 }
 
 #[tokio::test]
@@ -210,6 +287,9 @@ async fn what_the_server_no_longer_remembers_is_blindness_and_the_state_is_read_
     for ending in [
         json!({"type": "ERROR", "object": {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Expired", "code": 410, "message": "too old resource version: 1 (3188)"}}).to_string(),
         "{\"type\": \"MODIFIED\", \"object\": }".to_owned(),
+        // Half of a line is none, wherever it is cut.
+        "{\"type\": \"MODIFIED\", \"object\": {\"metadata\"".to_owned(),
+        "{\"type\": \"RENAMED\", \"object\": {\"metadata\": {\"resourceVersion\": \"7\"}}}".to_owned(),
     ] {
         let streams = Arc::new(AtomicUsize::new(0));
         let (_server, cluster) = connect(move |asked| match asked.path.as_str() {

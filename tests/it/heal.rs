@@ -18,6 +18,10 @@ fn no_sandbox() -> Box<Sweep> {
     Box::new(|line| Box::pin(async move { Err(format!("{} is not expected here", line.id)) }))
 }
 
+fn line_of(server: &str, kubeconfig: String) -> ClusterLine {
+    ClusterLine { server: server.to_owned(), context: None, kubeconfig: Some(kubeconfig), impersonation: None }
+}
+
 /// Copies a journal as a dead run would have left it: the copy is not locked.
 fn left_behind(journal: &Path) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -33,8 +37,7 @@ async fn a_run_that_dies_under_a_fault_is_healed_from_its_journal() {
     let kubeconfig = shop.dir.path().join("kubeconfig");
     std::fs::write(&kubeconfig, shop.sandbox.kubeconfig()).unwrap();
     shop.journal.write(Entry::RunStarted { run: RUN.into(), pid: 1, seed: 7 }).await.unwrap();
-    let line =
-        ClusterLine { server: shop.cluster.server().to_owned(), context: None, kubeconfig: Some(kubeconfig.display().to_string()) };
+    let line = line_of(shop.cluster.server(), kubeconfig.display().to_string());
     shop.journal.write(Entry::Cluster(line)).await.unwrap();
     let objects = shop.cluster.prepare(manifests(2), RUN).await.unwrap().objects();
     shop.journal.write(Entry::Manifests { objects }).await.unwrap();
@@ -64,8 +67,7 @@ async fn a_journal_from_any_moment_is_healed() {
     let shop = Shop::open(2).await;
     let kubeconfig = shop.dir.path().join("kubeconfig");
     std::fs::write(&kubeconfig, shop.sandbox.kubeconfig()).unwrap();
-    let line =
-        ClusterLine { server: shop.cluster.server().to_owned(), context: None, kubeconfig: Some(kubeconfig.display().to_string()) };
+    let line = line_of(shop.cluster.server(), kubeconfig.display().to_string());
     shop.journal.write(Entry::RunStarted { run: RUN.into(), pid: 1, seed: 7 }).await.unwrap();
     shop.journal.write(Entry::Cluster(line)).await.unwrap();
     let spec = json!({"on": "shop/deployment/payments", "add": "100ms"});
@@ -108,7 +110,7 @@ async fn a_run_whose_kubeconfig_went_is_healed_by_the_one_of_now_and_in_no_other
     let other = squall.file("other", &elsewhere.kubeconfig());
     let objects = shop.cluster.prepare(manifests(1), RUN).await.unwrap().objects();
     let gone = squall.path("gone").display().to_string();
-    let cluster = ClusterLine { server: shop.cluster.server().to_owned(), context: None, kubeconfig: Some(gone) };
+    let cluster = line_of(shop.cluster.server(), gone);
     std::fs::create_dir(squall.path("run")).unwrap();
     let journal = Journal::create(&squall.path("run")).unwrap();
     for entry in [Entry::RunStarted { run: RUN.into(), pid: 1, seed: 7 }, Entry::Cluster(cluster), Entry::Manifests { objects }] {

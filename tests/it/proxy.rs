@@ -23,7 +23,7 @@ use crate::{readme, tls};
 
 /// What the proxy does to who comes.
 #[derive(Clone, Copy, PartialEq)]
-enum Manners {
+pub enum Manners {
     Obliging,
     /// Obliging to whoever says `alice:hunter2`.
     Strict,
@@ -37,14 +37,14 @@ enum Manners {
 const KNOWN: &str = "Proxy-Authorization: Basic YWxpY2U6aHVudGVyMg==\r\n";
 
 /// A proxy that knows every name as the one place `to`, for as long as the process lives.
-struct FakeProxy {
-    address: SocketAddr,
+pub struct FakeProxy {
+    pub address: SocketAddr,
     /// The head of the first request of each connection.
-    heads: Arc<Mutex<Vec<String>>>,
+    pub heads: Arc<Mutex<Vec<String>>>,
 }
 
 impl FakeProxy {
-    fn start(manners: Manners, to: SocketAddr) -> FakeProxy {
+    pub fn start(manners: Manners, to: SocketAddr) -> FakeProxy {
         let heads: Arc<Mutex<Vec<String>>> = Arc::default();
         let (ready, address) = std::sync::mpsc::sync_channel(1);
         let seen = heads.clone();

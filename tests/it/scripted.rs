@@ -23,6 +23,7 @@ pub struct Asked {
     pub method: String,
     /// With the query.
     pub path: String,
+    pub headers: hyper::HeaderMap,
     pub body: Value,
 }
 
@@ -135,6 +136,7 @@ async fn answer(
     let asked = Asked {
         method: parts.method.to_string(),
         path: parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
+        headers: parts.headers,
         body: serde_json::from_slice(&bytes).unwrap_or_default(),
     };
     seen.lock().unwrap().push(asked.clone());

@@ -144,17 +144,19 @@ impl Seat {
     async fn wait_running(&self, cluster: &Cluster) -> Result<(), Error> {
         let began = monotonic_now();
         loop {
-            let pod = cluster.pod(&self.namespace, &self.pod).await?;
-            if pod.uid != self.uid {
-                return Err(Error::Failed(format!("pod {} was replaced", self.label())));
-            }
-            let why = match pod.ephemeral.iter().find(|e| e.name == self.container).map(|e| &e.state) {
-                Some(EphemeralState::Running) => return Ok(()),
-                Some(EphemeralState::Terminated { exit_code, reason }) => {
-                    return Err(self.failed(cluster, &format!("it ended at once ({reason}, exit code {exit_code})")).await);
-                }
-                Some(EphemeralState::Waiting(Some(reason))) => reason.clone(),
-                Some(EphemeralState::Waiting(None)) | None => "the kubelet has not started it".into(),
+            let (why, pause) = match cluster.pod(&self.namespace, &self.pod).await {
+                Ok(pod) if pod.uid != self.uid => return Err(Error::Failed(format!("pod {} was replaced", self.label()))),
+                Ok(pod) => match pod.ephemeral.iter().find(|e| e.name == self.container).map(|e| &e.state) {
+                    Some(EphemeralState::Running) => return Ok(()),
+                    Some(EphemeralState::Terminated { exit_code, reason }) => {
+                        return Err(self.failed(cluster, &format!("it ended at once ({reason}, exit code {exit_code})")).await);
+                    }
+                    Some(EphemeralState::Waiting(Some(reason))) => (reason.clone(), LOOK),
+                    Some(EphemeralState::Waiting(None)) | None => ("the kubelet has not started it".into(), LOOK),
+                },
+                // It is there already: a look that fails is no reason to leave it alone without its heartbeats.
+                Err(error) if error.is_passing() => (error.to_string(), error.pause(LOOK)),
+                Err(error) => return Err(error.into()),
             };
             if began.elapsed() >= START_TIMEOUT {
                 return Err(Error::Failed(format!(
@@ -164,7 +166,7 @@ impl Seat {
                     self.image
                 )));
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(pause).await;
         }
     }
 

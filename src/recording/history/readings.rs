@@ -103,7 +103,8 @@ fn kind_of(kind: &str) -> &str {
         "po" | "pods" => "pod",
         "svc" | "services" => "service",
         "no" | "nodes" => "node",
-        other => other,
+        // Of other kinds the plural: theirs, too, end in an `s`.
+        other => other.strip_suffix('s').unwrap_or(other),
     }
 }
 
@@ -117,5 +118,7 @@ mod tests {
         let b: ObjectRef = "shop/horizontalpodautoscaler/checkout".parse().expect("an object");
         let c: ObjectRef = "shop/deployment/checkout".parse().expect("an object");
         assert!(same_object(&a, &b) && !same_object(&a, &c));
+        let one: ObjectRef = "shop/rollout/checkout".parse().expect("an object");
+        assert!(same_object(&one, &"shop/rollouts/checkout".parse().expect("an object")) && !same_object(&one, &c));
     }
 }
