@@ -26,6 +26,7 @@ pub fn apply(resource: &'static Resource, object: &mut Value, stage: Stage) {
                 fill(object, "status", json!({"replicas": 0}));
             }
         }
+        "Job" => job(object, stage),
         "Service" => service(object, stage),
         "HorizontalPodAutoscaler" => autoscaler(object, stage),
         "Namespace" if stage == Stage::New => {
@@ -83,6 +84,47 @@ fn deployment(spec: &mut Value) {
     fill(spec, "revisionHistoryLimit", json!(10));
     fill(spec, "progressDeadlineSeconds", json!(600));
 }
+
+/// Its selector and the labels by which it finds its pods hold its uid, which it has when it is stored.
+fn job(object: &mut Value, stage: Stage) {
+    let spec = &mut object["spec"];
+    if spec["completions"].is_null() && spec["parallelism"].is_null() {
+        fill(spec, "completions", json!(1));
+    }
+    for (field, value) in [
+        ("parallelism", json!(1)),
+        ("backoffLimit", json!(6)),
+        ("completionMode", json!("NonIndexed")),
+        ("suspend", json!(false)),
+        ("podReplacementPolicy", json!("TerminatingOrFailed")),
+        ("manualSelector", json!(false)),
+    ] {
+        fill(spec, field, value);
+    }
+    template(spec);
+    let (uid, name) = (object["metadata"]["uid"].clone(), object["metadata"]["name"].clone());
+    let spec = &mut object["spec"];
+    if uid.is_string() && spec["manualSelector"] != true && spec.get("selector").is_none() {
+        spec["selector"] = json!({"matchLabels": {JOB_UID: uid}});
+        let metadata = &mut spec["template"]["metadata"];
+        fill(metadata, "labels", json!({}));
+        for (label, value) in [(JOB_UID, &uid), (JOB_NAME, &name), ("controller-uid", &uid), ("job-name", &name)] {
+            fill(&mut metadata["labels"], label, value.clone());
+        }
+    }
+    if stage == Stage::New {
+        fill(object, "status", json!({}));
+        let labels = object["spec"]["template"]["metadata"].get("labels").cloned();
+        let has_labels = object["metadata"]["labels"].as_object().is_some_and(|labels| !labels.is_empty());
+        // A Job without labels takes those of its pods. Before it has a uid they are not all known yet.
+        if let Some(labels) = labels.filter(|_| uid.is_string() && !has_labels) {
+            object["metadata"]["labels"] = labels;
+        }
+    }
+}
+
+const JOB_UID: &str = "batch.kubernetes.io/controller-uid";
+const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 
 fn template(spec: &mut Value) {
     if spec["template"]["spec"].is_object() {

@@ -52,7 +52,7 @@ pub struct SandboxConfig {
     pub interpose: bool,
     /// Uids, generated names and the balancers' choices follow from it.
     pub seed: u64,
-    /// The first pause of a crash loop, which doubles: 10 s on a real cluster.
+    /// The first pause of a crash loop, and before a Job replaces a pod that failed; it doubles: 10 s on a real cluster.
     pub crash_backoff: Duration,
     /// Pods that it bears; more stay pending and say so.
     pub pods_max: usize,
@@ -150,6 +150,7 @@ impl Sandbox {
             kubelet: kubelet.clone(),
             pods_max: config.pods_max,
             autoscaling: Autoscaling::with_sync(config.autoscaler_sync),
+            crash_backoff: config.crash_backoff,
         };
         controllers::start(&shared, &mut tasks);
         tasks.spawn(network::balancer::run(store.clone(), network, config.seed));

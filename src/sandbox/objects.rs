@@ -149,25 +149,6 @@ pub enum Updates {
     No,
 }
 
-/// The class that a pod's requests and limits put it in.
-pub fn qos_class(spec: &Value) -> &'static str {
-    let containers = || spec["containers"].as_array().into_iter().flatten();
-    let resources = ["cpu", "memory"];
-    let any =
-        containers().any(|c| resources.iter().any(|r| ["requests", "limits"].iter().any(|k| !c["resources"][k][r].is_null())));
-    let all = containers().all(|c| {
-        resources.iter().all(|r| {
-            let (request, limit) = (&c["resources"]["requests"][r], &c["resources"]["limits"][r]);
-            !limit.is_null() && (request.is_null() || request == limit)
-        })
-    });
-    match (any, all) {
-        (false, _) => "BestEffort",
-        (true, true) => "Guaranteed",
-        (true, false) => "Burstable",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

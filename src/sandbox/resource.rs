@@ -196,6 +196,17 @@ pub static HPAS: Resource = Resource {
     ..PLAIN
 };
 
+pub static JOBS: Resource = Resource {
+    group: "batch",
+    plural: "jobs",
+    singular: "job",
+    kind: "Job",
+    categories: &["all"],
+    counts_generations: true,
+    subresources: &[status("Job")],
+    ..PLAIN
+};
+
 pub static LEASES: Resource =
     Resource { group: "coordination.k8s.io", plural: "leases", singular: "lease", kind: "Lease", ..PLAIN };
 
@@ -233,6 +244,7 @@ pub static RESOURCES: &[&Resource] = &[
     &DEPLOYMENTS,
     &REPLICASETS,
     &HPAS,
+    &JOBS,
     &LEASES,
     &ENDPOINTSLICES,
     &PODDISRUPTIONBUDGETS,

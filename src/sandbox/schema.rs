@@ -236,6 +236,14 @@ HPAScalingPolicy: type s, value i, periodSeconds i
 HorizontalPodAutoscalerStatus: observedGeneration l, lastScaleTime s, currentReplicas i, desiredReplicas i, currentMetrics [o]
   conditions [Condition/type]
 
+Job: apiVersion s, kind s, metadata ObjectMeta, spec JobSpec, status JobStatus
+JobSpec: parallelism i, completions i, activeDeadlineSeconds l, podFailurePolicy o, successPolicy o, backoffLimit i
+  backoffLimitPerIndex i, maxFailedIndexes i, selector LabelSelector, manualSelector b, template PodTemplateSpec
+  ttlSecondsAfterFinished i, completionMode s, suspend b, podReplacementPolicy s, managedBy s
+JobStatus: conditions [Condition], startTime s, completionTime s, active i, succeeded i, failed i, terminating i, completedIndexes s
+  failedIndexes s, uncountedTerminatedPods UncountedTerminatedPods, ready i
+UncountedTerminatedPods: succeeded [s/], failed [s/]
+
 Lease: apiVersion s, kind s, metadata ObjectMeta, spec LeaseSpec
 LeaseSpec: holderIdentity s, leaseDurationSeconds i, acquireTime s, renewTime s, leaseTransitions i, strategy s, preferredHolder s
 EndpointSlice: apiVersion s, kind s, metadata ObjectMeta, addressType s, endpoints [Endpoint], ports [EndpointPort]

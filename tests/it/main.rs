@@ -21,6 +21,7 @@ mod good_plans;
 mod grpc;
 mod heal;
 mod http2;
+mod jobs;
 mod judge;
 mod known_answers;
 mod latency;

@@ -74,7 +74,7 @@ fn sentence(text: &str) -> String {
 }
 
 /// Where `got` lacks or contradicts what was recorded. `got` may say more.
-fn differences(expected: &Value, got: &Value, path: &str, found: &mut Vec<String>) {
+pub fn differences(expected: &Value, got: &Value, path: &str, found: &mut Vec<String>) {
     match (expected, got) {
         (Value::Object(expected), Value::Object(got)) => {
             for (key, value) in expected {

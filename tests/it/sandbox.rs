@@ -17,7 +17,7 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::command::wait_until;
 
 /// How long anything may take on a machine that is busy with other tests.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Answers with its pod's name; `/metrics` shows what the file $GAUGE holds.
 const SERVER: &str = "
@@ -39,23 +39,23 @@ class T(socketserver.ThreadingMixIn, http.server.HTTPServer):
 T((os.environ['POD_IP'], 8080), S).serve_forever()
 ";
 
-struct World {
-    sandbox: Sandbox,
+pub struct World {
+    pub sandbox: Sandbox,
     http: reqwest::Client,
     token: String,
 }
 
 impl World {
-    async fn start() -> World {
+    pub async fn start() -> World {
         World::with(SandboxConfig { autoscaler_sync: Duration::from_millis(300), ..SandboxConfig::default() }).await
     }
 
     /// One whose node takes no pods: all stay pending, which is enough where only objects count.
-    async fn without_room() -> World {
+    pub async fn without_room() -> World {
         World::with(SandboxConfig { pods_max: 0, ..SandboxConfig::default() }).await
     }
 
-    async fn with(config: SandboxConfig) -> World {
+    pub async fn with(config: SandboxConfig) -> World {
         // Another test may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let config = SandboxConfig { crash_backoff: Duration::from_millis(300), ..config };
@@ -75,7 +75,7 @@ impl World {
         World { sandbox, http, token }
     }
 
-    async fn ask(&self, method: reqwest::Method, path: &str, kind: &str, body: Value) -> Value {
+    pub async fn ask(&self, method: reqwest::Method, path: &str, kind: &str, body: Value) -> Value {
         let url = format!("{}{path}", self.sandbox.api_url());
         let request = self.http.request(method, url).bearer_auth(&self.token).header("content-type", kind);
         let response = request.body(body.to_string()).send().await.unwrap();
@@ -84,26 +84,26 @@ impl World {
         serde_json::from_str(&text).unwrap_or(Value::String(text))
     }
 
-    async fn create(&self, resource: &'static Resource, object: Value) -> Value {
+    pub async fn create(&self, resource: &'static Resource, object: Value) -> Value {
         let group = if resource.group.is_empty() { "api".into() } else { format!("apis/{}", resource.group) };
         let path = format!("/{group}/{}/namespaces/default/{}", resource.version, resource.plural);
         self.ask(reqwest::Method::POST, &path, "application/json", object).await
     }
 
-    async fn merge(&self, path: &str, patch: Value) -> Value {
+    pub async fn merge(&self, path: &str, patch: Value) -> Value {
         self.ask(reqwest::Method::PATCH, path, "application/merge-patch+json", patch).await
     }
 
-    async fn delete(&self, path: &str, grace_s: Option<i64>) {
+    pub async fn delete(&self, path: &str, grace_s: Option<i64>) {
         self.delete_as(path, json!({"gracePeriodSeconds": grace_s})).await;
     }
 
-    async fn delete_as(&self, path: &str, mut options: Value) {
+    pub async fn delete_as(&self, path: &str, mut options: Value) {
         (options["apiVersion"], options["kind"]) = (json!("v1"), json!("DeleteOptions"));
         self.ask(reqwest::Method::DELETE, path, "application/json", options).await;
     }
 
-    async fn log(&self, pod: &str, query: &str) -> String {
+    pub async fn log(&self, pod: &str, query: &str) -> String {
         let path = format!("/api/v1/namespaces/default/pods/{pod}/log{query}");
         match self.ask(reqwest::Method::GET, &path, "application/json", Value::Null).await {
             Value::String(text) => text,
@@ -111,17 +111,17 @@ impl World {
         }
     }
 
-    fn all(&self, resource: &'static Resource) -> Vec<Arc<Value>> {
+    pub fn all(&self, resource: &'static Resource) -> Vec<Arc<Value>> {
         self.sandbox.store().list(resource, Some("default")).0
     }
 
-    fn get(&self, resource: &'static Resource, name: &str) -> Option<Arc<Value>> {
+    pub fn get(&self, resource: &'static Resource, name: &str) -> Option<Arc<Value>> {
         self.sandbox.store().get(resource, "default", name)
     }
 
     /// Waits until `found` finds something, looking again whenever an object of `resource` changes.
     #[track_caller]
-    fn wait<T>(
+    pub fn wait<T>(
         &self,
         resource: &'static Resource,
         what: &str,
@@ -147,7 +147,7 @@ impl World {
         }
     }
 
-    async fn ready_pods(&self, count: usize) -> Vec<String> {
+    pub async fn ready_pods(&self, count: usize) -> Vec<String> {
         self.wait(&PODS, &format!("{count} ready pods"), |w| {
             let all = w.all(&PODS);
             let ready: Vec<String> = all.iter().filter(|pod| is_ready(pod)).map(|pod| name(pod)).collect();
@@ -156,7 +156,7 @@ impl World {
         .await
     }
 
-    fn events(&self) -> Vec<String> {
+    pub fn events(&self) -> Vec<String> {
         let line = |e: &Arc<Value>| {
             let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
             format!("{} {}: {}", text(&e["involvedObject"]["kind"]), text(&e["reason"]), text(&e["message"]))
@@ -165,7 +165,7 @@ impl World {
     }
 
     /// The address of the service `web`, once somebody listens there.
-    async fn service(&self) -> SocketAddr {
+    pub async fn service(&self) -> SocketAddr {
         let service = self.get(&SERVICES, "web").unwrap();
         let ip = service["spec"]["clusterIP"].as_str().unwrap().parse().unwrap();
         let address = SocketAddr::new(ip, 8080);

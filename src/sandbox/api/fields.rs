@@ -69,6 +69,7 @@ fn supported(resource: &'static Resource) -> &'static [&'static str] {
             "source",
             "type",
         ],
+        "Job" => &["status.successful"],
         "Namespace" => &["status.phase"],
         "Node" => &["spec.unschedulable"],
         "ReplicaSet" => &["status.replicas"],
@@ -79,6 +80,10 @@ fn supported(resource: &'static Resource) -> &'static [&'static str] {
 }
 
 fn value_at(object: &Value, path: &str) -> String {
+    if path == "status.successful" {
+        // The number of a Job's pods that succeeded goes by another name in selectors.
+        return object["status"]["succeeded"].as_i64().unwrap_or(0).to_string();
+    }
     let mut value = object;
     for step in path.split('.') {
         value = &value[step];

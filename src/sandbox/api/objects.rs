@@ -7,7 +7,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::super::defaults;
-use super::super::resource::{Resource, SERVICES};
+use super::super::resource::{JOBS, Resource, SERVICES};
 use super::super::schema::Shape;
 use super::super::selector::Selector;
 use super::super::store::{self, Deletion, Preconditions, Propagation, StoreError, metadata, text, version_of};
@@ -340,25 +340,25 @@ impl Api {
     pub(super) fn delete(&self, target: &Target, request: &Request) -> Result<Reply, Failure> {
         let resource = target.resource;
         let name = target.name.as_deref().unwrap_or_default();
-        let options = DeleteOptions::of(request)?;
+        let mut options = DeleteOptions::of(request)?;
+        let warnings = keep_pods_of_jobs(resource, &mut options);
         let deletion = self.begin_delete(resource, target.ns(), name, &options)?;
         let object = deletion.object();
         // As a real server: some kinds answer with what they were, the others with a Status once they are gone.
         let shows_object = matches!(resource.kind, "Pod" | "Service" | "ServiceAccount") || matches!(deletion, Deletion::Marked(_));
         if shows_object {
-            return Ok(reply::json(200, object));
+            return Ok(reply::with_warnings(reply::json(200, object), &warnings));
         }
         let mut details = super::failure::details(resource, name);
         details["uid"] = object["metadata"]["uid"].clone();
-        Ok(reply::json(
-            200,
-            &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}),
-        ))
+        let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details});
+        Ok(reply::with_warnings(reply::json(200, &status), &warnings))
     }
 
     pub(super) fn delete_collection(&self, target: &Target, request: &Request) -> Result<Reply, Failure> {
         let resource = target.resource;
-        let (options, filter) = (DeleteOptions::of(request)?, filter(target, request)?);
+        let (mut options, filter) = (DeleteOptions::of(request)?, filter(target, request)?);
+        let warnings = keep_pods_of_jobs(resource, &mut options);
         let (objects, version) = self.store.list(resource, target.namespace.as_deref());
         let mut deleted = vec![];
         for object in objects.iter().filter(|object| filter.shows(object)) {
@@ -369,7 +369,7 @@ impl Api {
             }
         }
         let list = whole_list(resource, json!({"resourceVersion": version.to_string()}), deleted.iter().map(|o| &**o).collect());
-        Ok(reply::json(200, &list))
+        Ok(reply::with_warnings(reply::json(200, &list), &warnings))
     }
 
     pub(super) fn begin_delete(
@@ -488,6 +488,17 @@ fn propagation(policy: Option<&str>, orphans: Option<bool>) -> Result<Propagatio
             Err(Failure::invalid("meta.k8s.io", "DeleteOptions", "", &[cause]))
         }
     }
+}
+
+/// A Job that is deleted without a word about its pods leaves them behind, as it always has on a real server, which warns of it.
+fn keep_pods_of_jobs(resource: &'static Resource, options: &mut DeleteOptions) -> Vec<String> {
+    if *resource != JOBS || options.how.propagation != Propagation::Unsaid {
+        return vec![];
+    }
+    options.how.propagation = Propagation::Orphan;
+    let warning = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set \
+        propagationPolicy=Orphan to suppress this warning";
+    vec![warning.into()]
 }
 
 fn filter(target: &Target, request: &Request) -> Result<Filter, Failure> {

@@ -118,6 +118,19 @@ fn layout(resource: &'static Resource) -> Layout {
                 cells
             },
         },
+        "Job" => Layout {
+            columns: &[
+                NAME,
+                ("Status", S, 0),
+                ("Completions", S, 0),
+                ("Duration", S, 0),
+                AGE,
+                ("Containers", S, 1),
+                ("Images", S, 1),
+                ("Selector", S, 1),
+            ],
+            cells: job,
+        },
         "Service" => Layout {
             columns: &[
                 NAME,
@@ -356,6 +369,31 @@ fn pod_word(pod: &Value, statuses: &[Value]) -> String {
         word = if status["reason"] == "NodeLost" { "Unknown".into() } else { "Terminating".into() };
     }
     word
+}
+
+fn job(job: &Value) -> Vec<Value> {
+    let (spec, status) = (&job["spec"], &job["status"]);
+    let holding = |kind: &str| {
+        let conditions = status["conditions"].as_array().into_iter().flatten();
+        conditions.into_iter().find(|c| c["type"] == kind && c["status"] == "True")
+    };
+    let says = |kind| holding(kind).is_some().then_some(kind);
+    let leaves = || (!text(job, "deletionTimestamp").is_empty()).then_some("Terminating");
+    let word = says("Complete").or_else(|| says("Failed")).or_else(leaves).or_else(|| says("Suspended"));
+    let word = word.or_else(|| says("FailureTarget")).or_else(|| says("SuccessCriteriaMet")).unwrap_or("Running");
+    let succeeded = number(&status["succeeded"]);
+    let completions = match (spec["completions"].as_i64(), number(&spec["parallelism"])) {
+        (Some(completions), _) => format!("{succeeded}/{completions}"),
+        (None, parallelism) if parallelism > 1 => format!("{succeeded}/1 of {parallelism}"),
+        (None, _) => format!("{succeeded}/1"),
+    };
+    let second = |stamp: &Value| stamp.as_str().and_then(|text| text.parse::<jiff::Timestamp>().ok()).map(|t| t.as_second());
+    let failed = holding("Failed").and_then(|c| second(&c["lastTransitionTime"]));
+    let end = second(&status["completionTime"]).or(failed).unwrap_or_else(|| wall_now().as_second());
+    let duration = second(&status["startTime"]).map_or(String::new(), |start| human(end - start));
+    let mut cells = vec![name(job), json!(word), json!(completions), json!(duration), age(job)];
+    cells.extend(template(spec));
+    cells
 }
 
 fn service(service: &Value) -> Vec<Value> {

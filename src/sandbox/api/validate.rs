@@ -30,6 +30,10 @@ const POD_UPDATE: &str = "pod updates may not change fields other than `spec.con
 pub fn created(resource: &'static Resource, object: &Value) -> Vec<Cause> {
     let mut causes = vec![];
     meta(resource, &object["metadata"], &mut causes);
+    let (spec, of_job) = (&object["spec"], resource.kind == "Job");
+    if let Some(selector) = spec.get("selector").filter(|_| of_job && spec["manualSelector"] != true) {
+        causes.push(Cause::invalid("spec.selector", selector, "`selector` not auto-generated"));
+    }
     content(resource, object, &mut causes);
     causes
 }
@@ -43,6 +47,18 @@ pub fn updated(resource: &'static Resource, before: &Value, after: &Value) -> Ve
     match resource.kind {
         "Deployment" | "ReplicaSet" if old["selector"] != new["selector"] => {
             causes.push(Cause::invalid("spec.selector", &new["selector"], IMMUTABLE));
+        }
+        "Job" => {
+            for field in ["selector", "template", "completionMode"] {
+                if old[field] != new[field] {
+                    causes.push(Cause::invalid(format!("spec.{field}"), &new[field], IMMUTABLE));
+                }
+            }
+            // An Indexed Job grows and shrinks as a whole.
+            let elastic = new["completionMode"] == "Indexed" && new["completions"] == new["parallelism"];
+            if old.get("completions") != new.get("completions") && !elastic {
+                causes.push(Cause::invalid("spec.completions", &new["completions"], IMMUTABLE));
+            }
         }
         "Pod" if fixed_part(old) != fixed_part(new) => causes.push(Cause::forbidden("spec", POD_UPDATE)),
         "Service" => {
@@ -179,6 +195,7 @@ fn labels(field: &str, labels: &Value, causes: &mut Vec<Cause>) {
 fn content(resource: &'static Resource, object: &Value, causes: &mut Vec<Cause>) {
     match resource.kind {
         "Deployment" | "ReplicaSet" => scaled(resource, &object["spec"], causes),
+        "Job" => job(&object["spec"], causes),
         "Pod" => pod_spec("spec", &object["spec"], causes),
         "Service" => service(&object["spec"], causes),
         "HorizontalPodAutoscaler" => autoscaler(&object["spec"], causes),
@@ -203,6 +220,19 @@ fn content(resource: &'static Resource, object: &Value, causes: &mut Vec<Cause>)
 
 fn scaled(resource: &'static Resource, spec: &Value, causes: &mut Vec<Cause>) {
     not_negative(spec, "spec", &["replicas", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"], causes);
+    controls_its_template(resource.singular, spec, causes);
+    pod_spec("spec.template.spec", &spec["template"]["spec"], causes);
+    let restart = &spec["template"]["spec"]["restartPolicy"];
+    if !restart.is_null() && restart != "Always" {
+        causes.push(Cause::unsupported("spec.template.spec.restartPolicy", restart, &["Always"]));
+    }
+    if resource.kind == "Deployment" {
+        strategy(&spec["strategy"], causes);
+    }
+}
+
+/// Whether the selector says something, and chooses what the template makes.
+fn controls_its_template(kind: &str, spec: &Value, causes: &mut Vec<Cause>) {
     let selector = &spec["selector"];
     let of_template = &spec["template"]["metadata"]["labels"];
     if selector.is_null() {
@@ -211,7 +241,7 @@ fn scaled(resource: &'static Resource, spec: &Value, causes: &mut Vec<Cause>) {
         match Selector::of(selector) {
             Err(why) => causes.push(Cause::invalid("spec.selector", selector, why)),
             Ok(parsed) if parsed.is_empty() => {
-                let why = format!("empty selector is invalid for {}", resource.singular);
+                let why = format!("empty selector is invalid for {kind}");
                 causes.push(Cause::invalid("spec.selector", selector, why));
             }
             Ok(parsed) if !parsed.matches(of_template) => {
@@ -225,13 +255,38 @@ fn scaled(resource: &'static Resource, spec: &Value, causes: &mut Vec<Cause>) {
         }
     }
     labels("spec.template.labels", of_template, causes);
+}
+
+fn job(spec: &Value, causes: &mut Vec<Cause>) {
+    let numbers = ["parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"];
+    not_negative(spec, "spec", &numbers, causes);
+    if spec["manualSelector"] == true {
+        controls_its_template("job", spec, causes);
+    } else {
+        labels("spec.template.labels", &spec["template"]["metadata"]["labels"], causes);
+    }
     pod_spec("spec.template.spec", &spec["template"]["spec"], causes);
     let restart = &spec["template"]["spec"]["restartPolicy"];
-    if !restart.is_null() && restart != "Always" {
-        causes.push(Cause::unsupported("spec.template.spec.restartPolicy", restart, &["Always"]));
+    if restart.is_null() || restart == "Always" {
+        let why = "valid values: \"OnFailure\", \"Never\"";
+        causes.push(Cause::required("spec.template.spec.restartPolicy", why));
     }
-    if resource.kind == "Deployment" {
-        strategy(&spec["strategy"], causes);
+    match spec["completionMode"].as_str() {
+        Some("Indexed") if spec.get("completions").is_none() => {
+            causes.push(Cause::required("spec.completions", "when completion mode is Indexed"));
+        }
+        Some("Indexed" | "NonIndexed") => {}
+        _ => causes.push(Cause::unsupported("spec.completionMode", &spec["completionMode"], &["Indexed", "NonIndexed"])),
+    }
+    let replacements = ["Failed", "TerminatingOrFailed"];
+    if !replacements.iter().any(|policy| spec["podReplacementPolicy"] == *policy) {
+        causes.push(Cause::unsupported("spec.podReplacementPolicy", &spec["podReplacementPolicy"], &replacements));
+    }
+    for absent in ["podFailurePolicy", "successPolicy", "backoffLimitPerIndex", "maxFailedIndexes", "managedBy"] {
+        if spec.get(absent).is_some() {
+            let why = "the sandbox's Jobs do not have this: leave it out, or run this plan on a cluster";
+            causes.push(Cause::forbidden(format!("spec.{absent}"), why));
+        }
     }
 }
 
@@ -477,7 +532,7 @@ fn fixed_part(spec: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::super::super::defaults;
-    use super::super::super::resource::{DEPLOYMENTS, HPAS, PODS, RESOURCES, SERVICES};
+    use super::super::super::resource::{DEPLOYMENTS, HPAS, JOBS, PODS, RESOURCES, SERVICES};
     use super::*;
 
     #[track_caller]
@@ -532,6 +587,25 @@ mod tests {
             json!({"metadata": {"name": "1a"}, "spec": {}}),
             &["metadata.name: Invalid", "spec.ports: Required value"],
         );
+    }
+
+    #[test]
+    fn a_job_says_how_its_pods_end_and_leaves_its_selector_to_the_server() {
+        let template = json!({"spec": {"containers": [{"name": "a", "image": "i"}]}});
+        let mut job = json!({"metadata": {"name": "a"}, "spec": {"template": template, "completionMode": "Indexed", "parallelism": 1,
+            "selector": {"matchLabels": {"app": "a"}}, "successPolicy": {}}});
+        check(
+            &JOBS,
+            job.clone(),
+            &[
+                "spec.selector: Invalid value: {\"matchLabels\":{\"app\":\"a\"}}: `selector` not auto-generated",
+                "spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\"",
+                "spec.completions: Required value: when completion mode is Indexed",
+                "spec.successPolicy: Forbidden: the sandbox's Jobs do not have this",
+            ],
+        );
+        job["spec"] = json!({"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "a", "image": "i"}]}}});
+        check(&JOBS, job, &[]);
     }
 
     #[test]

@@ -3,13 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::claim::{claimed, queue_owners};
-use super::{Queue, Shared, queue_own};
-use crate::sandbox::feed::Feed;
+use super::claim::claimed;
+use super::{Shared, follow};
 use crate::sandbox::objects::{
     Key, Rounding, Updates, condition, controlled_by, count_or_percent, has_ended, int, is_controlled_by, is_leaving, key, millis,
     set_condition,
@@ -17,7 +16,7 @@ use crate::sandbox::objects::{
 use crate::sandbox::recorder::Recorder;
 use crate::sandbox::resource::{DEPLOYMENTS, PODS, REPLICASETS};
 use crate::sandbox::store::{StoreError, text};
-use crate::time::{monotonic_now, until, wall_now};
+use crate::time::wall_now;
 
 const HASH: &str = "pod-template-hash";
 const REVISION: &str = "deployment.kubernetes.io/revision";
@@ -26,28 +25,9 @@ const MAX: &str = "deployment.kubernetes.io/max-replicas";
 
 pub async fn run(shared: Shared) {
     let recorder = Recorder::new(&shared.store, "deployment-controller", None);
-    let (mut deployments, mut sets) = (Feed::new(&shared.store, &DEPLOYMENTS), Feed::new(&shared.store, &REPLICASETS));
-    // Rollouts whose deadline will pass if nothing happens.
-    let mut due: BTreeMap<Key, Instant> = BTreeMap::new();
-    loop {
-        let mut queue = Queue::new();
-        let next = due.values().min().copied();
-        tokio::select! {
-            batch = deployments.batch() => queue_own(&mut queue, batch),
-            batch = sets.batch() => queue_owners(&mut queue, &shared.store, batch, &DEPLOYMENTS),
-            () = until(next) => {
-                let now = monotonic_now();
-                queue.extend(due.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()));
-            }
-        }
-        for at in queue {
-            due.remove(&at);
-            let rollout = Rollout { shared: &shared, recorder: &recorder };
-            if let Ok(Some(again)) = rollout.sync(&at) {
-                due.insert(at, monotonic_now() + again);
-            }
-        }
-    }
+    let rollout = Rollout { shared: &shared, recorder: &recorder };
+    // A step that failed is taken again with the next change.
+    follow(&shared, &DEPLOYMENTS, &REPLICASETS, |at| rollout.sync(at).ok().flatten()).await;
 }
 
 struct Rollout<'a> {

@@ -6,20 +6,25 @@ mod claim;
 mod deployment;
 mod endpoints;
 mod garbage;
+mod job;
 mod node;
 mod replicaset;
 mod scheduler;
+mod template;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
 use super::address::Block;
-use super::feed::News;
+use super::feed::{Feed, News};
 use super::kubelet::Kubelet;
 use super::objects::{Key, key};
+use super::resource::Resource;
 use super::store::Store;
+use crate::time::{monotonic_now, until};
 
 pub use autoscaler::Autoscaling;
 pub use endpoints::named_port;
@@ -34,6 +39,8 @@ pub struct Shared {
     /// Pods that the one node takes.
     pub pods_max: usize,
     pub autoscaling: Autoscaling,
+    /// Before a Job's first failed pod is replaced; it doubles.
+    pub crash_backoff: Duration,
 }
 
 /// Starts them all; they end when the set is dropped.
@@ -42,6 +49,7 @@ pub fn start(shared: &Shared, tasks: &mut JoinSet<()>) {
     tasks.spawn(endpoints::run(shared.clone()));
     tasks.spawn(deployment::run(shared.clone()));
     tasks.spawn(replicaset::run(shared.clone()));
+    tasks.spawn(job::run(shared.clone()));
     tasks.spawn(scheduler::run(shared.clone()));
     tasks.spawn(garbage::run(shared.clone()));
     tasks.spawn(autoscaler::run(shared.clone()));
@@ -49,6 +57,37 @@ pub fn start(shared: &Shared, tasks: &mut JoinSet<()>) {
 
 /// Objects that want work, each once.
 type Queue = BTreeSet<Key>;
+
+/// Follows the objects of one kind and what they control: each that changed, or whose own changed, is looked at. `look` takes one step,
+/// and says after how long to look again if nothing changes.
+async fn follow(
+    shared: &Shared,
+    owners: &'static Resource,
+    owned: &'static Resource,
+    mut look: impl FnMut(&Key) -> Option<Duration>,
+) {
+    let (mut own, mut theirs) = (Feed::new(&shared.store, owners), Feed::new(&shared.store, owned));
+    // Those that time alone will change.
+    let mut due: BTreeMap<Key, Instant> = BTreeMap::new();
+    loop {
+        let mut queue = Queue::new();
+        let next = due.values().min().copied();
+        tokio::select! {
+            batch = own.batch() => queue_own(&mut queue, batch),
+            batch = theirs.batch() => claim::queue_owners(&mut queue, &shared.store, batch, owners),
+            () = until(next) => {
+                let now = monotonic_now();
+                queue.extend(due.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()));
+            }
+        }
+        for at in queue {
+            due.remove(&at);
+            if let Some(again) = look(&at) {
+                due.insert(at, monotonic_now() + again);
+            }
+        }
+    }
+}
 
 /// Queues the objects that changed themselves.
 fn queue_own(queue: &mut Queue, batch: impl IntoIterator<Item = News>) {

@@ -1,47 +1,25 @@
 //! Keeps as many pods as a ReplicaSet asks for: makes what is missing, and of what is too much takes first what would be missed least.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::claim::{claimed, queue_owners};
-use super::{Queue, Shared, queue_own};
-use crate::sandbox::feed::Feed;
+use super::claim::claimed;
+use super::template::pod_of;
+use super::{Shared, follow};
 use crate::sandbox::objects::{
-    Key, Updates, condition, controlled_by, has_ended, int, is_active, is_leaving, is_ready, key, millis, qos_class, selects,
-    set_condition,
+    Key, Updates, condition, has_ended, int, is_active, is_leaving, is_ready, key, millis, selects, set_condition,
 };
 use crate::sandbox::recorder::Recorder;
 use crate::sandbox::resource::{PODS, REPLICASETS};
 use crate::sandbox::store::{DeleteOptions, text};
-use crate::time::{monotonic_now, until, wall_now};
+use crate::time::wall_now;
 
 pub async fn run(shared: Shared) {
     let recorder = Recorder::new(&shared.store, "replicaset-controller", None);
-    let (mut sets, mut pods) = (Feed::new(&shared.store, &REPLICASETS), Feed::new(&shared.store, &PODS));
-    // Sets whose pods become available by the passing of time alone (minReadySeconds).
-    let mut due: BTreeMap<Key, Instant> = BTreeMap::new();
-    loop {
-        let mut queue = Queue::new();
-        let next = due.values().min().copied();
-        tokio::select! {
-            batch = sets.batch() => queue_own(&mut queue, batch),
-            batch = pods.batch() => queue_owners(&mut queue, &shared.store, batch, &REPLICASETS),
-            () = until(next) => {
-                let now = monotonic_now();
-                queue.extend(due.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()));
-            }
-        }
-        for at in queue {
-            due.remove(&at);
-            if let Some(again) = sync(&shared, &recorder, &at) {
-                due.insert(at, monotonic_now() + again);
-            }
-        }
-    }
+    follow(&shared, &REPLICASETS, &PODS, |at| sync(&shared, &recorder, at)).await;
 }
 
 /// One step; and after how long to look again, when time alone will change something.
@@ -54,7 +32,7 @@ fn sync(shared: &Shared, recorder: &Recorder, (ns, name): &Key) -> Option<Durati
     let mut failure = None;
     if !is_leaving(&set) {
         for _ in 0..missing.max(0) {
-            match shared.store.create(&PODS, new_pod(&set)) {
+            match shared.store.create(&PODS, pod_of(&set)) {
                 Ok(pod) => recorder.normal(&set, "SuccessfulCreate", &format!("Created pod: {}", text(&pod, "name"))),
                 Err(error) => {
                     recorder.warning(&set, "FailedCreate", &format!("Error creating: {error}"));
@@ -76,7 +54,7 @@ fn sync(shared: &Shared, recorder: &Recorder, (ns, name): &Key) -> Option<Durati
 
 /// The `count` pods that would be missed least: unscheduled before scheduled, pending before running, not ready before ready, cheap
 /// before dear (`pod-deletion-cost`), briefly ready before long ready, often restarted before steady, young before old.
-fn victims<'a>(active: &[&'a Arc<Value>], count: i64) -> Vec<&'a Arc<Value>> {
+pub fn victims<'a>(active: &[&'a Arc<Value>], count: i64) -> Vec<&'a Arc<Value>> {
     let mut ranked = active.to_vec();
     ranked.sort_by_cached_key(|pod| {
         let cost = &pod["metadata"]["annotations"]["controller.kubernetes.io/pod-deletion-cost"];
@@ -97,34 +75,6 @@ fn victims<'a>(active: &[&'a Arc<Value>], count: i64) -> Vec<&'a Arc<Value>> {
     });
     ranked.truncate(count.max(0) as usize);
     ranked
-}
-
-fn new_pod(set: &Value) -> Value {
-    let template = &set["spec"]["template"];
-    let mut metadata = json!({
-        "generateName": format!("{}-", text(set, "name")), "namespace": text(set, "namespace"),
-        "labels": template["metadata"]["labels"], "ownerReferences": [controlled_by(set)],
-    });
-    if template["metadata"]["annotations"].is_object() {
-        metadata["annotations"] = template["metadata"]["annotations"].clone();
-    }
-    let mut spec = template["spec"].clone();
-    for (field, value) in [
-        ("restartPolicy", json!("Always")),
-        ("terminationGracePeriodSeconds", json!(30)),
-        ("serviceAccountName", json!("default")),
-        ("serviceAccount", json!("default")),
-        ("schedulerName", json!("default-scheduler")),
-        ("enableServiceLinks", json!(true)),
-        ("priority", json!(0)),
-        ("preemptionPolicy", json!("PreemptLowerPriority")),
-    ] {
-        if spec[field].is_null() {
-            spec[field] = value;
-        }
-    }
-    let status = json!({"phase": "Pending", "qosClass": qos_class(&spec)});
-    json!({"metadata": metadata, "spec": spec, "status": status})
 }
 
 fn write_status(shared: &Shared, set: &Value, failure: Option<(&str, String)>) -> Option<Duration> {

@@ -31,10 +31,10 @@ use super::address::Block;
 use super::api::access::{AccessError, Attached, LogOptions, PodAccess};
 use super::feed::{Feed, News};
 use super::network::Network;
-use super::objects::Key;
+use super::objects::{Key, is_leaving, key};
 use super::recorder::Recorder;
 use super::resource::PODS;
-use super::store::{ChangeKind, Store, text};
+use super::store::{ChangeKind, DeleteOptions, Preconditions, Store, text};
 
 /// A handle; all clones are one kubelet.
 #[derive(Clone)]
@@ -129,6 +129,15 @@ impl Kubelet {
         let uid = text(&pod, "uid").to_owned();
         if let Some(order) = orders.get(&uid) {
             order.send_replace(Some(pod));
+            return;
+        }
+        if is_leaving(&pod) {
+            // Nothing of it runs any more, or ever did: only a finalizer can still hold it.
+            let (ns, name) = key(&pod);
+            let demands = Preconditions { uid: Some(uid), ..Preconditions::default() };
+            let now = DeleteOptions { grace_s: Some(0), demands, ..DeleteOptions::default() };
+            // Already gone is as good.
+            let _ = self.0.setup.store.begin_delete(&PODS, &ns, &name, &now);
             return;
         }
         let Some(ip) = self.0.setup.block.take_pod_ip() else {
