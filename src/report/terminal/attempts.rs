@@ -20,8 +20,8 @@ fn table<'r>(page: &mut Page, name: &str, rows: impl Iterator<Item = &'r LoadRow
     let rows: Vec<(&LoadRow, &AttemptsRow)> = rows.filter_map(|row| Some((row, row.attempts.as_ref()?))).collect();
     let hedged = rows.iter().any(|(_, attempts)| attempts.hedges > 0);
     page.heading(&format!("Attempts of load {name}, time of each in ms from its send"));
-    let mut header = vec!["phase", "requests", "attempts", "each", "retries"];
-    header.extend(hedged.then_some(["hedges", "won", "given up"]).into_iter().flatten());
+    let mut header = vec!["phase", "requests", "sent", "each", "retries"];
+    header.extend(hedged.then_some(["hedges", "won", "lost"]).into_iter().flatten());
     header.extend(["withheld", "p50", "p99"]);
     let cells = rows.iter().map(|(row, attempts)| {
         let phase = if row.phase == ALL { "all".to_owned() } else { row.phase.clone() };
