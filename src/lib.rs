@@ -28,6 +28,7 @@
 //! | `proxy.rs` | what a proxy's URL may be, and what is shown of it | connects |
 //! | `tls.rs` | what a target's TLS rests on: authorities, credentials, a name | connects |
 //! | `grpc/` | what a gRPC load rests on: descriptors, methods, messages in the wire format | connects, waits or reads a file |
+//! | `rights.rs` | what is asked of a cluster, as tables, and as the objects that grant it | asks |
 //! | `kinds.rs` | the table by which faults, assertions and arrivals are registered | |
 //! | `plan/` | YAML to [`plan::Plan`]: reading, diagnostics, checking, schema | waits or connects |
 //! | `timeline.rs` | plan and seed to who does what when | waits or connects |
@@ -99,6 +100,7 @@ pub mod protocol;
 pub mod proxy;
 pub mod recording;
 pub mod report;
+pub mod rights;
 pub mod run;
 pub mod sandbox;
 pub mod schedule;

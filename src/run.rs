@@ -31,12 +31,14 @@ mod judgement;
 mod lookup;
 mod machine;
 mod rehearsal;
+mod rights;
 mod world;
 
 pub use fit::{Fit, Wanted, fit};
 pub use folder::Folder;
 pub use interrupt::{Interrupt, Interrupts};
 pub use judgement::{Judged, judge, open};
+pub use rights::{needed, rbac};
 
 use world::World;
 

@@ -22,6 +22,7 @@ mod heal;
 mod judge;
 mod list;
 mod load;
+mod rbac;
 mod report;
 mod run;
 mod sandbox;
@@ -49,6 +50,8 @@ enum Command {
     Capacity(capacity::Args),
     /// Find every problem of a plan without running anything; --explain says what it does and needs.
     Check(check::Args),
+    /// Print the ServiceAccount and Roles that a plan needs in a cluster, and no more.
+    Rbac(rbac::Args),
     /// Judge a recorded run again, under its own plan or a new one, without sending a request.
     Judge(judge::Args),
     /// Render a report of a recorded run.
@@ -102,6 +105,7 @@ fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Load(args) => load::main(*args),
         Command::Capacity(args) => capacity::main(args),
         Command::Check(args) => check::main(args),
+        Command::Rbac(args) => rbac::main(args),
         Command::Judge(args) => judge::main(args),
         Command::Report(args) => report::main(args),
         Command::Heal(args) => heal::main(args),
