@@ -23,6 +23,7 @@ use crate::time::{Clock, Offset};
 use crate::timeline::{Start, Timeline};
 
 pub mod capacity;
+pub mod doctor;
 mod environment;
 mod fit;
 mod folder;

@@ -17,6 +17,7 @@ use crate::timeline::Timeline;
 mod agent;
 mod capacity;
 mod check;
+mod doctor;
 mod exports;
 mod heal;
 mod judge;
@@ -50,6 +51,8 @@ enum Command {
     Capacity(capacity::Args),
     /// Find every problem of a plan without running anything; --explain says what it does and needs.
     Check(check::Args),
+    /// Look at a plan's cluster before a run: reachability, permissions, what stops autoscalers. Changes nothing.
+    Doctor(doctor::Args),
     /// Print the ServiceAccount and Roles that a plan needs in a cluster, and no more.
     Rbac(rbac::Args),
     /// Judge a recorded run again, under its own plan or a new one, without sending a request.
@@ -105,6 +108,7 @@ fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Load(args) => load::main(*args),
         Command::Capacity(args) => capacity::main(args),
         Command::Check(args) => check::main(args),
+        Command::Doctor(args) => doctor::main(args),
         Command::Rbac(args) => rbac::main(args),
         Command::Judge(args) => judge::main(args),
         Command::Report(args) => report::main(args),

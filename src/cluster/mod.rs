@@ -22,6 +22,7 @@ pub mod error;
 pub mod manifests;
 pub mod pod;
 pub mod ready;
+mod review;
 pub mod watch;
 pub mod workload;
 

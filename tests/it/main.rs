@@ -9,6 +9,7 @@ mod bad_servers;
 mod capacity;
 mod cluster;
 mod command;
+mod doctor;
 mod eavesdropper;
 mod exit_codes;
 mod fake_http2;

@@ -157,7 +157,7 @@ fn the_search_in_the_readme_is_of_that_plan() {
 fn what_the_readme_shows_of_a_cluster_is_what_is_printed() {
     let readme = readme();
     let plan = root().join(QUICKSTART);
-    for command in ["rbac"] {
+    for command in ["rbac", "doctor"] {
         let shown = unfenced(&readme, command, QUICKSTART);
         let printed = Squall::new().run(&[command, plan.to_str().expect("a path is text")]).expect(0).stdout.clone();
         let mut lines = printed.lines();
