@@ -7,7 +7,7 @@ use crate::exit::Exit;
 use crate::kinds::{Kind, Row};
 use crate::recording::fact::LIMITS;
 use crate::varying::{Draw, TRACES, VARYING, feed};
-use crate::{faults, metrics, plan, protocol, report, schedule, verdict};
+use crate::{faults, gotchas, metrics, plan, protocol, report, schedule, verdict};
 
 /// A group of things with a name, one line about each, and what it looks like in a plan.
 pub struct Section {
@@ -155,6 +155,14 @@ pub fn sections() -> Vec<Section> {
             entries: metrics::FAMILIES
                 .iter()
                 .map(|family| Entry { name: family.signature(), summary: family.help.into(), example: String::new() })
+                .collect(),
+        },
+        Section {
+            name: "gotchas",
+            title: "What squall doctor looks for",
+            entries: gotchas::ALL
+                .iter()
+                .map(|gotcha| Entry { name: gotcha.name.into(), summary: gotcha.summary.into(), example: String::new() })
                 .collect(),
         },
         Section {

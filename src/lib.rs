@@ -28,6 +28,8 @@
 //! | `proxy.rs` | what a proxy's URL may be, and what is shown of it | connects |
 //! | `tls.rs` | what a target's TLS rests on: authorities, credentials, a name | connects |
 //! | `grpc/` | what a gRPC load rests on: descriptors, methods, messages in the wire format | connects, waits or reads a file |
+//! | `gotchas/` | what keeps autoscalers from doing what people expect, one file each, seen on the objects alone | reads a cluster |
+//! | `rights.rs` | what is asked of a cluster, as tables, and as the objects that grant it | asks |
 //! | `kinds.rs` | the table by which faults, assertions and arrivals are registered | |
 //! | `plan/` | YAML to [`plan::Plan`]: reading, diagnostics, checking, schema | waits or connects |
 //! | `timeline.rs` | plan and seed to who does what when | waits or connects |
@@ -88,6 +90,7 @@ pub mod cli;
 pub mod cluster;
 pub mod exit;
 pub mod faults;
+pub mod gotchas;
 pub mod grpc;
 pub mod kinds;
 pub mod load;
@@ -99,6 +102,7 @@ pub mod protocol;
 pub mod proxy;
 pub mod recording;
 pub mod report;
+pub mod rights;
 pub mod run;
 pub mod sandbox;
 pub mod schedule;

@@ -24,6 +24,7 @@ use crate::time::{Clock, Offset};
 use crate::timeline::{Start, Timeline};
 
 pub mod capacity;
+pub mod doctor;
 mod environment;
 mod fit;
 mod folder;
@@ -32,12 +33,14 @@ mod judgement;
 mod lookup;
 mod machine;
 mod rehearsal;
+mod rights;
 mod world;
 
 pub use fit::{Fit, Wanted, fit};
 pub use folder::Folder;
 pub use interrupt::{Interrupt, Interrupts};
 pub use judgement::{Judged, judge, open};
+pub use rights::{needed, rbac};
 
 use world::World;
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::exit::{Exit, Failure};
 use crate::plan;
-use crate::run::Wanted;
+use crate::run::{self, Wanted};
 use crate::timeline::Timeline;
 
 /// Which plan, with which parameters.
@@ -27,6 +27,10 @@ pub fn main(args: Args) -> Result<Exit, Failure> {
     let fit = super::fit(&plan, &timeline, if args.explain { Wanted::Always } else { Wanted::Never })?;
     if args.explain {
         super::print(&plan::explain(&plan, &timeline))?;
+        let rights = run::needed(&plan, None)?.rights;
+        if !rights.is_empty() {
+            super::print(&plan::section("permissions in a cluster that is not the sandbox", &rights.lines()))?;
+        }
         super::print(&plan::section("this machine", &fit.lines))?;
     }
     fit.remarks.iter().for_each(|remark| super::tell(&format!("note: {remark}")));

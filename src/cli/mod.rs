@@ -17,11 +17,13 @@ use crate::timeline::Timeline;
 mod agent;
 mod capacity;
 mod check;
+mod doctor;
 mod exports;
 mod heal;
 mod judge;
 mod list;
 mod load;
+mod rbac;
 mod reach;
 mod report;
 mod run;
@@ -50,6 +52,10 @@ enum Command {
     Capacity(capacity::Args),
     /// Find every problem of a plan without running anything; --explain says what it does and needs.
     Check(check::Args),
+    /// Look at a plan's cluster before a run: reachability, permissions, what stops autoscalers. Changes nothing.
+    Doctor(doctor::Args),
+    /// Print the ServiceAccount and Roles that a plan needs in a cluster, and no more.
+    Rbac(rbac::Args),
     /// Judge a recorded run again, under its own plan or a new one, without sending a request.
     Judge(judge::Args),
     /// Render a report of a recorded run.
@@ -103,6 +109,8 @@ fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Load(args) => load::main(*args),
         Command::Capacity(args) => capacity::main(args),
         Command::Check(args) => check::main(args),
+        Command::Doctor(args) => doctor::main(args),
+        Command::Rbac(args) => rbac::main(args),
         Command::Judge(args) => judge::main(args),
         Command::Report(args) => report::main(args),
         Command::Heal(args) => heal::main(args),

@@ -7,6 +7,12 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{Cluster, Error, list, text};
+use crate::rights::Right;
+
+/// Asked to resolve a Service, of which the name is known.
+pub const VERBS: &[&str] = &["get"];
+/// Asked where the Service has no address of its own.
+pub const HEADLESS: &[Right] = &[Right::to(&["list"], "", "pods")];
 
 /// How long the system's resolver may take.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,9 +38,10 @@ impl Cluster {
     pub async fn look_up(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Error> {
         Ok(match service_name(host) {
             Some((name, namespace)) => match self.service_addresses(&namespace, &name, port).await {
-                Err(Error::NotFound { what, found }) => match lookup(host, port).await {
+                // Whoever may only see what a plan needs is refused what is no Service of its namespaces: `example.com`.
+                Err(error @ (Error::NotFound { .. } | Error::Forbidden { .. })) => match lookup(host, port).await {
                     Some(addresses) => addresses,
-                    None => return Err(Error::NotFound { what, found }),
+                    None => return Err(error),
                 },
                 answer => answer?,
             },
@@ -103,7 +110,7 @@ fn cluster_ips(service: &Value) -> Vec<IpAddr> {
 }
 
 /// The Service and namespace that a cluster DNS name means.
-fn service_name(host: &str) -> Option<(String, String)> {
+pub fn service_name(host: &str) -> Option<(String, String)> {
     let host = host.trim_end_matches('.').to_lowercase();
     let parts: Vec<&str> = host.split('.').collect();
     match parts[..] {

@@ -15,6 +15,13 @@ use super::workload::selector;
 use super::{Cluster, Error, Pod, list, text};
 use crate::time::monotonic_now;
 
+/// Asked of each object by its name: whether it is there, to make it (an apply is a patch), to take it away.
+pub const VERBS: &[&str] = &["get", "patch", "delete"];
+/// Asked beside that, of its kind: an apply that makes an object creates it.
+pub const VERBS_OF_KIND: &[&str] = &["create"];
+/// Asked of a namespace that is there already, which is left alone.
+pub const VERBS_OF_NAMESPACE: &[&str] = &["get"];
+
 /// The label that says which run made an object.
 pub const RUN_LABEL: &str = "squall.dev/run";
 /// The field manager of every write.

@@ -23,6 +23,7 @@ mod lines;
 pub mod manifests;
 pub mod pod;
 pub mod ready;
+mod review;
 pub mod watch;
 pub mod workload;
 

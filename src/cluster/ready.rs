@@ -9,7 +9,11 @@ use super::pod::LogOf;
 use super::workload::Workload;
 use super::{Cluster, Error, Pod};
 use crate::names::ObjectRef;
+use crate::rights::Right;
 use crate::time::monotonic_now;
+
+/// Asked of a workload's pods, beside whose they are.
+pub const PODS: &[Right] = &[Right::to(&["get"], "", "pods/log").only("for the last words of pods that do not start")];
 
 /// Between looks.
 const LOOK: Duration = Duration::from_millis(150);

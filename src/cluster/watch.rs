@@ -59,6 +59,9 @@ impl Scope {
     }
 }
 
+/// Asked of the kind that is watched.
+pub const VERBS: &[&str] = &["list", "watch"];
+
 /// The server is asked to end each stream after this long, so that a connection that died silently is noticed soon.
 const STREAM_SECONDS: u64 = 45;
 /// How much longer than that a silent stream is believed.

@@ -11,6 +11,12 @@ use super::call::Write;
 use super::discovery::Resource;
 use super::{Cluster, Error, Pod, count, list, text};
 use crate::names::ObjectRef;
+use crate::rights::Right;
+
+/// Asked of a workload, or its scale subresource where that has its selector.
+pub const VERBS: &[&str] = &["get"];
+/// Asked to know which pods are a workload's.
+pub const PODS: &[Right] = &[Right::to(&["list"], "", "pods"), Right::to(&["list"], "apps", "replicasets")];
 
 /// A workload as the API shows it.
 #[derive(Clone, Debug, PartialEq)]

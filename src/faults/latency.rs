@@ -18,6 +18,7 @@ use crate::cluster::pod::EphemeralState;
 use crate::cluster::watch::{Scope, Sight, Watching};
 use crate::cluster::{self, Cluster, Pod, Workload};
 use crate::names::ObjectRef;
+use crate::rights::Right;
 use crate::time::{monotonic_now, wall_now};
 use crate::units::Span;
 
@@ -102,8 +103,19 @@ impl super::Fault for Spec {
         ready
     }
 
-    fn permissions(&self) -> &'static [&'static str] {
-        &["get,list,watch pods", "patch pods/ephemeralcontainers", "get,create pods/attach", "get pods/log"]
+    fn rights(&self) -> &'static [Right] {
+        const RIGHTS: &[Right] = &[
+            Right::to(&["get", "list", "watch"], "", "pods"),
+            Right::to(&["list"], "apps", "replicasets"),
+            Right::to(&["patch"], "", "pods/ephemeralcontainers"),
+            // A WebSocket is opened by a GET; from 1.35 on it must be allowed as what it is, too.
+            Right::to(&["get", "create"], "", "pods/attach"),
+            Right::to(&["get"], "", "pods/log"),
+            // The victim's probe goes through a Service, else through the API server.
+            Right::to(&["list"], "", "services"),
+            Right::to(&["get"], "", "pods/proxy").only("where Services cannot be reached from where Squall runs"),
+        ];
+        RIGHTS
     }
 
     fn contradiction(&self) -> Option<String> {

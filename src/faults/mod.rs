@@ -16,6 +16,7 @@ use serde_json::Value;
 use crate::cluster::{self, Cluster, Pod};
 use crate::kinds::kinds;
 use crate::names::ObjectRef;
+use crate::rights::Right;
 
 pub mod agent;
 pub mod blast;
@@ -54,8 +55,8 @@ pub trait Fault: Send + Sync {
     /// How many of `ready` pods it touches: the blast radius that is shown before anything is broken.
     fn reach(&self, ready: u32) -> u32;
 
-    /// What it must be allowed to do in the workload's namespace, a line of `verbs resource` each.
-    fn permissions(&self) -> &'static [&'static str];
+    /// What it asks of the API server in the workload's namespace, beside the workload itself.
+    fn rights(&self) -> &'static [Right];
 
     /// Why the spec, as it is written, can never be applied.
     fn contradiction(&self) -> Option<String> {

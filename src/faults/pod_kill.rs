@@ -21,6 +21,7 @@ use crate::cluster::pod::Grace;
 use crate::cluster::watch::{self, Scope, Sight};
 use crate::cluster::{self, Cluster, Pod, Workload};
 use crate::names::ObjectRef;
+use crate::rights::Right;
 use crate::time::monotonic_now;
 use crate::units::{Ratio, Span};
 
@@ -84,8 +85,13 @@ impl super::Fault for Spec {
         u32::try_from(self.pods.of(ready as usize)).unwrap_or(u32::MAX).min(ready)
     }
 
-    fn permissions(&self) -> &'static [&'static str] {
-        &["get,list,watch pods", "delete pods"]
+    fn rights(&self) -> &'static [Right] {
+        const RIGHTS: &[Right] = &[
+            Right::to(&["list", "watch", "delete"], "", "pods"),
+            Right::to(&["list"], "apps", "replicasets"),
+            Right::to(&["list", "watch"], "discovery.k8s.io", "endpointslices"),
+        ];
+        RIGHTS
     }
 
     fn targets<'a>(&'a self, scene: &'a Scene) -> BoxFuture<'a, Result<Targets, Error>> {

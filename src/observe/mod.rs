@@ -10,12 +10,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::cluster::discovery::Resource;
-use crate::cluster::watch::{Missed, Scope, Sight, Watching};
+use crate::cluster::watch::{Missed, Scope, Sight, VERBS, Watching};
 use crate::cluster::{self, Cluster};
 use crate::names::ObjectRef;
 use crate::recording::Sink;
 use crate::recording::fact::{Fact, Gap, Reading};
 use crate::recording::history::same_object;
+use crate::rights::Right;
 use crate::time::Offset;
 
 mod autoscalers;
@@ -54,6 +55,15 @@ pub struct Observers {
     /// Probes that have not seen a complete state yet.
     pending: watch::Receiver<BTreeSet<String>>,
 }
+
+/// Asked in each namespace that is watched, beside the kinds of the workloads that a plan names.
+pub const WATCHED: &[Right] = &[
+    Right::to(VERBS, "", "pods"),
+    Right::to(VERBS, "", "events"),
+    Right::to(VERBS, "discovery.k8s.io", "endpointslices"),
+    Right::to(VERBS, "apps", "deployments"),
+    Right::to(VERBS, "autoscaling", "horizontalpodautoscalers"),
+];
 
 /// How long probes may take to write down what they still hold when they are stopped.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);

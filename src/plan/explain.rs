@@ -1,7 +1,7 @@
 //! `squall check --explain`: the plan with nothing left implicit, before anything is sent or broken. Every default, the timeline, the
-//! number of requests, what Little's law makes of them, how far each fault reaches, and what Squall must be allowed to do.
+//! number of requests, what Little's law makes of them, and how far each fault reaches.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde_json::Value;
@@ -38,16 +38,15 @@ pub fn explain(plan: &Plan, timeline: &Timeline) -> String {
     }
     faults(&mut page, plan, &manifests);
     assertions(&mut page, plan, timeline);
-    permissions(&mut page, plan, &manifests);
     page.0
 }
 
 /// One more section of the same page: a title, and items after their labels.
-pub fn section(title: &str, items: &[(&str, String)]) -> String {
+pub fn section(title: &str, items: &[(impl AsRef<str>, String)]) -> String {
     let mut page = Page::default();
     page.title(title);
     for (label, text) in items {
-        page.item(2, &format!("{label:<12}"), text);
+        page.item(2, &format!("{:<12}", label.as_ref()), text);
     }
     page.0
 }
@@ -275,63 +274,6 @@ fn assertions(page: &mut Page, plan: &Plan, timeline: &Timeline) {
     }
 }
 
-/// What Squall's own watching needs in the target's namespace.
-const OBSERVING: [&str; 4] = [
-    "get,list,watch pods",
-    "get,list,watch events",
-    "get,list,watch endpointslices.discovery.k8s.io",
-    "get,list,watch deployments.apps,statefulsets.apps,replicasets.apps",
-];
-
-fn permissions(page: &mut Page, plan: &Plan, manifests: &[Manifest]) {
-    if plan.cluster == ClusterChoice::None {
-        return;
-    }
-    // By namespace, what for each line is needed.
-    let mut needed: BTreeMap<String, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
-    let mut need = |namespace: &str, what: &str, why: String| {
-        needed.entry(namespace.to_owned()).or_default().entry(what.to_owned()).or_default().insert(why);
-    };
-    for object in [&plan.target.workload, &plan.target.autoscaler].into_iter().flatten() {
-        OBSERVING.iter().for_each(|what| need(&object.namespace, what, "observation".into()));
-    }
-    if let Some(autoscaler) = &plan.target.autoscaler {
-        need(&autoscaler.namespace, "get,list,watch horizontalpodautoscalers.autoscaling", "observation".into());
-    }
-    for fault in &plan.faults {
-        if let Some(workload) = fault.spec.on().or(plan.target.workload.as_ref()) {
-            fault.spec.permissions().iter().for_each(|what| need(&workload.namespace, what, fault.name.to_string()));
-        }
-    }
-    for manifest in manifests {
-        let group = manifest.value["apiVersion"].as_str().and_then(|version| version.split_once('/')).map(|(group, _)| group);
-        let plural = plural(&manifest.kind().to_lowercase());
-        let resource = group.map_or(plural.clone(), |group| format!("{plural}.{group}"));
-        let namespace = if manifest.kind() == "Namespace" { "(cluster)" } else { manifest.namespace() };
-        need(namespace, &format!("get,create,patch,delete {resource}"), "manifests".into());
-    }
-    page.title("permissions");
-    if let ClusterChoice::Sandbox(_) = plan.cluster {
-        page.text(2, "the sandbox grants them all; a real cluster would have to grant:");
-    }
-    for (namespace, lines) in needed {
-        page.line(2, &format!("in {namespace}"));
-        for (what, why) in lines {
-            page.item(4, "", &format!("{what} ({})", why.into_iter().collect::<Vec<_>>().join(", ")));
-        }
-    }
-}
-
-/// The resource of a kind, as the API's conventions form it: `services`, `ingresses`, `networkpolicies`.
-fn plural(kind: &str) -> String {
-    match kind.strip_suffix('y') {
-        _ if kind == "endpoints" => kind.to_owned(),
-        Some(stem) if !stem.ends_with(['a', 'e', 'i', 'o', 'u']) => format!("{stem}ies"),
-        _ if ["s", "x", "z", "ch", "sh"].iter().any(|end| kind.ends_with(end)) => format!("{kind}es"),
-        _ => format!("{kind}s"),
-    }
-}
-
 /// How a plan writes a choice that is one word.
 pub(super) fn word<T: serde::Serialize>(choice: &T) -> String {
     serde_json::to_value(choice).ok().as_ref().and_then(Value::as_str).unwrap_or_default().to_owned()
@@ -429,18 +371,5 @@ mod tests {
         assert!(said.contains("at most 2 requests at a time on each connection connections at most 20, each"), "{said}");
         assert!(said.contains("At worst 500 requests are under way and 20 connections may be open: some would wait"), "{said}");
         assert!(!explained("", "").contains("streams"));
-    }
-
-    #[test]
-    fn resources_are_called_as_the_api_calls_them() {
-        for (kind, resource) in [
-            ("service", "services"),
-            ("ingress", "ingresses"),
-            ("networkpolicy", "networkpolicies"),
-            ("gateway", "gateways"),
-            ("endpoints", "endpoints"),
-        ] {
-            assert_eq!(plural(kind), resource);
-        }
     }
 }

@@ -50,7 +50,7 @@ const SHORT: [(&str, &str); 8] = [
 ];
 
 /// Whether a plan that says `written` means `kind`: a kind, its plural or its short name.
-pub(super) fn is_called(written: &str, kind: &str) -> bool {
+pub fn is_called(written: &str, kind: &str) -> bool {
     let written = written.to_lowercase();
     // With its group, as kubectl takes it.
     let written = written.strip_suffix(".autoscaling").unwrap_or(&written);

@@ -17,6 +17,7 @@ use crate::command::Squall;
 use crate::fake_service::{Asked, FakeService, answer, header};
 use crate::tls::{self, Authority};
 
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -148,6 +149,30 @@ fn the_search_in_the_readme_is_of_that_plan() {
     assert_eq!(rates("PASS").first(), Some(&steady.own()), "it starts at the plan's own rate");
     let (low, high) = (rates("PASS").into_iter().fold(0.0, f64::max), rates("FAIL").into_iter().fold(f64::MAX, f64::min));
     assert!(answer.starts_with(&format!("capacity  {low}/s [{low}, {high}]: ")), "{answer}");
+}
+
+/// Goal: what it shows of commands that need no cluster is what they print. How: they are run; lines that it leaves out are `# ...`.
+#[test]
+fn what_the_readme_shows_of_a_cluster_is_what_is_printed() {
+    let readme = readme();
+    let plan = root().join(QUICKSTART);
+    for command in ["rbac", "doctor"] {
+        let shown = unfenced(&readme, command, QUICKSTART);
+        let printed = Squall::new().run(&[command, plan.to_str().expect("a path is text")]).expect(0).stdout.clone();
+        let mut lines = printed.lines();
+        let mut skips = false;
+        for line in shown.lines() {
+            if line.trim() == "# ..." {
+                skips = true;
+                continue;
+            }
+            let found = if skips { lines.any(|printed| printed == line) } else { lines.next() == Some(line) };
+            assert!(found, "`squall {command}` does not print `{line}` there:\n{printed}");
+            skips = false;
+        }
+        assert!(skips || lines.next().is_none(), "`squall {command}` prints more:\n{printed}");
+        assert!(readme.contains(&format!("squall {command} {QUICKSTART}")));
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{Error, Fault, Hold, Lasting, Scene, Targets, Undo};
 use crate::cluster::Cluster;
 use crate::names::ObjectRef;
+use crate::rights::Right;
 
 /// Nothing to say.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -27,7 +28,7 @@ impl Fault for Spec {
         0
     }
 
-    fn permissions(&self) -> &'static [&'static str] {
+    fn rights(&self) -> &'static [Right] {
         &[]
     }
 
