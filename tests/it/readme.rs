@@ -17,7 +17,6 @@ use crate::command::Squall;
 use crate::fake_service::{Asked, FakeService, answer, header};
 use crate::tls::{self, Authority};
 
-
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
