@@ -232,7 +232,7 @@ fn fickle() -> FakeService {
         let id = header(asked, "x-op-id").expect("each request has one");
         let number: u64 = id.rsplit('-').next().and_then(|number| number.parse().ok()).expect("its number");
         let first = seen.lock().expect("nobody panics while it is held").insert(id.to_owned());
-        if number % 10 == 0 && first { answer(503, &[("retry-after", "0")], "not now") } else { answer(200, &[], "ok") }
+        if number.is_multiple_of(10) && first { answer(503, &[("retry-after", "0")], "not now") } else { answer(200, &[], "ok") }
     })
 }
 

@@ -192,8 +192,8 @@ fn the_tables_in_the_readme_are_those_of_the_sources() {
     }
 }
 
-/// Goal: the command lines that it shows for a URL are as people can type them. How: each is run for a second, less often a second, against a
-/// service of the test's in the place of theirs.
+/// Goal: the command lines that it shows for a URL are as people can type them. How: each is run for a second, with fewer requests and so
+/// for a percentile that they can decide, against a service of the test's in the place of theirs.
 #[test]
 fn the_loads_on_the_command_line_run() {
     let readme = readme();
@@ -204,7 +204,7 @@ fn the_loads_on_the_command_line_run() {
         let typed = line.split(" # ").next().expect("a line has a beginning").replace("http://127.0.0.1:8080/", &service.url());
         let typed =
             typed.replace("http://127.0.0.1:4318", service.url().trim_end_matches('/')).replace("127.0.0.1:9464", "127.0.0.1:0");
-        let typed = typed.replace("1000/s", "100/s").replace("--for 10s", "--for 1s");
+        let typed = typed.replace("1000/s", "100/s").replace("--p99", "--p50");
         let mut words: Vec<&str> = typed.split_whitespace().skip(1).collect();
         if let Some(at) = words.iter().position(|word| *word == "--for") {
             words[at + 1] = "1s";
@@ -237,5 +237,5 @@ fn a_command_line_says_how_it_sends() {
     assert_eq!(certificate["window_us"], 1000, "coarse: those that are due within a millisecond together");
     assert_eq!(certificate["cpu_by_worker"].as_array().map(Vec::len), Some(2), "{certificate}");
     // Without it, a stranger is no one to send to.
-    squall.run(&["load", &url, "--rate", "10/s", "--for", "1s"]).expect(4).saying("--insecure");
+    squall.run(&["load", &url, "--rate", "10/s", "--for", "1s"]).expect(4).saying("insecure");
 }

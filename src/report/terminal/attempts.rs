@@ -21,7 +21,7 @@ fn table<'r>(page: &mut Page, name: &str, rows: impl Iterator<Item = &'r LoadRow
     let hedged = rows.iter().any(|(_, attempts)| attempts.hedges > 0);
     page.heading(&format!("Attempts of load {name}, time of each in ms from its send"));
     let mut header = vec!["phase", "requests", "sent", "each", "retries"];
-    header.extend(hedged.then_some(["hedges", "won", "lost"]).into_iter().flatten());
+    header.extend(hedged.then_some(["hedges", "won"]).into_iter().flatten());
     header.extend(["withheld", "p50", "p99"]);
     let cells = rows.iter().map(|(row, attempts)| {
         let phase = if row.phase == ALL { "all".to_owned() } else { row.phase.clone() };
@@ -29,7 +29,7 @@ fn table<'r>(page: &mut Page, name: &str, rows: impl Iterator<Item = &'r LoadRow
         let mut cells =
             vec![phase, numbers::count(row.sent), numbers::count(attempts.sent), each, numbers::count(attempts.retries)];
         if hedged {
-            cells.extend([attempts.hedges, attempts.hedges_won, attempts.cancelled].map(numbers::count));
+            cells.extend([attempts.hedges, attempts.hedges_won].map(numbers::count));
         }
         cells.push(numbers::count(attempts.withheld));
         cells.extend([attempts.took_ms.p50, attempts.took_ms.p99].map(|value| numbers::or_dash(value, "ms")));

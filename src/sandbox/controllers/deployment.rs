@@ -418,11 +418,13 @@ impl Rollout<'_> {
             let was_available = progress.as_ref().is_some_and(|c| c["reason"] == "NewReplicaSetAvailable");
             // A finished rollout stays finished while pods come and go, until there are pods of another template.
             let ended = was_available && updated == total;
+            // One that has just begun is on its way even where its first pods were counted as soon as it was seen.
+            let begun = was_available && int(&before["observedGeneration"], 0) < int(observed, 0);
             if complete && !new_name.is_empty() {
                 let message = format!("ReplicaSet {new_name:?} has successfully progressed.");
                 let done = json!({"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable", "message": message});
                 set_condition(d, done, Updates::Yes);
-            } else if progressed && !ended && !new_name.is_empty() {
+            } else if (progressed || begun) && !ended && !new_name.is_empty() {
                 let message = format!("ReplicaSet {new_name:?} is progressing.");
                 let on = json!({"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated", "message": message});
                 set_condition(d, on, Updates::Yes);
