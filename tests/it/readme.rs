@@ -192,8 +192,8 @@ fn the_tables_in_the_readme_are_those_of_the_sources() {
     }
 }
 
-/// Goal: the command lines that it shows for a URL are as people can type them. How: each is run for a second, with fewer requests and so
-/// for a percentile that they can decide, against a service of the test's in the place of theirs.
+/// Goal: the command lines that it shows for a URL are as people can type them. How: each is run for a second, with fewer requests,
+/// against a service of the test's in the place of theirs.
 #[test]
 fn the_loads_on_the_command_line_run() {
     let readme = readme();
@@ -204,7 +204,8 @@ fn the_loads_on_the_command_line_run() {
         let typed = line.split(" # ").next().expect("a line has a beginning").replace("http://127.0.0.1:8080/", &service.url());
         let typed =
             typed.replace("http://127.0.0.1:4318", service.url().trim_end_matches('/')).replace("127.0.0.1:9464", "127.0.0.1:0");
-        let typed = typed.replace("1000/s", "100/s").replace("--p99", "--p50");
+        // As many as a p99 takes to be decided, and a limit that no busy machine misses.
+        let typed = typed.replace("1000/s", "300/s").replace("300ms", "10s");
         let mut words: Vec<&str> = typed.split_whitespace().skip(1).collect();
         if let Some(at) = words.iter().position(|word| *word == "--for") {
             words[at + 1] = "1s";
