@@ -20,6 +20,8 @@ pub struct Args {
     /// Where manifests without a namespace go, if not where the kubeconfig says.
     #[arg(long, value_name = "NAMESPACE")]
     namespace: Option<String>,
+    #[command(flatten)]
+    reach: super::reach::Flags,
     /// Print every check as JSON instead of the page.
     #[arg(long)]
     json: bool,
@@ -27,7 +29,8 @@ pub struct Args {
 
 pub fn main(args: Args) -> Result<Exit, Failure> {
     let plan = super::read_plan(&args.plan, &args.sets, args.cluster)?;
-    let found = super::runtime()?.block_on(examine(&plan, args.namespace.as_deref()))?;
+    let reach = args.reach.reach(&plan)?;
+    let found = super::runtime()?.block_on(examine(&plan, &reach, args.namespace.as_deref()))?;
     if args.json {
         super::print(&format!("{}\n", serde_json::to_string_pretty(&found).expect("checks are JSON")))?;
     } else {

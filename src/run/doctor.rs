@@ -8,7 +8,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::rights::needed;
-use crate::cluster::{self, Access, Cluster};
+use crate::cluster::access::Reach;
+use crate::cluster::{self, Cluster};
 use crate::exit::{Exit, Failure};
 use crate::gotchas::{self, Sight, Source, Weight, World};
 use crate::names::ObjectRef;
@@ -95,7 +96,7 @@ const MANIFESTS: &str = "manifests";
 ///
 /// # Errors
 /// When the plan's manifests cannot be read; everything else is what it looks for.
-pub async fn examine(plan: &Plan, home: Option<&str>) -> Result<Examination, Failure> {
+pub async fn examine(plan: &Plan, reach: &Reach, home: Option<&str>) -> Result<Examination, Failure> {
     let manifests = plan::read_manifests(plan).map_err(|problems| Failure::new(Exit::Usage, problems.to_string()))?;
     let mut found = Examination { plan: plan.name.to_string(), cluster: String::new(), checks: Vec::new() };
     let context = match &plan.cluster {
@@ -115,7 +116,7 @@ pub async fn examine(plan: &Plan, home: Option<&str>) -> Result<Examination, Fai
         }
         ClusterChoice::Context(context) => context.clone(),
     };
-    let cluster = match Cluster::connect(Access::Context(context)).await {
+    let cluster = match Cluster::connect(reach.to(context)).await {
         Ok(cluster) => cluster,
         Err(error) => {
             found.cluster = "a cluster that is not reached".to_owned();

@@ -21,12 +21,12 @@ fn plan(more: &str) -> String {
 }
 
 /// What the doctor says of a plan in the cluster of a kubeconfig; as JSON, too.
-fn doctor(text: &str, kubeconfig: &str) -> (Said, Value) {
+fn doctor(text: &str, kubeconfig: &str, more: &[&str]) -> (Said, Value) {
     let squall = Squall::new();
     squall.file("p.yaml", text);
     let kubeconfig = squall.file("kubeconfig", kubeconfig);
-    let run = |more: &[&str]| {
-        let arguments = [&["doctor", "p.yaml", "--cluster", "current"], more].concat();
+    let run = |form: &[&str]| {
+        let arguments = [&["doctor", "p.yaml", "--cluster", "current"], more, form].concat();
         squall.start_with(&arguments, &[("KUBECONFIG", &kubeconfig)]).wait(Duration::from_secs(120))
     };
     let page = run(&[]);
@@ -38,7 +38,7 @@ fn doctor(text: &str, kubeconfig: &str) -> (Said, Value) {
 }
 
 async fn beside(text: String, kubeconfig: String) -> (Said, Value) {
-    tokio::task::spawn_blocking(move || doctor(&text, &kubeconfig)).await.unwrap()
+    tokio::task::spawn_blocking(move || doctor(&text, &kubeconfig, &[])).await.unwrap()
 }
 
 /// The checks that are in a state, by name.
@@ -82,8 +82,8 @@ async fn a_cluster_is_looked_at_and_nothing_in_it_is_changed() {
     }
 
     // Somebody who may do nothing: each permission is missing, and what cannot be seen is not said to be well.
-    let nobody = sandbox.kubeconfig().replacen("    token: ", "    as: nobody\n    token: ", 1);
-    let (page, data) = beside(plan(kill), nobody).await;
+    let owner = sandbox.kubeconfig().to_owned();
+    let (page, data) = tokio::task::spawn_blocking(move || doctor(&plan(kill), &owner, &["--as", "nobody"])).await.unwrap();
     page.expect(4).saying("delete pods in shop").saying("squall rbac");
     assert!(checks(&data, "unknown").contains(&"autoscalers") && !checks(&data, "ok").contains(&"permission"), "{data:#}");
 
@@ -120,7 +120,7 @@ async fn one_missing_permission_is_named_and_one_that_is_needed_at_times_is_a_no
 #[test]
 fn a_cluster_that_is_not_there_is_said_to_be_so() {
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (page, data) = doctor(&plan(""), &crate::scripted::kubeconfig(address));
+    let (page, data) = doctor(&plan(""), &crate::scripted::kubeconfig(address), &[]);
     page.expect(4).saying("cannot be reached");
     assert_eq!(checks(&data, "wrong"), ["reachable"]);
 }
