@@ -124,6 +124,10 @@ fn the_report_in_the_readme_is_of_that_plan() {
         let row = report.lines().any(|line| line.starts_with("PASS ") && line.contains(name));
         assert!(row, "the report in the README has no row for {name}");
     }
+    let words = report.split_whitespace().collect::<Vec<_>>().join(" ");
+    for told in ["index of dispersion", "busiest worker at", "squall run plans/quickstart.yaml --seed"] {
+        assert!(words.contains(told), "the report in the README does not say `{told}`, which a run does");
+    }
     assert!(report.lines().all(|line| line.chars().count() <= 80));
 }
 
