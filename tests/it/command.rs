@@ -53,12 +53,19 @@ impl Squall {
 
     /// Starts with these variables in its environment.
     pub fn start_with(&self, args: &[&str], variables: &[(&str, &Path)]) -> Running {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_squall"))
-            .args(args)
+        self.spawn(Command::new(env!("CARGO_BIN_EXE_squall")).args(args).envs(variables.iter().copied()))
+    }
+
+    /// Starts as a command of another program, which is told the binary and `args` after `before`.
+    pub fn start_under(&self, before: &[&str], args: &[&str]) -> Running {
+        self.spawn(Command::new(before[0]).args(&before[1..]).arg(env!("CARGO_BIN_EXE_squall")).args(args))
+    }
+
+    fn spawn(&self, command: &mut Command) -> Running {
+        let mut child = command
             .current_dir(self.folder.path())
             .env_remove("SQUALL_LOG")
             .env("NO_COLOR", "1")
-            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

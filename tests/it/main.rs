@@ -46,6 +46,7 @@ mod sandbox_api;
 mod scripted;
 mod shop;
 mod signals;
+mod small_machines;
 mod story;
 mod tls;
 mod transport;
