@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use squall::answers::{BodyChecks, Expect, Heard, JsonPath, Matcher, Origin, Save, SaveFrom, Wanted};
-use squall::cluster::{autoscaler, pod::Pod};
+use squall::cluster::{Workload, autoscaler, endpoints::Slice, pod::Pod, workload};
+use squall::faults::agent::evidence::Line;
 use squall::faults::journal;
 use squall::grpc::Descriptors;
 use squall::names::ObjectRef;
@@ -62,6 +63,7 @@ pub const TARGETS: &[Target] = &[
     target("feed", feed, &["tests/plans/bad/feeds", "tests/fuzz/seeds/feed"]),
     target("recording", recording, &["tests/recordings"]),
     target("histograms", histograms, &["tests/recordings"]),
+    target("agent", agent, &["tests/fuzz/seeds/agent"]),
     target("journal", |bytes| _ = journal::read(bytes).is_closed(), &["tests/fuzz/seeds/journal"]),
     target("exposition", |bytes| text(bytes, exposed), &["tests/fuzz/seeds/exposition"]),
     target("objects", objects, &["tests/kubernetes", "tests/fuzz/seeds/objects"]),
@@ -256,10 +258,21 @@ fn objects(bytes: &[u8]) {
     let _ = autoscaler::AutoscalerStatus::read(&value);
     let object = ObjectRef { namespace: "shop".into(), kind: "hpa".into(), name: "checkout".into() };
     let _ = autoscaler::spec(&object, &value);
+    let _ = Workload::read(&object, &value);
+    let _ = (workload::conditions(&value), workload::selector(&value));
+    let _ = Slice::read(&value);
     let _ = Selector::of(&value).map(|selector| selector.matches(&value));
     if let Some(text) = value.as_str() {
         let _ = autoscaler::quantity(text);
     }
+}
+
+/// What an agent in a pod says: read, and written back, it is the same.
+fn agent(bytes: &[u8]) {
+    let Ok(line) = serde_json::from_slice::<Line>(bytes) else { return };
+    let told = serde_json::to_string(&line).expect("it is plain data");
+    let again: Line = serde_json::from_str(&told).unwrap_or_else(|error| panic!("{told}: {error}"));
+    assert_eq!(serde_json::to_string(&again).expect("it is plain data"), told);
 }
 
 fn sandbox_object(bytes: &[u8]) {
