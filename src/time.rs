@@ -53,14 +53,24 @@ impl Offset {
 impl Add<Duration> for Offset {
     type Output = Offset;
     fn add(self, rhs: Duration) -> Offset {
-        Offset(self.0.saturating_add(i64::try_from(rhs.as_nanos()).unwrap_or(i64::MAX)))
+        Offset(self.0.saturating_add(nanos(rhs)))
     }
 }
 
 impl Sub<Duration> for Offset {
     type Output = Offset;
     fn sub(self, rhs: Duration) -> Offset {
-        Offset(self.0.saturating_sub(i64::try_from(rhs.as_nanos()).unwrap_or(i64::MAX)))
+        Offset(self.0.saturating_sub(nanos(rhs)))
+    }
+}
+
+/// In whole nanoseconds, 292 years where it is longer. Several times per request: without the 128 bits of [`Duration::as_nanos`].
+const fn nanos(duration: Duration) -> i64 {
+    const SECOND: u64 = 1_000_000_000;
+    if duration.as_secs() < i64::MAX as u64 / SECOND {
+        (duration.as_secs() * SECOND + duration.subsec_nanos() as u64) as i64
+    } else {
+        i64::MAX
     }
 }
 
@@ -92,11 +102,7 @@ impl Clock {
 
     /// Now, on this clock.
     pub fn now(&self) -> Offset {
-        let now = Instant::now();
-        match now.checked_duration_since(self.zero) {
-            Some(after) => Offset::ZERO + after,
-            None => Offset::ZERO - self.zero.duration_since(now),
-        }
+        self.offset(Instant::now())
     }
 
     /// The monotonic instant of `offset`, to arm timers with.
@@ -111,8 +117,8 @@ impl Clock {
     /// The offset of a monotonic instant.
     pub fn offset(&self, instant: Instant) -> Offset {
         match instant.checked_duration_since(self.zero) {
-            Some(after) => Offset::ZERO + after,
-            None => Offset::ZERO - self.zero.duration_since(instant),
+            Some(after) => Offset(nanos(after)),
+            None => Offset(-nanos(self.zero.duration_since(instant))),
         }
     }
 
@@ -167,6 +173,15 @@ mod tests {
         assert!(now < Offset::ZERO && now >= Offset::from_secs_f64(-60.0), "{now}");
         assert_eq!(clock.offset(clock.instant(Offset::from_nanos(-5))), Offset::from_nanos(-5));
         assert_eq!(clock.offset(clock.instant(Offset::from_nanos(7))), Offset::from_nanos(7));
+    }
+
+    #[test]
+    fn what_lasts_longer_than_can_be_told_lasts_for_ever() {
+        assert_eq!(nanos(Duration::new(2, 7)), 2_000_000_007);
+        let longest = Duration::from_nanos(i64::MAX as u64);
+        assert_eq!(nanos(longest - Duration::from_secs(1)), i64::MAX - 1_000_000_000);
+        assert_eq!((nanos(longest), nanos(Duration::MAX)), (i64::MAX, i64::MAX));
+        assert_eq!(Offset::from_nanos(1) + Duration::MAX, Offset::from_nanos(i64::MAX));
     }
 
     #[test]

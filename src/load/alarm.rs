@@ -24,12 +24,16 @@ impl Alarm {
     }
 
     /// Does `work` until `deadline`; `None` when that passed first. What is finished when the deadline passes counts as finished.
-    pub(super) async fn race<T>(&mut self, deadline: Instant, work: impl Future<Output = T>) -> Option<T> {
-        let mut work = pin!(work);
+    /// It is pinned where it stands: as a value, it would be moved with each request.
+    pub(super) fn race<'a, T>(
+        &'a mut self,
+        deadline: Instant,
+        mut work: Pin<&'a mut (impl Future<Output = T> + 'a)>,
+    ) -> impl Future<Output = Option<T>> + 'a {
         if self.set > deadline {
             self.set(deadline);
         }
-        poll_fn(|cx| {
+        poll_fn(move |cx| {
             if let Poll::Ready(done) = work.as_mut().poll(cx) {
                 return Poll::Ready(Some(done));
             }
@@ -47,7 +51,6 @@ impl Alarm {
             self.told = true;
             Poll::Pending
         })
-        .await
     }
 
     /// Another task will use it: whom it knows to wake is not the one that waits next.
@@ -76,13 +79,17 @@ mod tests {
         let start = monotonic_now();
         let after = |ms: u64| start + Duration::from_millis(ms);
         let mut alarm = Alarm::new(after(10));
-        assert_eq!(alarm.race(after(60_000), async { 1 }).await, Some(1));
+        assert_eq!(alarm.race(after(60_000), pin!(async { 1 })).await, Some(1));
         let slow = tokio::time::sleep_until(after(40).into());
-        assert_eq!(alarm.race(after(60_000), slow).await, Some(()), "the old alarm at 10 ms must not end it");
-        assert_eq!(alarm.race(after(80), std::future::pending::<()>()).await, None, "a later alarm is set back to the deadline");
+        assert_eq!(alarm.race(after(60_000), pin!(slow)).await, Some(()), "the old alarm at 10 ms must not end it");
+        assert_eq!(
+            alarm.race(after(80), pin!(std::future::pending::<()>())).await,
+            None,
+            "a later alarm is set back to the deadline"
+        );
         assert!(monotonic_now() >= after(80));
-        assert_eq!(alarm.race(after(50), std::future::pending::<()>()).await, None, "a deadline in the past has passed");
-        assert_eq!(alarm.race(after(50), async { 2 }).await, Some(2), "what is finished counts as finished");
+        assert_eq!(alarm.race(after(50), pin!(std::future::pending::<()>())).await, None, "a deadline in the past has passed");
+        assert_eq!(alarm.race(after(50), pin!(async { 2 })).await, Some(2), "what is finished counts as finished");
     }
 
     /// Goal: an alarm that another task uses wakes that one. How: a task waits with it for a moment, and another until it rings.
@@ -91,13 +98,13 @@ mod tests {
         let rings = monotonic_now() + Duration::from_millis(200);
         let mut alarm = Alarm::new(rings);
         let first = tokio::spawn(async move {
-            let done = alarm.race(rings, tokio::task::yield_now()).await;
+            let done = alarm.race(rings, pin!(tokio::task::yield_now())).await;
             alarm.moves();
             (done, alarm)
         });
         let (done, mut alarm) = first.await.expect("it ends");
         assert_eq!(done, Some(()));
-        let second = tokio::spawn(async move { alarm.race::<()>(rings, std::future::pending()).await });
+        let second = tokio::spawn(async move { alarm.race(rings, pin!(std::future::pending::<()>())).await });
         assert_eq!(tokio::time::timeout(Duration::from_secs(20), second).await.expect("it rings").expect("it ends"), None);
     }
 
@@ -112,7 +119,8 @@ mod tests {
                 tokio::task::coop::consume_budget().await;
             }
         };
-        let watched = tokio::time::timeout(Duration::from_secs(20), alarm.race::<()>(start + Duration::from_millis(20), busy));
+        let mut busy = pin!(busy);
+        let watched = tokio::time::timeout(Duration::from_secs(20), alarm.race(start + Duration::from_millis(20), busy.as_mut()));
         assert_eq!(watched.await, Ok(None));
     }
 }

@@ -8,6 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -81,7 +82,7 @@ pub(super) async fn take(pool: &Pool, lane: &Rc<Lane>, window: Window, crowded: 
                     let deadline = monotonic_now() + opener.timeout;
                     // What many requests share has the values of none.
                     let values = Values::new();
-                    let done = Alarm::new(deadline).race(deadline, dial(&opener, window, &values)).await;
+                    let done = Alarm::new(deadline).race(deadline, pin!(dial(&opener, window, &values))).await;
                     let done = done.unwrap_or(Err(End::NoConnectionInTime));
                     if let Some(trunk) = trunk.upgrade() {
                         trunk.opened(done);

@@ -1,9 +1,11 @@
 //! A place for one connection, and the way of a request over it. Whoever has the seat, a task of an open load that is handed request
 //! after request or a user of a closed one, is told when each has ended.
 
+use std::future::poll_fn;
 use std::num::NonZeroU32;
+use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::alarm::Alarm;
 use super::course::Skip;
@@ -105,6 +107,11 @@ impl Seat {
         self.alarm.moves();
     }
 
+    /// Whether a connection on it is to be replaced.
+    pub(super) fn is_worn(&self) -> bool {
+        self.worn.is_some()
+    }
+
     /// Whether there is no connection on it.
     pub(super) fn is_bare(&self) -> bool {
         self.held.is_none()
@@ -122,6 +129,9 @@ impl Seat {
         let mut ready = ready;
         loop {
             let (done, outcome) = self.request(run.due, ready).await;
+            if lane.course.is_none() {
+                return done;
+            }
             match self.next_step(&mut run, done, outcome).await {
                 Ok(taken) => ready = taken,
                 Err(ended) => return ended,
@@ -182,10 +192,27 @@ impl Seat {
             self.lane.bells.awake(done.0);
             return done;
         }
-        let mut ticket = Ticket::new(lane, due, ready);
-        let deadline = lane.clock.instant(ticket.until);
-        let done = alarm.race(deadline, answered(lane, held, (values, ear, jar), &mut ticket)).await;
-        let (ended, outcome) = ticket.settle(done);
+        let (done, (ended, outcome)) = {
+            let mut ticket = Ticket::new(lane, due, ready);
+            let deadline = lane.clock.instant(ticket.until);
+            let mut done = Some(None);
+            if lane.course.is_none()
+                && lane.reader.is_content(due.request)
+                && let Some(kept) = held.as_mut().filter(|kept| kept.shared.is_none())
+                && kept.is_good(&lane.wire, due.taken.max(ready))
+            {
+                ticket.to = kept.life.to;
+                let (wire, link, progress) = (&lane.wire, &mut kept.link, &mut ticket.progress);
+                let plain = alarm.race(deadline, pin!(poll_fn(|cx| wire.poll_plain(cx, link, due.request, progress)))).await;
+                done = plain.map(|done| done.map(|done| done.map(|answer| (answer, answer.end))));
+            }
+            let done = match done {
+                Some(None) => alarm.race(deadline, pin!(answered(lane, held, (values, ear, jar), &mut ticket, deadline))).await,
+                Some(done) => done,
+                None => None,
+            };
+            (done, ticket.settle(done))
+        };
         lane.bells.awake(ended);
         self.let_go(done, ended, due.window);
         (ended, outcome)
@@ -207,7 +234,7 @@ impl Seat {
         let Seat { lane, held, worn, alarm, values, .. } = self;
         let Some(window) = worn.take() else { return now };
         let deadline = lane.clock.instant(now + REPLACING);
-        *held = alarm.race(deadline, connect(lane, window, values, &mut false)).await.and_then(Result::ok);
+        *held = alarm.race(deadline, Box::pin(connect(lane, window, values, &mut false)).as_mut()).await.and_then(Result::ok);
         if let Some(held) = held {
             held.rests(&lane.wire);
         }
@@ -254,16 +281,16 @@ fn carried(wire: &Wire, held: &mut Option<Held>, good: bool, now: Offset) -> Opt
     over
 }
 
-/// Sees the request of `ticket` to an answer that leads nowhere else, and says what that comes to.
+/// Sees the request of `ticket` to an answer that leads nowhere else, and says what that comes to. It is given up at `deadline`.
 async fn answered(
     lane: &Rc<Lane>,
     held: &mut Option<Held>,
     (values, ear, jar): (&mut Values, &Ear, &mut Jar),
     ticket: &mut Ticket<'_>,
+    deadline: Instant,
 ) -> Result<(Answer, End), End> {
     let mut request = ticket.due.request;
     loop {
-        let deadline = lane.clock.instant(ticket.until);
         let what = What { request, values, ear: Some(ear), deadline };
         let answer = exchange(lane, held, what, ticket).await?;
         if lane.reader.listens(request) {
@@ -291,33 +318,34 @@ async fn answered(
 /// found closed after it, the request has failed. Many HTTP clients would quietly send it once more (RFC 9110, section 9.2.2
 /// allows it), but then a pod that is killed with requests in its hands would seem to have cost nothing.
 async fn exchange(lane: &Rc<Lane>, held: &mut Option<Held>, what: What<'_>, ticket: &mut Ticket<'_>) -> Result<Answer, End> {
-    match exchange_once(lane, held, what, ticket).await {
-        // It waited for its turn on a connection whose peer takes no more: this, too, is found before the send.
-        Err(End::GoneAway(_)) if held.is_some() && ticket.progress.bytes_out == 0 => {
-            *held = None;
-            exchange_once(lane, held, what, ticket).await
+    let mut again = false;
+    loop {
+        if held.as_mut().is_some_and(|kept| kept.is_good(&lane.wire, ticket.due.taken.max(ticket.ready))) {
+            if let Some(hold) = held.as_ref().and_then(|kept| kept.shared.as_ref()) {
+                hold.works();
+            }
+        } else {
+            // In a box: it happens once in the life of a connection, and would make every request's state several times as large.
+            Box::pin(connected(lane, held, what.values, ticket)).await?;
         }
-        done => done,
+        let Some(Held { link, life, .. }) = held else { unreachable!("it is connected") };
+        ticket.to = life.to;
+        match lane.wire.exchange(link, what, &mut ticket.progress).await {
+            // It waited for its turn on a connection whose peer takes no more: this, too, is found before the send.
+            Err(End::GoneAway(_)) if !again && ticket.progress.bytes_out == 0 => (again, *held) = (true, None),
+            done => return done,
+        }
     }
 }
 
-async fn exchange_once(lane: &Rc<Lane>, held: &mut Option<Held>, what: What<'_>, ticket: &mut Ticket<'_>) -> Result<Answer, End> {
-    if let Some(kept) = held {
-        if kept.is_good(&lane.wire, ticket.due.taken.max(ticket.ready)) {
-            if let Some(hold) = &kept.shared {
-                hold.works();
-            }
-            ticket.to = kept.life.to;
-            return lane.wire.exchange(&mut kept.link, what, &mut ticket.progress).await;
-        }
-        *held = None;
-    }
-    let fresh = held.insert(connect(lane, ticket.due.window, what.values, &mut ticket.crowded).await?);
+/// Puts a fresh connection in the place of the one at hand.
+async fn connected(lane: &Rc<Lane>, held: &mut Option<Held>, values: &Values, ticket: &mut Ticket<'_>) -> Result<(), End> {
+    *held = None;
+    *held = Some(connect(lane, ticket.due.window, values, &mut ticket.crowded).await?);
     if ticket.hops == 0 {
         ticket.ready = lane.clock.now();
     }
-    ticket.to = fresh.life.to;
-    lane.wire.exchange(&mut fresh.link, what, &mut ticket.progress).await
+    Ok(())
 }
 
 async fn connect(lane: &Rc<Lane>, window: Window, values: &Values, crowded: &mut bool) -> Result<Held, End> {
@@ -340,8 +368,8 @@ struct Ticket<'a> {
     /// The address of the connection that it was given.
     to: Identity,
     progress: Progress,
-    /// What happened to it before it was led to where it is now.
-    before: Progress,
+    /// What happened to it before it was led to where it is now, where it was.
+    before: Option<Box<Progress>>,
     /// How many redirects were followed.
     hops: u32,
     /// When it is given up.
@@ -360,7 +388,7 @@ impl<'a> Ticket<'a> {
             crowded: false,
             to: Identity::UNKNOWN,
             progress: Progress::default(),
-            before: Progress::default(),
+            before: None,
             hops: 0,
             until: due.at + lane.timeout_of(due.request),
             effort: None,
@@ -370,23 +398,21 @@ impl<'a> Ticket<'a> {
 
     /// A redirect is followed: what happens next happens to the same request.
     fn hops(&mut self) {
-        self.before = self.whole();
+        self.before = Some(Box::new(self.whole()));
         self.progress = Progress::default();
         self.hops += 1;
     }
 
     /// What has happened to it in all: it was sent with its first byte, and is answered by the last answer.
     fn whole(&self) -> Progress {
-        let Progress { sent, held, bytes_out, bytes_in, .. } = self.before;
-        if self.hops == 0 {
-            return self.progress;
-        }
+        let Some(before) = &self.before else { return self.progress };
+        let Progress { sent, held, bytes_out, bytes_in, .. } = **before;
         let (bytes_out, bytes_in) = (bytes_out + self.progress.bytes_out, bytes_in + self.progress.bytes_in);
         Progress { sent, held, bytes_out, bytes_in, ..self.progress }
     }
 
     /// Writes down how it ended, and returns when, and what it counts as.
-    fn settle(mut self, done: Option<Result<(Answer, End), End>>) -> (Offset, Outcome) {
+    fn settle(&mut self, done: Option<Result<(Answer, End), End>>) -> (Offset, Outcome) {
         let (end, answer) = match done {
             Some(Ok((answer, end))) => (end, Some(answer)),
             Some(Err(end)) => (end, None),
@@ -406,6 +432,8 @@ impl<'a> Ticket<'a> {
             let ready = progress.held.map_or(self.ready, |held| clock.offset(held).max(self.ready));
             let blocked = ready.since(self.due.taken);
             let first_byte = match progress.first {
+                // Of an answer that came in one piece, it came with the last.
+                Some(first) if answer.is_some() && progress.last == Some(first) => Some(now),
                 Some(first) => Some(clock.offset(first)),
                 // It takes at least so long.
                 None => (end.outcome() == Outcome::TimedOut).then_some(now),

@@ -148,7 +148,7 @@ async fn there(present: Present, stay: Stay) {
         at = steps.next(due.at, now);
         // Whoever leaves needs no new connection in place of one that has had its day; whoever stays is ready to send once it is there,
         // and does, even where the end has come meanwhile.
-        if at < stay.to && !room.closed.get() {
+        if seat.is_worn() && at < stay.to && !room.closed.get() {
             let ready = seat.renew(now).await;
             if ready > now {
                 (now, at) = (ready, at.max(ready.min(stay.to - Duration::from_nanos(1))));

@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, ready};
 
 use anyhow::Result;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -94,13 +94,29 @@ pub struct Link {
     filled: usize,
     /// The peer vanished without a proper goodbye, where the stream knows one.
     cut: bool,
+    /// How far the exchange has come that is under way.
+    stage: Stage,
     /// The request that is being sent, where each is another.
     out: Vec<u8>,
     /// Who answered last, so that the table of all is asked only when that changes.
     last: (Vec<u8>, Identity),
 }
 
+/// How an exchange begins.
+#[derive(Clone, Copy)]
+enum Stage {
+    /// It has not begun.
+    Rests,
+    /// So many bytes of the request have been sent.
+    Sends(usize),
+    /// All of it has, and nothing has come yet.
+    Waits,
+    /// What came first stands in the buffer.
+    Heard(Sent),
+}
+
 /// How sending went.
+#[derive(Clone, Copy)]
 enum Sent {
     Whole,
     /// The peer said something when it had taken so many bytes.
@@ -165,47 +181,60 @@ impl Protocol for Http1 {
 
     async fn exchange(&self, link: &mut Link, what: What<'_>, progress: &mut Progress) -> Result<Answer, End> {
         let request = &self.requests[what.request];
-        let Some(ear) = what.ear.filter(|_| !request.hears.nothing()) else {
-            return self.exchange_values(link, request, what.values, None, progress).await;
+        let ear = what.ear.filter(|_| !request.hears.nothing());
+        let mut heard = ear.map(|ear| {
+            let mut heard = ear.take().unwrap_or_default();
+            heard.clear();
+            heard
+        });
+        // Where the exchange is given up, so is the connection, and its buffer with it.
+        let mut out = Vec::new();
+        let bytes = match &request.written {
+            Written::Fixed(bytes) => bytes,
+            Written::Varying(varying) => {
+                out = std::mem::take(&mut link.out);
+                varying.compose(what.values, &mut out);
+                &out
+            }
         };
-        let mut heard = ear.take().unwrap_or_default();
-        heard.clear();
-        let done = self.exchange_values(link, request, what.values, Some(&mut heard), progress).await;
-        ear.set(Some(heard));
+        let done = self.exchange_bytes(link, bytes, request, heard.as_deref_mut(), progress).await;
+        if let (Some(ear), Some(heard)) = (ear, heard) {
+            ear.set(Some(heard));
+        }
+        if let Written::Varying(_) = request.written {
+            link.out = out;
+        }
+        link.stage = Stage::Rests;
         done
+    }
+
+    fn poll_plain(
+        &self,
+        cx: &mut Context<'_>,
+        link: &mut Link,
+        request: usize,
+        progress: &mut Progress,
+    ) -> Poll<Option<Result<Answer, End>>> {
+        let Prepared { written: Written::Fixed(bytes), asked, hears } = &self.requests[request] else { return Poll::Ready(None) };
+        if !hears.nothing() {
+            return Poll::Ready(None);
+        }
+        let begun = ready!(link.poll_begin(cx, bytes, progress)).map(|_| self.known(link, *asked)).transpose();
+        if begun.is_some() {
+            link.stage = Stage::Rests;
+        }
+        Poll::Ready(begun)
     }
 
     fn stands(&self, link: &mut Link) -> bool {
         // Nothing is to be read from a healthy idle connection: an end, an error and unasked-for bytes are all bad. No system call
         // is made while the kernel has reported nothing.
-        let mut byte = [0];
-        let mut into = ReadBuf::new(&mut byte);
-        Pin::new(&mut link.stream).poll_read(&mut Context::from_waker(Waker::noop()), &mut into).is_pending()
+        // In the middle of an exchange, something may well be there.
+        !matches!(link.stage, Stage::Rests) || link.stream.is_quiet()
     }
 }
 
 impl Http1 {
-    /// Sends a request with these values in it and reads the whole answer.
-    async fn exchange_values(
-        &self,
-        link: &mut Link,
-        request: &Prepared,
-        values: &Values,
-        heard: Option<&mut Heard>,
-        progress: &mut Progress,
-    ) -> Result<Answer, End> {
-        let varying = match &request.written {
-            Written::Fixed(bytes) => return self.exchange_bytes(link, bytes, request, heard, progress).await,
-            Written::Varying(varying) => varying,
-        };
-        // Where the exchange is given up, so is the connection, and its buffer with it.
-        let mut out = std::mem::take(&mut link.out);
-        varying.compose(values, &mut out);
-        let done = self.exchange_bytes(link, &out, request, heard, progress).await;
-        link.out = out;
-        done
-    }
-
     /// Sends a request and reads the whole answer.
     async fn exchange_bytes(
         &self,
@@ -215,9 +244,10 @@ impl Http1 {
         mut heard: Option<&mut Heard>,
         progress: &mut Progress,
     ) -> Result<Answer, End> {
-        progress.sent.get_or_insert_with(monotonic_now);
-        link.filled = 0;
-        let mut sent = link.send(request, 0, progress).await?;
+        let mut sent = poll_fn(|cx| link.poll_begin(cx, request, progress)).await?;
+        if let (None, Some(answer)) = (&heard, self.known(link, *asked)) {
+            return Ok(answer);
+        }
         let mut heads = 0;
         loop {
             let head = self.head(link, *asked, progress).await;
@@ -257,6 +287,15 @@ impl Http1 {
             }
             link.filled = 0;
             return Ok(answer);
+        }
+    }
+
+    /// The answer in the buffer, where it is whole and begins as the one before: nearly every one, where bodies are short.
+    fn known(&self, link: &Link, asked: Asked) -> Option<Answer> {
+        let here = &link.buffer[..link.filled];
+        match self.memo.borrow().of(here, asked)? {
+            (answer, Body::Length(n), length) if (here.len() - length) as u64 == n => Some(answer),
+            _ => None,
         }
     }
 
@@ -319,69 +358,102 @@ impl Http1 {
 
 impl Link {
     pub(super) fn over(stream: Stream) -> Link {
-        Link { stream, buffer: vec![0; BUFFER], filled: 0, cut: false, out: Vec::new(), last: (Vec::new(), Identity::UNKNOWN) }
+        Link {
+            stream,
+            buffer: vec![0; BUFFER],
+            filled: 0,
+            cut: false,
+            stage: Stage::Rests,
+            out: Vec::new(),
+            last: (Vec::new(), Identity::UNKNOWN),
+        }
+    }
+
+    /// Sends `request` and reads what comes first. Nearly every request is taken whole at once, and nearly every answer comes in one piece.
+    fn poll_begin(&mut self, cx: &mut Context<'_>, request: &[u8], progress: &mut Progress) -> Poll<Result<Sent, End>> {
+        loop {
+            self.stage = match self.stage {
+                Stage::Rests => {
+                    progress.sent.get_or_insert_with(monotonic_now);
+                    self.filled = 0;
+                    Stage::Sends(0)
+                }
+                Stage::Sends(mut at) => match self.poll_send(cx, request, &mut at, progress)? {
+                    Poll::Ready(Sent::Whole) => Stage::Waits,
+                    Poll::Ready(sent) => Stage::Heard(sent),
+                    Poll::Pending => {
+                        self.stage = Stage::Sends(at);
+                        return Poll::Pending;
+                    }
+                },
+                Stage::Waits => match ready!(self.poll_fill(cx, 0, progress))? {
+                    0 => return Poll::Ready(Err(End::ClosedUnanswered)),
+                    _ => Stage::Heard(Sent::Whole),
+                },
+                Stage::Heard(sent) => return Poll::Ready(Ok(sent)),
+            };
+        }
     }
 
     /// Sends `request` from byte `at` on. What the peer says meanwhile lies at the start of the buffer, which must be empty.
     async fn send(&mut self, request: &[u8], mut at: usize, progress: &mut Progress) -> Result<Sent, End> {
-        poll_fn(|cx| {
-            loop {
-                let step = if at < request.len() {
-                    Pin::new(&mut self.stream).poll_write(cx, &request[at..])
-                } else {
-                    Pin::new(&mut self.stream).poll_flush(cx).map_ok(|()| 0)
-                };
-                match step {
-                    Poll::Ready(Ok(_)) if at == request.len() => return Poll::Ready(Ok(Sent::Whole)),
-                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(End::Reset)),
-                    Poll::Ready(Ok(n)) => {
-                        at += n;
-                        progress.bytes_out += n as u64;
-                    }
-                    // A peer that does not want the rest may have said why before it hung up.
-                    Poll::Ready(Err(error)) if End::of_error(&error) == End::Reset => return Poll::Ready(Ok(Sent::Cut)),
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(End::of_error(&error))),
-                    Poll::Pending => break,
+        poll_fn(|cx| self.poll_send(cx, request, &mut at, progress)).await
+    }
+
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        request: &[u8],
+        at: &mut usize,
+        progress: &mut Progress,
+    ) -> Poll<Result<Sent, End>> {
+        loop {
+            let step = if *at < request.len() {
+                Pin::new(&mut self.stream).poll_write(cx, &request[*at..])
+            } else {
+                Pin::new(&mut self.stream).poll_flush(cx).map_ok(|()| 0)
+            };
+            match step {
+                Poll::Ready(Ok(_)) if *at == request.len() => return Poll::Ready(Ok(Sent::Whole)),
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(End::Reset)),
+                Poll::Ready(Ok(n)) => {
+                    *at += n;
+                    progress.bytes_out += n as u64;
                 }
+                // A peer that does not want the rest may have said why before it hung up.
+                Poll::Ready(Err(error)) if End::of_error(&error) == End::Reset => return Poll::Ready(Ok(Sent::Cut)),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(End::of_error(&error))),
+                Poll::Pending => break,
             }
-            // It takes no more for now: if it answers already, the rest of the request may not interest it.
-            let mut into = ReadBuf::new(&mut self.buffer);
-            match Pin::new(&mut self.stream).poll_read(cx, &mut into) {
-                Poll::Pending => Poll::Pending,
-                // Where a stream knows a proper goodbye, this is none.
-                Poll::Ready(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-                    (self.cut, self.filled) = (true, 0);
-                    progress.came(0);
-                    Poll::Ready(Ok(Sent::Answered(at)))
-                }
-                Poll::Ready(Err(error)) => Poll::Ready(Err(End::of_error(&error))),
-                Poll::Ready(Ok(())) => {
-                    self.filled = into.filled().len();
-                    progress.came(self.filled);
-                    Poll::Ready(Ok(Sent::Answered(at)))
-                }
-            }
-        })
-        .await
+        }
+        // It takes no more for now: if it answers already, the rest of the request may not interest it.
+        ready!(self.poll_fill(cx, 0, progress))?;
+        Poll::Ready(Ok(Sent::Answered(*at)))
     }
 
     /// Reads into the buffer from `at` on; 0 is the end of the stream.
     async fn read(&mut self, at: usize, progress: &mut Progress) -> Result<usize, End> {
+        poll_fn(|cx| self.poll_fill(cx, at, progress)).await
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>, at: usize, progress: &mut Progress) -> Poll<Result<usize, End>> {
         let mut into = ReadBuf::new(&mut self.buffer[at..]);
-        match poll_fn(|cx| Pin::new(&mut self.stream).poll_read(cx, &mut into)).await {
+        Poll::Ready(match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut into)) {
             Ok(()) => {
                 let n = into.filled().len();
                 self.filled = at + n;
                 progress.came(n);
                 Ok(n)
             }
+            // Where a stream knows a proper goodbye, this is none.
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
                 self.cut = true;
+                self.filled = at;
                 progress.came(0);
                 Ok(0)
             }
             Err(error) => Err(End::of_error(&error)),
-        }
+        })
     }
 
     /// Takes in a body of `n` bytes that starts at `start` of the buffer; whether more came than that.

@@ -5,9 +5,10 @@ use std::cell::Cell;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 
 use crate::answers::Heard;
 use crate::plan::{self, Request, TargetUrl};
@@ -320,6 +321,19 @@ pub trait Protocol {
     fn exchange(&self, link: &mut Self::Link, what: What<'_>, progress: &mut Progress)
     -> impl Future<Output = Result<Answer, End>>;
 
+    /// Carries on, or begins, an exchange of the simplest kind, as nearly all are: a request that is always the same, to whose answer
+    /// nobody listens. By a state of its own and not by futures within futures, each of which would cost a few instructions more. `None`
+    /// where it is not as simple as that after all: [`Protocol::exchange`] then goes on from here.
+    fn poll_plain(
+        &self,
+        _cx: &mut Context<'_>,
+        _link: &mut Self::Link,
+        _request: usize,
+        _progress: &mut Progress,
+    ) -> Poll<Option<Result<Answer, End>>> {
+        Poll::Ready(None)
+    }
+
     /// Whether a link that carried a request before is still good, as far as this side can tell without asking.
     fn stands(&self, link: &mut Self::Link) -> bool;
 
@@ -410,6 +424,21 @@ impl Protocol for Wire {
             (Wire::Http1(http1), Link::Http1(link)) => http1.exchange(link, what, progress).await,
             (Wire::Http2(http2), Link::Http2(link)) => http2.exchange(link, what, progress).await,
             (Wire::WebSocket(websocket), Link::WebSocket(link)) => websocket.exchange(link, what, progress).await,
+            _ => unreachable!("{ANOTHERS}"),
+        }
+    }
+
+    fn poll_plain(
+        &self,
+        cx: &mut Context<'_>,
+        link: &mut Link,
+        request: usize,
+        progress: &mut Progress,
+    ) -> Poll<Option<Result<Answer, End>>> {
+        match (self, link) {
+            (Wire::Http1(http1), Link::Http1(link)) => http1.poll_plain(cx, link, request, progress),
+            (Wire::Http2(http2), Link::Http2(link)) => http2.poll_plain(cx, link, request, progress),
+            (Wire::WebSocket(websocket), Link::WebSocket(link)) => websocket.poll_plain(cx, link, request, progress),
             _ => unreachable!("{ANOTHERS}"),
         }
     }

@@ -98,6 +98,11 @@ impl Reader {
         Ok(Reader { wants: wants.collect(), origin, location: place_of(names, LOCATION), cookies: place_of(names, COOKIES) })
     }
 
+    /// Whether nothing is wanted of the answer to this request but its status.
+    pub fn is_content(&self, request: usize) -> bool {
+        self.wants[request].is_none()
+    }
+
     /// Whether somebody listens to the answer to this request.
     pub fn listens(&self, request: usize) -> bool {
         self.wants[request].as_ref().is_some_and(|want| !want.hears.nothing())

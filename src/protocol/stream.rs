@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -74,6 +74,19 @@ impl Stream {
         match tokio::time::timeout(patience, heard).await {
             Ok(Err(error)) => Some(End::of_error(&error)).filter(|end| *end != End::Broken),
             Ok(Ok(())) | Err(_) => None,
+        }
+    }
+
+    /// Whether nothing at all is to be read: of a connection that rests, an end, an error and unasked-for bytes are all bad. No system
+    /// call is made while the kernel has reported nothing.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        let mut byte = [0];
+        match self {
+            Stream::Plain(stream) => matches!(stream.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock),
+            Stream::Encrypted(stream) => {
+                let mut into = ReadBuf::new(&mut byte);
+                Pin::new(stream).poll_read(&mut Context::from_waker(Waker::noop()), &mut into).is_pending()
+            }
         }
     }
 

@@ -74,7 +74,7 @@ impl Seat {
                 }
                 Next::Retry(wait) => {
                     if wait > Duration::ZERO
-                        && self.alarm.race(lane.clock.instant(failure.at + wait), lane.closed()).await.is_some()
+                        && self.alarm.race(lane.clock.instant(failure.at + wait), pin!(lane.closed())).await.is_some()
                     {
                         break;
                     }
@@ -93,10 +93,13 @@ impl Seat {
         if lane.course.is_some() {
             lane.reader.prepare(effort.due.request, jar, values);
         }
-        let mut ticket = Ticket::new(lane, effort.due, ready);
-        (ticket.until, ticket.effort) = (until, Some((effort, role)));
-        let done = alarm.race(lane.clock.instant(until), answered(lane, held, (values, ear, jar), &mut ticket)).await;
-        let (ended, _) = ticket.settle(done);
+        let (done, (ended, _)) = {
+            let mut ticket = Ticket::new(lane, effort.due, ready);
+            (ticket.until, ticket.effort) = (until, Some((effort, role)));
+            let deadline = lane.clock.instant(until);
+            let done = alarm.race(deadline, pin!(answered(lane, held, (values, ear, jar), &mut ticket, deadline))).await;
+            (done, ticket.settle(done))
+        };
         self.let_go(done, ended, effort.due.window);
     }
 
@@ -131,7 +134,7 @@ impl Seat {
                     over.await;
                     break;
                 };
-                if patience.race(lane.clock.instant(at), over).await.is_some() {
+                if patience.race(lane.clock.instant(at), pin!(over)).await.is_some() {
                     break;
                 }
                 hedges += 1;
