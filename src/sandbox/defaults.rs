@@ -26,6 +26,12 @@ pub fn apply(resource: &'static Resource, object: &mut Value, stage: Stage) {
                 fill(object, "status", json!({"replicas": 0}));
             }
         }
+        "StatefulSet" => {
+            stateful_set(&mut object["spec"]);
+            if stage == Stage::New {
+                fill(object, "status", json!({"replicas": 0, "availableReplicas": 0}));
+            }
+        }
         "Job" => job(object, stage),
         "Service" => service(object, stage),
         "HorizontalPodAutoscaler" => autoscaler(object, stage),
@@ -83,6 +89,27 @@ fn deployment(spec: &mut Value) {
     }
     fill(spec, "revisionHistoryLimit", json!(10));
     fill(spec, "progressDeadlineSeconds", json!(600));
+}
+
+fn stateful_set(spec: &mut Value) {
+    fill(spec, "podManagementPolicy", json!("OrderedReady"));
+    fill(spec, "updateStrategy", json!({}));
+    let strategy = &mut spec["updateStrategy"];
+    if strategy.get("type").is_none_or(Value::is_null) {
+        strategy["type"] = json!("RollingUpdate");
+        fill(strategy, "rollingUpdate", json!({}));
+    }
+    if strategy["type"] == "RollingUpdate" && strategy.get("rollingUpdate").is_some_and(Value::is_object) {
+        fill(&mut strategy["rollingUpdate"], "partition", json!(0));
+        fill(&mut strategy["rollingUpdate"], "maxUnavailable", json!(1));
+    }
+    fill(spec, "persistentVolumeClaimRetentionPolicy", json!({}));
+    for when in ["whenDeleted", "whenScaled"] {
+        fill(&mut spec["persistentVolumeClaimRetentionPolicy"], when, json!("Retain"));
+    }
+    fill(spec, "replicas", json!(1));
+    fill(spec, "revisionHistoryLimit", json!(10));
+    template(spec);
 }
 
 /// Its selector and the labels by which it finds its pods hold its uid, which it has when it is stored.

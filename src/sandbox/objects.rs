@@ -1,6 +1,8 @@
 //! What several parts read from or write into objects: owners, readiness of pods, conditions, counts that may be per cents.
 //! Each question about an object is answered once, here, on its JSON.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::selector::Selector;
@@ -72,6 +74,15 @@ pub fn has_ended(pod: &Value) -> bool {
 /// Whether a pod counts as one of its owner's replicas.
 pub fn is_active(pod: &Value) -> bool {
     !is_leaving(pod) && !has_ended(pod)
+}
+
+/// After how long a pod that is ready has been so for `min_ready_s`: zero where it is available. `None` where it is not ready.
+pub fn available_in(pod: &Value, min_ready_s: i64) -> Option<Duration> {
+    let ready = condition(pod, "Ready").filter(|c| c["status"] == "True")?;
+    let now_ms = wall_now().as_millisecond();
+    let since_ms = millis(&ready["lastTransitionTime"]).unwrap_or(now_ms);
+    let left_ms = if min_ready_s == 0 { 0 } else { (since_ms + min_ready_s * 1000 - now_ms).max(0) };
+    Some(Duration::from_millis(left_ms as u64))
 }
 
 /// A time stamp of an object in ms of the epoch.

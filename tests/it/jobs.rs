@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use squall::sandbox::resource::{EVENTS, JOBS, PODS, Resource};
-use squall::sandbox::store::{Change, ChangeKind, text, version_of};
+use squall::sandbox::resource::{EVENTS, JOBS, PODS};
+use squall::sandbox::store::{ChangeKind, text, version_of};
 
 use super::recorded_exchanges::differences;
 use super::sandbox::World;
@@ -19,16 +19,6 @@ fn recorded(plural: &str) -> Vec<Value> {
     let of_kind = |watch: &&Value| watch["path"].as_str().is_some_and(|path| path.contains(&format!("/{plural}?")));
     let watch = recording["watches"].as_array().and_then(|all| all.iter().find(of_kind).cloned()).expect("it was watched");
     watch["events"].as_array().expect("something happened").clone()
-}
-
-/// Everything that happened to the objects of a kind since `from`.
-async fn history(world: &World, resource: &'static Resource, from: u64) -> Vec<Change> {
-    let mut watch = world.sandbox.store().watch(resource, Some("default"), Some(from)).expect("history reaches back to the test");
-    let mut changes = vec![];
-    while watch.caught_up().is_none() {
-        changes.push(watch.next().await.expect("history is still there"));
-    }
-    changes
 }
 
 /// An object without what differs from cluster to cluster: namespace, image, command, the uid of its Job and generated suffixes.
@@ -117,7 +107,7 @@ async fn an_indexed_job_goes_the_way_of_the_recorded_one() {
     wanted["spec"]["template"]["spec"] = pod;
     world.create(&JOBS, wanted).await;
     world.wait(&JOBS, "the end of the job", |w| w.get(&JOBS, "shards").filter(|job| holds(job, "Complete"))).await;
-    let (jobs, pods) = (history(&world, &JOBS, from).await, history(&world, &PODS, from).await);
+    let (jobs, pods) = (world.history(&JOBS, from).await, world.history(&PODS, from).await);
 
     compare("the new job", &plain(&theirs[0]["object"]), &plain(&jobs[0].object));
     // Each pod as it was made, and where it is counted.

@@ -17,6 +17,7 @@ const SUBJECT_REVIEW: Resource = Resource {
     plural: "selfsubjectaccessreviews",
     singular: "selfsubjectaccessreview",
     kind: "SelfSubjectAccessReview",
+    summary: "",
     namespaced: false,
     short_names: &[],
     categories: &[],

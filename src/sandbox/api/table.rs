@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 
+use super::super::objects::controller;
 use super::super::resource::Resource;
 use super::super::selector::Selector;
 use super::super::store::text;
@@ -118,6 +119,18 @@ fn layout(resource: &'static Resource) -> Layout {
                 cells
             },
         },
+        "StatefulSet" => Layout {
+            columns: &[NAME, ("Ready", S, 0), AGE, ("Containers", S, 1), ("Images", S, 1)],
+            cells: |o| {
+                let ready = format!("{}/{}", number(&o["status"]["readyReplicas"]), number(&o["spec"]["replicas"]));
+                let [containers, images, _] = template(&o["spec"]);
+                vec![name(o), json!(ready), age(o), containers, images]
+            },
+        },
+        "ControllerRevision" => Layout {
+            columns: &[NAME, ("Controller", S, 0), ("Revision", S, 0), AGE],
+            cells: |o| vec![name(o), controlled(o), count(&o["revision"]), age(o)],
+        },
         "Job" => Layout {
             columns: &[
                 NAME,
@@ -228,6 +241,16 @@ fn name(object: &Value) -> Value {
 
 fn age(object: &Value) -> Value {
     json!(since(&object["metadata"]["creationTimestamp"]))
+}
+
+/// Who controls it, as `statefulset.apps/web`.
+fn controlled(object: &Value) -> Value {
+    let owner = controller(object).map(|owner| {
+        let kind = plain(&owner["kind"]).to_lowercase();
+        let group = plain(&owner["apiVersion"]).split_once('/').map_or(String::new(), |(group, _)| format!(".{group}"));
+        format!("{kind}{group}/{}", plain(&owner["name"]))
+    });
+    json!(or_none(owner.unwrap_or_default()))
 }
 
 fn number(value: &Value) -> i64 {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::claim::claimed;
-use super::{Shared, follow};
+use super::{Shared, follow, template};
 use crate::sandbox::objects::{
     Key, Rounding, Updates, condition, controlled_by, count_or_percent, has_ended, int, is_controlled_by, is_leaving, key, millis,
     set_condition,
@@ -149,7 +149,7 @@ impl Rollout<'_> {
             None => {
                 let number = latest + 1;
                 let collisions = int(&deployment["status"]["collisionCount"], 0);
-                let hash = template_hash(&deployment["spec"]["template"], collisions);
+                let hash = template::hash(&deployment["spec"]["template"], collisions);
                 let set_name = format!("{name}-{hash}");
                 let mut template = deployment["spec"]["template"].clone();
                 template["metadata"]["labels"][HASH] = json!(hash);
@@ -457,37 +457,4 @@ fn same_template(of_set: &Value, of_deployment: &Value) -> bool {
         labels.remove(HASH);
     }
     plain == *of_deployment
-}
-
-/// A short name for a template: FNV-1a over its JSON with sorted keys, in letters that spell no words.
-fn template_hash(template: &Value, salt: i64) -> String {
-    fn feed(value: &Value, hash: &mut u32) {
-        let mut eat = |bytes: &[u8]| {
-            for byte in bytes {
-                *hash = (*hash ^ u32::from(*byte)).wrapping_mul(16_777_619);
-            }
-        };
-        match value {
-            Value::Object(map) => {
-                let mut keys: Vec<&String> = map.keys().collect();
-                keys.sort();
-                for key in keys {
-                    feed(&Value::String(key.clone()), hash);
-                    feed(&map[key], hash);
-                }
-            }
-            Value::Array(list) => {
-                eat(b"[");
-                for item in list {
-                    feed(item, hash);
-                }
-            }
-            other => eat(other.to_string().as_bytes()),
-        }
-    }
-    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-    let mut hash = 2_166_136_261;
-    feed(template, &mut hash);
-    feed(&json!(salt), &mut hash);
-    hash.to_string().bytes().map(|digit| char::from(LETTERS[usize::from(digit) % LETTERS.len()])).collect()
 }

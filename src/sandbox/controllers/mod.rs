@@ -6,10 +6,12 @@ mod claim;
 mod deployment;
 mod endpoints;
 mod garbage;
+mod history;
 mod job;
 mod node;
 mod replicaset;
 mod scheduler;
+mod statefulset;
 mod template;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,6 +51,7 @@ pub fn start(shared: &Shared, tasks: &mut JoinSet<()>) {
     tasks.spawn(endpoints::run(shared.clone()));
     tasks.spawn(deployment::run(shared.clone()));
     tasks.spawn(replicaset::run(shared.clone()));
+    tasks.spawn(statefulset::run(shared.clone()));
     tasks.spawn(job::run(shared.clone()));
     tasks.spawn(scheduler::run(shared.clone()));
     tasks.spawn(garbage::run(shared.clone()));

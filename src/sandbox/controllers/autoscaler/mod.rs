@@ -24,7 +24,7 @@ use crate::sandbox::feed::{Feed, News};
 use crate::sandbox::objects::{Key, Updates, condition, is_leaving, key, millis, selects, set_condition};
 use crate::sandbox::quantity;
 use crate::sandbox::recorder::Recorder;
-use crate::sandbox::resource::{DEPLOYMENTS, HPAS, PODS, REPLICASETS, Resource};
+use crate::sandbox::resource::{DEPLOYMENTS, HPAS, PODS, REPLICASETS, Resource, STATEFULSETS};
 use crate::sandbox::selector::Selector;
 use crate::sandbox::store::{ChangeKind, StoreError, seconds, text};
 use crate::time::{monotonic_now, until, wall_now};
@@ -246,6 +246,7 @@ impl Controller {
         let resource = match field("kind") {
             "Deployment" => &DEPLOYMENTS,
             "ReplicaSet" => &REPLICASETS,
+            "StatefulSet" => &STATEFULSETS,
             kind => {
                 let group = field("apiVersion").split_once('/').map_or("", |(group, _)| group);
                 return Err(format!("no matches for kind {kind:?} in group {group:?}"));
