@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::objects::is_gated;
 use super::resource::Resource;
 
 /// What an object is when it is completed.
@@ -68,7 +69,7 @@ pub fn apply(resource: &'static Resource, object: &mut Value, stage: Stage) {
 }
 
 /// Sets `field` where it is absent or null.
-fn fill(object: &mut Value, field: &str, value: Value) {
+pub fn fill(object: &mut Value, field: &str, value: Value) {
     if object.is_null() {
         *object = Value::Object(Map::new());
     }
@@ -256,6 +257,12 @@ fn pod(object: &mut Value, stage: Stage) {
     fill(object, "status", json!({}));
     fill(&mut object["status"], "phase", json!("Pending"));
     fill(&mut object["status"], "qosClass", json!(class));
+    if is_gated(object) {
+        let condition = json!({"type": "PodScheduled", "observedGeneration": 1, "status": "False", "lastProbeTime": null,
+            "lastTransitionTime": null, "reason": "SchedulingGated",
+            "message": "Scheduling is blocked due to non-empty scheduling gates"});
+        fill(&mut object["status"], "conditions", json!([condition]));
+    }
 }
 
 /// Guaranteed when every container limits cpu and memory to what it requests, best effort when none asks for anything.

@@ -61,6 +61,11 @@ pub fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
     object["status"]["conditions"].as_array()?.iter().find(|c| c["type"] == kind)
 }
 
+/// Whether a pod waits for its scheduling gates to be taken away.
+pub fn is_gated(pod: &Value) -> bool {
+    pod["spec"].get("schedulingGates").and_then(Value::as_array).is_some_and(|gates| !gates.is_empty())
+}
+
 /// Whether a pod's Ready condition holds.
 pub fn is_ready(pod: &Value) -> bool {
     condition(pod, "Ready").is_some_and(|c| c["status"] == "True")

@@ -143,7 +143,7 @@ pub static NODES: Resource = Resource {
     plural: "nodes",
     singular: "node",
     kind: "Node",
-    summary: "the one node `sandbox`, ready, with room for 250 pods; it can be cordoned",
+    summary: "virtual: `sandbox` is there, others can be made; room, zones, taints and cordons are heeded",
     namespaced: false,
     short_names: &["no"],
     subresources: &[status("Node")],

@@ -44,6 +44,7 @@ mod reports;
 mod retries;
 mod sandbox;
 mod sandbox_api;
+mod scheduling;
 mod scripted;
 mod shop;
 mod signals;

@@ -437,7 +437,8 @@ async fn kubectl_rolls_it_out_back_and_up() {
     world.sandbox.stop().await;
 }
 
-const PLAN: &str = "
+/// With `LEAST` for the fewest pods that it bears to be ready.
+pub const PLAN: &str = "
 plan: numbered
 claim: A killed pod of a StatefulSet is replaced, and hardly missed.
 cluster: sandbox
@@ -451,7 +452,7 @@ assert:
   - {name: never-below, threshold: {metric: shop/sts/store.ready_replicas, aggregate: min, at_least: LEAST}}
 ";
 
-const SET: &str = "
+pub const SET: &str = "
 apiVersion: v1
 kind: Namespace
 metadata: {name: shop}

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::objects::controller;
+use super::super::objects::{condition, controller};
 use super::super::resource::Resource;
 use super::super::selector::Selector;
 use super::super::store::text;
@@ -348,6 +348,9 @@ fn pod(pod: &Value) -> Vec<Value> {
 fn pod_word(pod: &Value, statuses: &[Value]) -> String {
     let status = &pod["status"];
     let mut word = [&status["reason"], &status["phase"]].into_iter().map(plain).find(|w| !w.is_empty()).unwrap_or_default();
+    if condition(pod, "PodScheduled").is_some_and(|scheduled| scheduled["reason"] == "SchedulingGated") {
+        word = "SchedulingGated".into();
+    }
     let init = status["initContainerStatuses"].as_array().cloned().unwrap_or_default();
     let total = pod["spec"]["initContainers"].as_array().map_or(0, Vec::len);
     let told = |state: &Value| {
@@ -512,7 +515,7 @@ fn event(event: &Value) -> Vec<Value> {
         json!(source.iter().filter(|s| !s.is_empty()).cloned().collect::<Vec<_>>().join(", ")),
         json!(plain(&event["message"]).trim()),
         json!(since(&json!(first))),
-        json!(event["count"].as_i64().unwrap_or(1)),
+        json!(event["series"]["count"].as_i64().or(event["count"].as_i64()).unwrap_or(1)),
         name(event),
     ]
 }

@@ -87,7 +87,17 @@ pub fn updated(resource: &'static Resource, before: &Value, after: &Value) -> Ve
             }
         }
         "ControllerRevision" if before["data"] != after["data"] => causes.push(Cause::invalid("data", &after["data"], IMMUTABLE)),
-        "Pod" if fixed_part(old) != fixed_part(new) => causes.push(Cause::forbidden("spec", POD_UPDATE)),
+        "Pod" => {
+            let gates = |spec: &Value| spec.get("schedulingGates").and_then(Value::as_array).cloned().unwrap_or_default();
+            if let Some(gate) = gates(new).iter().find(|gate| !gates(old).contains(gate)) {
+                let name = gate["name"].as_str().unwrap_or_default();
+                let why = format!("only deletion is allowed, but found new scheduling gate '{name}'");
+                causes.push(Cause::forbidden("spec.schedulingGates", why));
+            }
+            if fixed_part(old) != fixed_part(new) {
+                causes.push(Cause::forbidden("spec", POD_UPDATE));
+            }
+        }
         "Service" => {
             let (old_ip, new_ip) = (old["clusterIP"].as_str().unwrap_or_default(), &new["clusterIP"]);
             if !old_ip.is_empty() && new_ip != old_ip && new["type"] != "ExternalName" && old["type"] != "ExternalName" {
@@ -605,7 +615,7 @@ fn fixed_part(spec: &Value) -> Value {
         }
     }
     if let Some(spec) = spec.as_object_mut() {
-        for free in ["activeDeadlineSeconds", "tolerations", "ephemeralContainers"] {
+        for free in ["activeDeadlineSeconds", "tolerations", "ephemeralContainers", "schedulingGates"] {
             spec.shift_remove(free);
         }
     }

@@ -13,7 +13,7 @@ use crate::sandbox::objects::{
     Key, Rounding, Updates, condition, controlled_by, count_or_percent, has_ended, int, is_controlled_by, is_leaving, key, millis,
     set_condition,
 };
-use crate::sandbox::recorder::Recorder;
+use crate::sandbox::recorder::{Recorder, Spot};
 use crate::sandbox::resource::{DEPLOYMENTS, PODS, REPLICASETS};
 use crate::sandbox::store::{StoreError, text};
 use crate::time::wall_now;
@@ -24,7 +24,7 @@ const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
 const MAX: &str = "deployment.kubernetes.io/max-replicas";
 
 pub async fn run(shared: Shared) {
-    let recorder = Recorder::new(&shared.store, "deployment-controller", None);
+    let recorder = Recorder::new(&shared.store, "deployment-controller", Spot::Nowhere);
     let rollout = Rollout { shared: &shared, recorder: &recorder };
     // A step that failed is taken again with the next change.
     follow(&shared, &DEPLOYMENTS, &REPLICASETS, |at| rollout.sync(at).ok().flatten()).await;

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::scheduler::ZONE;
 use super::{Queue, Shared, queue_own};
 use crate::sandbox::feed::{Feed, News};
 use crate::sandbox::objects::{controlled_by, has_ended, is_controlled_by, is_leaving, is_ready, key, selects};
-use crate::sandbox::resource::{ENDPOINTS, ENDPOINTSLICES, PODS, SERVICES};
+use crate::sandbox::resource::{ENDPOINTS, ENDPOINTSLICES, NODES, PODS, SERVICES};
 use crate::sandbox::store::{seconds, text};
 use crate::time::wall_now;
 
@@ -70,7 +71,7 @@ fn write_slices<'a>(shared: &Shared, service: &Value, groups: impl Iterator<Item
     let slices = shared.store.list(&ENDPOINTSLICES, Some(&ns)).0;
     let mut owned = slices.iter().filter(|slice| is_controlled_by(slice, service));
     for (ports, pods) in groups {
-        let endpoints: Vec<Value> = pods.iter().map(|pod| endpoint(service, pod, anyway)).collect();
+        let endpoints: Vec<Value> = pods.iter().map(|pod| endpoint(shared, service, pod, anyway)).collect();
         let now = seconds(wall_now());
         let result = match owned.next() {
             Some(slice) => shared.store.update(&ENDPOINTSLICES, &ns, text(slice, "name"), |slice| {
@@ -105,7 +106,7 @@ fn write_slices<'a>(shared: &Shared, service: &Value, groups: impl Iterator<Item
     }
 }
 
-fn endpoint(service: &Value, pod: &Value, anyway: bool) -> Value {
+fn endpoint(shared: &Shared, service: &Value, pod: &Value, anyway: bool) -> Value {
     let (ready, leaving) = (is_ready(pod), is_leaving(pod));
     let mut endpoint = json!({
         "addresses": [pod["status"]["podIP"]],
@@ -115,6 +116,10 @@ fn endpoint(service: &Value, pod: &Value, anyway: bool) -> Value {
     });
     if let Some(hostname) = hostname(service, pod) {
         endpoint["hostname"] = json!(hostname);
+    }
+    let node = pod["spec"]["nodeName"].as_str().and_then(|name| shared.store.get(&NODES, "", name));
+    if let Some(zone) = node.as_ref().and_then(|node| node["metadata"]["labels"].get(ZONE)) {
+        endpoint["zone"] = zone.clone();
     }
     endpoint
 }

@@ -38,7 +38,7 @@ pub struct Shared {
     pub store: Arc<Store>,
     pub block: Arc<Block>,
     pub kubelet: Kubelet,
-    /// Pods that the one node takes.
+    /// Pods that a node takes which does not say how many.
     pub pods_max: usize,
     pub autoscaling: Autoscaling,
     /// Before a Job's first failed pod is replaced; it doubles.
@@ -54,6 +54,7 @@ pub fn start(shared: &Shared, tasks: &mut JoinSet<()>) {
     tasks.spawn(statefulset::run(shared.clone()));
     tasks.spawn(job::run(shared.clone()));
     tasks.spawn(scheduler::run(shared.clone()));
+    tasks.spawn(node::run(shared.clone()));
     tasks.spawn(garbage::run(shared.clone()));
     tasks.spawn(autoscaler::run(shared.clone()));
 }

@@ -12,12 +12,12 @@ use super::{Shared, follow};
 use crate::sandbox::objects::{
     Key, Updates, available_in, condition, has_ended, int, is_active, is_leaving, is_ready, key, millis, selects, set_condition,
 };
-use crate::sandbox::recorder::Recorder;
+use crate::sandbox::recorder::{Recorder, Spot};
 use crate::sandbox::resource::{PODS, REPLICASETS};
 use crate::sandbox::store::{DeleteOptions, text};
 
 pub async fn run(shared: Shared) {
-    let recorder = Recorder::new(&shared.store, "replicaset-controller", None);
+    let recorder = Recorder::new(&shared.store, "replicaset-controller", Spot::Nowhere);
     follow(&shared, &REPLICASETS, &PODS, |at| sync(&shared, &recorder, at)).await;
 }
 

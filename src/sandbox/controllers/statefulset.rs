@@ -13,7 +13,7 @@ use super::history::{History, template_of};
 use super::template::pod_of;
 use super::{Shared, follow};
 use crate::sandbox::objects::{Key, Rounding, available_in, count_or_percent, has_ended, int, is_leaving, is_ready, key};
-use crate::sandbox::recorder::Recorder;
+use crate::sandbox::recorder::{Recorder, Spot};
 use crate::sandbox::resource::{PODS, STATEFULSETS};
 use crate::sandbox::store::{DeleteOptions, Preconditions, StoreError, text};
 
@@ -24,7 +24,7 @@ const REVISION: &str = "controller-revision-hash";
 const AGAIN: Duration = Duration::from_secs(1);
 
 pub async fn run(shared: Shared) {
-    let recorder = Recorder::new(&shared.store, "statefulset-controller", None);
+    let recorder = Recorder::new(&shared.store, "statefulset-controller", Spot::Nowhere);
     follow(&shared, &STATEFULSETS, &PODS, |at| Work { shared: &shared, recorder: &recorder }.sync(at)).await;
 }
 

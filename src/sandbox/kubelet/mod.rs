@@ -1,4 +1,4 @@
-//! The kubelet of the one node: runs every pod that is bound to it as processes, and answers for their logs, streams and use of resources.
+//! The kubelet of all nodes: runs every pod that is bound to one as processes, and answers for their logs, streams and use of resources.
 //! One task per pod; the pod's object is its order book and its status.
 
 mod environment;
@@ -32,7 +32,7 @@ use super::api::access::{AccessError, Attached, LogOptions, PodAccess};
 use super::feed::{Feed, News};
 use super::network::Network;
 use super::objects::{Key, is_leaving, key};
-use super::recorder::Recorder;
+use super::recorder::{Recorder, Spot};
 use super::resource::PODS;
 use super::store::{ChangeKind, DeleteOptions, Preconditions, Store, text};
 
@@ -45,7 +45,6 @@ pub struct Setup {
     pub store: Arc<Store>,
     pub network: Network,
     pub block: Arc<Block>,
-    pub node: &'static str,
     /// Its folder: logs and sockets.
     pub dir: PathBuf,
     /// The sandbox's id, which every process carries in its environment.
@@ -69,7 +68,7 @@ struct Inner {
 
 impl Kubelet {
     pub fn new(setup: Setup) -> std::io::Result<Kubelet> {
-        let recorder = Recorder::new(&setup.store, "kubelet", Some(setup.node));
+        let recorder = Recorder::new(&setup.store, "kubelet", Spot::NodeOfPod);
         Ok(Kubelet(Arc::new(Inner {
             recorder,
             spawner: Spawner::start()?,
@@ -123,7 +122,7 @@ impl Kubelet {
         orders: &mut HashMap<String, watch::Sender<Option<Arc<Value>>>>,
         workers: &mut JoinSet<String>,
     ) {
-        if pod["spec"]["nodeName"] != self.0.setup.node {
+        if pod["spec"]["nodeName"].as_str().is_none_or(str::is_empty) {
             return;
         }
         let uid = text(&pod, "uid").to_owned();
