@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use crate::exit::Exit;
 use crate::kinds::{Kind, Row};
 use crate::recording::fact::LIMITS;
+use crate::sandbox::resource::RESOURCES;
 use crate::varying::{Draw, TRACES, VARYING, feed};
 use crate::{faults, gotchas, metrics, plan, protocol, report, schedule, verdict};
 
@@ -155,6 +156,14 @@ pub fn sections() -> Vec<Section> {
             entries: metrics::FAMILIES
                 .iter()
                 .map(|family| Entry { name: family.signature(), summary: family.help.into(), example: String::new() })
+                .collect(),
+        },
+        Section {
+            name: "sandbox",
+            title: "What the sandbox serves (cluster: sandbox, squall sandbox up)",
+            entries: RESOURCES
+                .iter()
+                .map(|resource| Entry { name: resource.qualified(), summary: resource.summary.into(), example: String::new() })
                 .collect(),
         },
         Section {

@@ -16,6 +16,7 @@ const ANSWER: Duration = Duration::from_secs(1);
 
 /// What to do with a sandbox.
 #[derive(clap::Args)]
+#[command(after_help = "`squall list` names every kind of object that it serves, and what it does with it.")]
 pub struct Args {
     #[command(subcommand)]
     command: Command,

@@ -30,6 +30,8 @@ pub struct Pod {
     pub host_network: bool,
     /// Why it waits or ended: `CrashLoopBackOff`, `OOMKilled`.
     pub reason: Option<String>,
+    /// Why no node takes it, in the scheduler's words.
+    pub unplaced: Option<String>,
     /// The container that `reason` is about, and what it says.
     pub trouble: Option<Trouble>,
     pub containers: Vec<String>,
@@ -125,7 +127,8 @@ impl Pod {
                 .as_ref()
                 .map(|t: &Trouble| t.reason.clone())
                 .or_else(|| text(object, "/status/reason").map(str::to_owned))
-                .or_else(|| unscheduled(object)),
+                .or_else(|| unscheduled(object, "/reason")),
+            unplaced: unscheduled(object, "/message"),
             trouble,
             containers: containers.iter().filter_map(|c| text(c, "/name")).map(str::to_owned).collect(),
             ports: containers
@@ -185,9 +188,10 @@ fn trouble_of(status: &Value) -> Option<Trouble> {
     })
 }
 
-fn unscheduled(object: &Value) -> Option<String> {
+/// What its condition says of a pod that has no node.
+fn unscheduled(object: &Value, field: &str) -> Option<String> {
     let condition = list(object, "/status/conditions").iter().find(|c| c["type"] == "PodScheduled" && c["status"] == "False")?;
-    text(condition, "/reason").map(str::to_owned)
+    text(condition, field).map(str::to_owned)
 }
 
 fn ephemeral_state(object: &Value, name: &str) -> EphemeralState {

@@ -84,7 +84,11 @@ impl Cluster {
         let states: Vec<String> = pods
             .iter()
             .filter(|p| !p.ready)
-            .map(|p| format!("{} is {}", p.name, p.reason.clone().unwrap_or_else(|| format!("{} and not ready", p.phase))))
+            .map(|p| {
+                let reason = p.reason.clone().unwrap_or_else(|| format!("{} and not ready", p.phase));
+                let why = p.unplaced.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+                format!("{} is {reason}{why}", p.name)
+            })
             .take(5)
             .collect();
         Ok(Some(format!(

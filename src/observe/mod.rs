@@ -262,17 +262,20 @@ impl Names {
     /// What a kind is called: its plural, or where the plan uses a short name that only the cluster knows, that.
     fn word(&self, resource: &Resource, namespace: &str) -> String {
         let is_strange = |object: &ObjectRef| !same_object(object, &ObjectRef { kind: resource.plural.clone(), ..object.clone() });
-        let strange = self.wanted(resource, namespace).into_iter().find(is_strange);
-        strange.map_or_else(|| resource.plural.clone(), |object| object.kind)
+        let strange = self.written(resource, namespace).find(|object| is_strange(object));
+        strange.map_or_else(|| resource.plural.clone(), |object| object.kind.clone())
     }
 
-    /// The objects of this kind and namespace that the plan names, whether they exist or not.
-    fn wanted(&self, resource: &Resource, namespace: &str) -> Vec<ObjectRef> {
-        self.0
-            .iter()
-            .filter(|(r, o)| r.group == resource.group && r.kind == resource.kind && o.namespace == namespace)
-            .map(|(_, object)| object.clone())
-            .collect()
+    /// The objects of this kind and namespace that the plan names, whether they exist or not: each once, as [`Names::of`] calls it, though
+    /// the plan may call it `sts` here and `statefulset` there.
+    fn wanted(&self, resource: &Resource, namespace: &str) -> BTreeSet<ObjectRef> {
+        self.written(resource, namespace).map(|object| self.of(resource, namespace, &object.name)).collect()
+    }
+
+    fn written<'a>(&'a self, resource: &Resource, namespace: &str) -> impl Iterator<Item = &'a ObjectRef> {
+        let is_so =
+            move |r: &Resource, o: &ObjectRef| r.group == resource.group && r.kind == resource.kind && o.namespace == namespace;
+        self.0.iter().filter(move |(r, o)| is_so(r, o)).map(|(_, object)| object)
     }
 }
 

@@ -145,4 +145,14 @@ mod tests {
         let facts = probe.gone(&deployment(2));
         assert_eq!(facts.len(), 4, "{facts:?}");
     }
+
+    #[test]
+    fn an_object_that_the_plan_calls_by_two_names_is_there_once() {
+        let called = |kind: &str| (resource(), format!("shop/{kind}/web").parse().unwrap());
+        let names = Arc::new(Names(vec![called("deployment"), called("deploy")]));
+        let mut probe = Workloads::new(resource(), "shop", names);
+        let facts = probe.listed(vec![deployment(3)]);
+        let lost = |fact: &&Fact| matches!(fact, Fact::Reading(reading) if reading.metric == EXISTS && reading.value == 0.0);
+        assert_eq!(facts.iter().filter(lost).count(), 0, "{facts:?}");
+    }
 }

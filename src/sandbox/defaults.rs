@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::objects::is_gated;
 use super::resource::Resource;
 
 /// What an object is when it is completed.
@@ -24,6 +25,12 @@ pub fn apply(resource: &'static Resource, object: &mut Value, stage: Stage) {
             template(spec);
             if stage == Stage::New {
                 fill(object, "status", json!({"replicas": 0}));
+            }
+        }
+        "StatefulSet" => {
+            stateful_set(&mut object["spec"]);
+            if stage == Stage::New {
+                fill(object, "status", json!({"replicas": 0, "availableReplicas": 0}));
             }
         }
         "Job" => job(object, stage),
@@ -62,7 +69,7 @@ pub fn apply(resource: &'static Resource, object: &mut Value, stage: Stage) {
 }
 
 /// Sets `field` where it is absent or null.
-fn fill(object: &mut Value, field: &str, value: Value) {
+pub fn fill(object: &mut Value, field: &str, value: Value) {
     if object.is_null() {
         *object = Value::Object(Map::new());
     }
@@ -83,6 +90,27 @@ fn deployment(spec: &mut Value) {
     }
     fill(spec, "revisionHistoryLimit", json!(10));
     fill(spec, "progressDeadlineSeconds", json!(600));
+}
+
+fn stateful_set(spec: &mut Value) {
+    fill(spec, "podManagementPolicy", json!("OrderedReady"));
+    fill(spec, "updateStrategy", json!({}));
+    let strategy = &mut spec["updateStrategy"];
+    if strategy.get("type").is_none_or(Value::is_null) {
+        strategy["type"] = json!("RollingUpdate");
+        fill(strategy, "rollingUpdate", json!({}));
+    }
+    if strategy["type"] == "RollingUpdate" && strategy.get("rollingUpdate").is_some_and(Value::is_object) {
+        fill(&mut strategy["rollingUpdate"], "partition", json!(0));
+        fill(&mut strategy["rollingUpdate"], "maxUnavailable", json!(1));
+    }
+    fill(spec, "persistentVolumeClaimRetentionPolicy", json!({}));
+    for when in ["whenDeleted", "whenScaled"] {
+        fill(&mut spec["persistentVolumeClaimRetentionPolicy"], when, json!("Retain"));
+    }
+    fill(spec, "replicas", json!(1));
+    fill(spec, "revisionHistoryLimit", json!(10));
+    template(spec);
 }
 
 /// Its selector and the labels by which it finds its pods hold its uid, which it has when it is stored.
@@ -229,6 +257,12 @@ fn pod(object: &mut Value, stage: Stage) {
     fill(object, "status", json!({}));
     fill(&mut object["status"], "phase", json!("Pending"));
     fill(&mut object["status"], "qosClass", json!(class));
+    if is_gated(object) {
+        let condition = json!({"type": "PodScheduled", "observedGeneration": 1, "status": "False", "lastProbeTime": null,
+            "lastTransitionTime": null, "reason": "SchedulingGated",
+            "message": "Scheduling is blocked due to non-empty scheduling gates"});
+        fill(&mut object["status"], "conditions", json!([condition]));
+    }
 }
 
 /// Guaranteed when every container limits cpu and memory to what it requests, best effort when none asks for anything.

@@ -31,7 +31,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use self::address::Block;
 use self::api::tls::Identity;
-use self::controllers::{Autoscaling, NODE, Shared};
+use self::controllers::{Autoscaling, Shared};
 use self::keeper::Keeper;
 use self::kubelet::{Kubelet, Setup};
 use self::network::{Honours, Network};
@@ -54,7 +54,7 @@ pub struct SandboxConfig {
     pub seed: u64,
     /// The first pause of a crash loop, and before a Job replaces a pod that failed; it doubles: 10 s on a real cluster.
     pub crash_backoff: Duration,
-    /// Pods that it bears; more stay pending and say so.
+    /// Pods that a node bears which does not say how many; more stay pending and say so.
     pub pods_max: usize,
     /// Between SIGTERM and SIGKILL when the sandbox stops.
     pub stop_grace: Duration,
@@ -116,7 +116,6 @@ impl Sandbox {
             store: store.clone(),
             network: network.clone(),
             block: block.clone(),
-            node: NODE,
             dir: dir.clone(),
             marker: id.clone(),
             squall: config.squall,
@@ -246,5 +245,14 @@ fn raise_descriptor_limit() {
     if limit.current != limit.maximum {
         // With less, the balancers refuse sooner.
         let _ = setrlimit(Limit::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    }
+}
+
+/// What Kubernetes calls this machine's architecture.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
     }
 }

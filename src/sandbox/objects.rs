@@ -1,6 +1,8 @@
 //! What several parts read from or write into objects: owners, readiness of pods, conditions, counts that may be per cents.
 //! Each question about an object is answered once, here, on its JSON.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::selector::Selector;
@@ -59,6 +61,11 @@ pub fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
     object["status"]["conditions"].as_array()?.iter().find(|c| c["type"] == kind)
 }
 
+/// Whether a pod waits for its scheduling gates to be taken away.
+pub fn is_gated(pod: &Value) -> bool {
+    pod["spec"].get("schedulingGates").and_then(Value::as_array).is_some_and(|gates| !gates.is_empty())
+}
+
 /// Whether a pod's Ready condition holds.
 pub fn is_ready(pod: &Value) -> bool {
     condition(pod, "Ready").is_some_and(|c| c["status"] == "True")
@@ -72,6 +79,15 @@ pub fn has_ended(pod: &Value) -> bool {
 /// Whether a pod counts as one of its owner's replicas.
 pub fn is_active(pod: &Value) -> bool {
     !is_leaving(pod) && !has_ended(pod)
+}
+
+/// After how long a pod that is ready has been so for `min_ready_s`: zero where it is available. `None` where it is not ready.
+pub fn available_in(pod: &Value, min_ready_s: i64) -> Option<Duration> {
+    let ready = condition(pod, "Ready").filter(|c| c["status"] == "True")?;
+    let now_ms = wall_now().as_millisecond();
+    let since_ms = millis(&ready["lastTransitionTime"]).unwrap_or(now_ms);
+    let left_ms = if min_ready_s == 0 { 0 } else { (since_ms + min_ready_s * 1000 - now_ms).max(0) };
+    Some(Duration::from_millis(left_ms as u64))
 }
 
 /// A time stamp of an object in ms of the epoch.

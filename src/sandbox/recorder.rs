@@ -18,7 +18,7 @@ const REMEMBERED_MAX: usize = 1024;
 pub struct Recorder {
     store: Arc<Store>,
     component: &'static str,
-    host: Option<String>,
+    spot: Spot,
     said: Arc<Mutex<Said>>,
 }
 
@@ -28,6 +28,16 @@ struct Said {
     order: VecDeque<String>,
 }
 
+/// Where a component is, as its events tell it.
+#[derive(Clone, Debug)]
+pub enum Spot {
+    Nowhere,
+    /// On the node of the pod that it tells of.
+    NodeOfPod,
+    /// In a process of this name.
+    Process(String),
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Severity {
     Normal,
@@ -35,9 +45,9 @@ pub enum Severity {
 }
 
 impl Recorder {
-    /// For a component such as `replicaset-controller`; `host` is the node, for what runs on one.
-    pub fn new(store: &Arc<Store>, component: &'static str, host: Option<&str>) -> Recorder {
-        Recorder { store: store.clone(), component, host: host.map(str::to_owned), said: Arc::default() }
+    /// For a component such as `replicaset-controller`.
+    pub fn new(store: &Arc<Store>, component: &'static str, spot: Spot) -> Recorder {
+        Recorder { store: store.clone(), component, spot, said: Arc::default() }
     }
 
     pub fn normal(&self, about: &Value, reason: &str, message: &str) {
@@ -65,28 +75,58 @@ impl Recorder {
                 return;
             }
         }
-        let namespace = Some(text(about, "namespace")).filter(|ns| !ns.is_empty()).unwrap_or("default").to_owned();
-        let mut involved = json!({
-            "kind": about["kind"], "namespace": text(about, "namespace"), "name": text(about, "name"), "uid": uid,
-            "apiVersion": about["apiVersion"], "resourceVersion": text(about, "resourceVersion"),
-        });
+        let mut involved = involved(about);
         if let Some(field) = field {
             involved["fieldPath"] = json!(field);
         }
+        let host = match self.spot {
+            Spot::NodeOfPod => about["spec"]["nodeName"].as_str().filter(|node| !node.is_empty()),
+            Spot::Nowhere | Spot::Process(_) => None,
+        };
         let mut source = json!({"component": self.component});
-        if let Some(host) = &self.host {
+        if let Some(host) = host {
             source["host"] = json!(host);
         }
-        let name = format!("{}.{:x}", text(about, "name"), now.as_nanosecond());
         let event = json!({
-            "metadata": {"name": name, "namespace": namespace},
             "involvedObject": involved,
             "reason": reason, "message": message, "source": source,
-            "firstTimestamp": time, "lastTimestamp": time, "count": 1,
-            "type": if severity == Severity::Normal { "Normal" } else { "Warning" },
-            "eventTime": null,
-            "reportingComponent": self.component, "reportingInstance": self.host.as_deref().unwrap_or_default(),
+            "firstTimestamp": time, "lastTimestamp": time, "count": 1, "type": severity.word(), "eventTime": null,
+            "reportingComponent": self.component, "reportingInstance": host.unwrap_or_default(),
         });
+        self.write(about, now, identity, event);
+    }
+
+    /// Says in the newer style of events, with a time of microseconds, what a component did (`Binding`), so that `reason` came of it. What is
+    /// said again of the same version of an object makes a series.
+    pub fn observe(&self, about: &Value, severity: Severity, reason: &str, message: &str, action: &str) {
+        let now = wall_now();
+        let time = format!("{:.6}", jiff::Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now));
+        let identity = [text(about, "uid"), reason, message, text(about, "resourceVersion")].join("\n");
+        let known = self.lock().names.get(&identity).cloned();
+        if let Some((ns, name)) = known {
+            let counted = self.store.update(&EVENTS, &ns, &name, |event| {
+                let count = event.pointer("/series/count").and_then(Value::as_i64).unwrap_or(1) + 1;
+                event["series"] = json!({"count": count, "lastObservedTime": time});
+                Ok(())
+            });
+            if counted.is_ok() {
+                return;
+            }
+        }
+        let instance = if let Spot::Process(name) = &self.spot { name.as_str() } else { "" };
+        let event = json!({
+            "involvedObject": involved(about),
+            "reason": reason, "message": message, "source": {},
+            "firstTimestamp": null, "lastTimestamp": null, "type": severity.word(), "eventTime": time, "action": action,
+            "reportingComponent": self.component, "reportingInstance": instance,
+        });
+        self.write(about, now, identity, event);
+    }
+
+    fn write(&self, about: &Value, now: jiff::Timestamp, identity: String, mut event: Value) {
+        let namespace = Some(text(about, "namespace")).filter(|ns| !ns.is_empty()).unwrap_or("default").to_owned();
+        let name = format!("{}.{:x}", text(about, "name"), now.as_nanosecond());
+        event["metadata"] = json!({"name": name, "namespace": namespace});
         // An event that cannot be stored (its namespace is going) is not worth failing for.
         if self.store.create(&EVENTS, event).is_ok() {
             self.lock().remember(identity, (namespace, name));
@@ -96,6 +136,22 @@ impl Recorder {
     fn lock(&self) -> std::sync::MutexGuard<'_, Said> {
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Severity {
+    fn word(self) -> &'static str {
+        match self {
+            Severity::Normal => "Normal",
+            Severity::Warning => "Warning",
+        }
+    }
+}
+
+fn involved(about: &Value) -> Value {
+    json!({
+        "kind": about["kind"], "namespace": text(about, "namespace"), "name": text(about, "name"), "uid": text(about, "uid"),
+        "apiVersion": about["apiVersion"], "resourceVersion": text(about, "resourceVersion"),
+    })
 }
 
 impl Said {

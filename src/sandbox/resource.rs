@@ -11,6 +11,8 @@ pub struct Resource {
     pub plural: &'static str,
     pub singular: &'static str,
     pub kind: &'static str,
+    /// What the sandbox does with it, in one line.
+    pub summary: &'static str,
     pub namespaced: bool,
     pub short_names: &'static [&'static str],
     pub categories: &'static [&'static str],
@@ -86,6 +88,7 @@ const PLAIN: Resource = Resource {
     plural: "",
     singular: "",
     kind: "",
+    summary: "",
     namespaced: true,
     short_names: &[],
     categories: &[],
@@ -94,18 +97,38 @@ const PLAIN: Resource = Resource {
     counts_generations: false,
 };
 
-pub static CONFIGMAPS: Resource =
-    Resource { plural: "configmaps", singular: "configmap", kind: "ConfigMap", short_names: &["cm"], ..PLAIN };
+pub static CONFIGMAPS: Resource = Resource {
+    plural: "configmaps",
+    singular: "configmap",
+    kind: "ConfigMap",
+    summary: "what containers take into their environment; volumes of them are not mounted",
+    short_names: &["cm"],
+    ..PLAIN
+};
 
-pub static ENDPOINTS: Resource =
-    Resource { plural: "endpoints", singular: "endpoints", kind: "Endpoints", short_names: &["ep"], ..PLAIN };
+pub static ENDPOINTS: Resource = Resource {
+    plural: "endpoints",
+    singular: "endpoints",
+    kind: "Endpoints",
+    summary: "the addresses behind a Service, the older way",
+    short_names: &["ep"],
+    ..PLAIN
+};
 
-pub static EVENTS: Resource = Resource { plural: "events", singular: "event", kind: "Event", short_names: &["ev"], ..PLAIN };
+pub static EVENTS: Resource = Resource {
+    plural: "events",
+    singular: "event",
+    kind: "Event",
+    summary: "what happened to which object, as real controllers and kubelets word it",
+    short_names: &["ev"],
+    ..PLAIN
+};
 
 pub static NAMESPACES: Resource = Resource {
     plural: "namespaces",
     singular: "namespace",
     kind: "Namespace",
+    summary: "each with its service account; one that is deleted takes all in it along",
     namespaced: false,
     short_names: &["ns"],
     verbs: &["create", "delete", "get", "list", "patch", "update", "watch"],
@@ -120,6 +143,7 @@ pub static NODES: Resource = Resource {
     plural: "nodes",
     singular: "node",
     kind: "Node",
+    summary: "virtual: `sandbox` is there, others can be made; room, zones, taints and cordons are heeded",
     namespaced: false,
     short_names: &["no"],
     subresources: &[status("Node")],
@@ -130,6 +154,7 @@ pub static PODS: Resource = Resource {
     plural: "pods",
     singular: "pod",
     kind: "Pod",
+    summary: "processes of this machine, each with an address, probes, init and ephemeral containers, logs and restarts",
     short_names: &["po"],
     categories: &["all"],
     counts_generations: true,
@@ -145,18 +170,40 @@ pub static PODS: Resource = Resource {
     ..PLAIN
 };
 
-pub static SECRETS: Resource = Resource { plural: "secrets", singular: "secret", kind: "Secret", ..PLAIN };
+pub static SECRETS: Resource = Resource {
+    plural: "secrets",
+    singular: "secret",
+    kind: "Secret",
+    summary: "what containers take into their environment, from `data` or `stringData`",
+    ..PLAIN
+};
 
-pub static SERVICEACCOUNTS: Resource =
-    Resource { plural: "serviceaccounts", singular: "serviceaccount", kind: "ServiceAccount", short_names: &["sa"], ..PLAIN };
+pub static SERVICEACCOUNTS: Resource = Resource {
+    plural: "serviceaccounts",
+    singular: "serviceaccount",
+    kind: "ServiceAccount",
+    summary: "kept; the token of the kubeconfig may do everything",
+    short_names: &["sa"],
+    ..PLAIN
+};
 
 pub static SERVICES: Resource = Resource {
     plural: "services",
     singular: "service",
     kind: "Service",
+    summary: "addresses that balance connections over the ready pods, or stand for them (headless)",
     short_names: &["svc"],
     categories: &["all"],
     subresources: &[status("Service")],
+    ..PLAIN
+};
+
+pub static CONTROLLERREVISIONS: Resource = Resource {
+    group: "apps",
+    plural: "controllerrevisions",
+    singular: "controllerrevision",
+    kind: "ControllerRevision",
+    summary: "the revisions of a StatefulSet, for `rollout history` and `rollout undo`",
     ..PLAIN
 };
 
@@ -165,6 +212,7 @@ pub static DEPLOYMENTS: Resource = Resource {
     plural: "deployments",
     singular: "deployment",
     kind: "Deployment",
+    summary: "rolling update and Recreate, revisions, progress, pausing",
     short_names: &["deploy"],
     categories: &["all"],
     counts_generations: true,
@@ -177,10 +225,24 @@ pub static REPLICASETS: Resource = Resource {
     plural: "replicasets",
     singular: "replicaset",
     kind: "ReplicaSet",
+    summary: "as many pods as asked for, taken away in the order of a real one",
     short_names: &["rs"],
     categories: &["all"],
     counts_generations: true,
     subresources: &[SCALE, status("ReplicaSet")],
+    ..PLAIN
+};
+
+pub static STATEFULSETS: Resource = Resource {
+    group: "apps",
+    plural: "statefulsets",
+    singular: "statefulset",
+    kind: "StatefulSet",
+    summary: "pods with names that stay, in order or Parallel; partition, maxUnavailable, OnDelete; no volumeClaimTemplates",
+    short_names: &["sts"],
+    categories: &["all"],
+    counts_generations: true,
+    subresources: &[SCALE, status("StatefulSet")],
     ..PLAIN
 };
 
@@ -190,6 +252,7 @@ pub static HPAS: Resource = Resource {
     plural: "horizontalpodautoscalers",
     singular: "horizontalpodautoscaler",
     kind: "HorizontalPodAutoscaler",
+    summary: "the real algorithm over CPU, memory and what pods show on /metrics; nothing serves Object and External metrics",
     short_names: &["hpa"],
     categories: &["all"],
     subresources: &[status("HorizontalPodAutoscaler")],
@@ -201,20 +264,28 @@ pub static JOBS: Resource = Resource {
     plural: "jobs",
     singular: "job",
     kind: "Job",
+    summary: "completions, parallelism, Indexed, back-off, deadline, time to live, suspension",
     categories: &["all"],
     counts_generations: true,
     subresources: &[status("Job")],
     ..PLAIN
 };
 
-pub static LEASES: Resource =
-    Resource { group: "coordination.k8s.io", plural: "leases", singular: "lease", kind: "Lease", ..PLAIN };
+pub static LEASES: Resource = Resource {
+    group: "coordination.k8s.io",
+    plural: "leases",
+    singular: "lease",
+    kind: "Lease",
+    summary: "kept for whoever holds them",
+    ..PLAIN
+};
 
 pub static ENDPOINTSLICES: Resource = Resource {
     group: "discovery.k8s.io",
     plural: "endpointslices",
     singular: "endpointslice",
     kind: "EndpointSlice",
+    summary: "the addresses behind a Service: ready, serving, terminating",
     counts_generations: true,
     ..PLAIN
 };
@@ -224,6 +295,7 @@ pub static PODDISRUPTIONBUDGETS: Resource = Resource {
     plural: "poddisruptionbudgets",
     singular: "poddisruptionbudget",
     kind: "PodDisruptionBudget",
+    summary: "heeded by evictions, as `kubectl drain` makes them",
     short_names: &["pdb"],
     counts_generations: true,
     subresources: &[status("PodDisruptionBudget")],
@@ -241,8 +313,10 @@ pub static RESOURCES: &[&Resource] = &[
     &SECRETS,
     &SERVICEACCOUNTS,
     &SERVICES,
+    &CONTROLLERREVISIONS,
     &DEPLOYMENTS,
     &REPLICASETS,
+    &STATEFULSETS,
     &HPAS,
     &JOBS,
     &LEASES,

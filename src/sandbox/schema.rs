@@ -212,6 +212,17 @@ ReplicaSet: apiVersion s, kind s, metadata ObjectMeta, spec ReplicaSetSpec, stat
 ReplicaSetSpec: replicas i, minReadySeconds i, selector LabelSelector, template PodTemplateSpec
 ReplicaSetStatus: replicas i, fullyLabeledReplicas i, readyReplicas i, availableReplicas i, terminatingReplicas i
   observedGeneration l, conditions [Condition/type]
+StatefulSet: apiVersion s, kind s, metadata ObjectMeta, spec StatefulSetSpec, status StatefulSetStatus
+StatefulSetSpec: replicas i, selector LabelSelector, template PodTemplateSpec, volumeClaimTemplates [o], serviceName s
+  podManagementPolicy s, updateStrategy StatefulSetUpdateStrategy, revisionHistoryLimit i, minReadySeconds i
+  persistentVolumeClaimRetentionPolicy StatefulSetPersistentVolumeClaimRetentionPolicy, ordinals StatefulSetOrdinals
+StatefulSetUpdateStrategy: type s, rollingUpdate RollingUpdateStatefulSetStrategy
+RollingUpdateStatefulSetStrategy: partition i, maxUnavailable n
+StatefulSetPersistentVolumeClaimRetentionPolicy: whenDeleted s, whenScaled s
+StatefulSetOrdinals: start i
+StatefulSetStatus: observedGeneration l, replicas i, readyReplicas i, currentReplicas i, updatedReplicas i, currentRevision s
+  updateRevision s, collisionCount i, conditions [Condition/type], availableReplicas i
+ControllerRevision: apiVersion s, kind s, metadata ObjectMeta, data o, revision l
 Scale: apiVersion s, kind s, metadata ObjectMeta, spec ScaleSpec, status ScaleStatus
 ScaleSpec: replicas i
 ScaleStatus: replicas i, selector s

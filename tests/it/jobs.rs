@@ -4,32 +4,13 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use squall::sandbox::resource::{EVENTS, JOBS, PODS, Resource};
-use squall::sandbox::store::{Change, ChangeKind, text, version_of};
+use squall::sandbox::resource::{EVENTS, JOBS, PODS};
+use squall::sandbox::store::{ChangeKind, text, version_of};
 
-use super::recorded_exchanges::differences;
+use super::recorded_exchanges::{differences, watched};
 use super::sandbox::World;
 
 const TRACKING: &str = "batch.kubernetes.io/job-tracking";
-
-/// What was recorded of the objects of one kind, in order.
-fn recorded(plural: &str) -> Vec<Value> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kubernetes/watch-job.json");
-    let recording: Value = serde_json::from_str(&std::fs::read_to_string(path).expect("it is there")).expect("it is JSON");
-    let of_kind = |watch: &&Value| watch["path"].as_str().is_some_and(|path| path.contains(&format!("/{plural}?")));
-    let watch = recording["watches"].as_array().and_then(|all| all.iter().find(of_kind).cloned()).expect("it was watched");
-    watch["events"].as_array().expect("something happened").clone()
-}
-
-/// Everything that happened to the objects of a kind since `from`.
-async fn history(world: &World, resource: &'static Resource, from: u64) -> Vec<Change> {
-    let mut watch = world.sandbox.store().watch(resource, Some("default"), Some(from)).expect("history reaches back to the test");
-    let mut changes = vec![];
-    while watch.caught_up().is_none() {
-        changes.push(watch.next().await.expect("history is still there"));
-    }
-    changes
-}
 
 /// An object without what differs from cluster to cluster: namespace, image, command, the uid of its Job and generated suffixes.
 fn plain(object: &Value) -> Value {
@@ -107,7 +88,7 @@ type Told<'a> = &'a dyn Fn(&Value) -> bool;
 async fn an_indexed_job_goes_the_way_of_the_recorded_one() {
     let world = World::start().await;
     let from = world.sandbox.store().version();
-    let theirs = recorded("jobs");
+    let theirs = watched("watch-job", "jobs");
     let mut wanted = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "shards"}});
     for asked in ["parallelism", "completions", "backoffLimit", "completionMode"] {
         wanted["spec"][asked] = theirs[0]["object"]["spec"][asked].clone();
@@ -117,11 +98,11 @@ async fn an_indexed_job_goes_the_way_of_the_recorded_one() {
     wanted["spec"]["template"]["spec"] = pod;
     world.create(&JOBS, wanted).await;
     world.wait(&JOBS, "the end of the job", |w| w.get(&JOBS, "shards").filter(|job| holds(job, "Complete"))).await;
-    let (jobs, pods) = (history(&world, &JOBS, from).await, history(&world, &PODS, from).await);
+    let (jobs, pods) = (world.history(&JOBS, from).await, world.history(&PODS, from).await);
 
     compare("the new job", &plain(&theirs[0]["object"]), &plain(&jobs[0].object));
     // Each pod as it was made, and where it is counted.
-    let recorded_pods = recorded("pods");
+    let recorded_pods = watched("watch-job", "pods");
     for number in 0..3 {
         let index = json!(number.to_string());
         let is_it = |pod: &Value| pod["metadata"]["annotations"]["batch.kubernetes.io/job-completion-index"] == index;
@@ -162,7 +143,7 @@ async fn an_indexed_job_goes_the_way_of_the_recorded_one() {
 
     let ours = of_job(&world.all(&EVENTS));
     let reasons = |events: &[(String, String)]| events.iter().map(|(reason, _)| reason.clone()).collect::<Vec<_>>();
-    let theirs: Vec<Arc<Value>> = recorded("events").iter().map(|event| Arc::new(event["object"].clone())).collect();
+    let theirs: Vec<Arc<Value>> = watched("watch-job", "events").iter().map(|event| Arc::new(event["object"].clone())).collect();
     assert_eq!(reasons(&ours), reasons(&of_job(&theirs)));
     assert!(ours[0].1.starts_with("Created pod: shards-") && ours[3].1 == "Job completed", "{ours:?}");
     world.sandbox.stop().await;

@@ -12,6 +12,7 @@ use squall::sandbox::{Sandbox, SandboxConfig};
 use crate::command::{Said, Squall};
 use crate::eavesdropper::{Attributes, Eavesdropper};
 use crate::shop::manifests;
+use crate::statefulsets;
 
 fn squall(arguments: &[&str], kubeconfig: &Path) -> Said {
     Squall::new().start_with(arguments, &[("KUBECONFIG", kubeconfig)]).wait(Duration::from_secs(180))
@@ -114,8 +115,23 @@ async fn beside(plan: PathBuf, kubeconfig: PathBuf, eavesdropper: Eavesdropper, 
 /// The manifests' namespaces are made by whoever grants: Roles need somewhere to lie.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plan_with_manifests_and_both_faults_asks_for_what_it_is_granted() {
-    let (sandbox, cluster) = sandbox().await;
     let plan = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans/kill.yaml");
+    // What an agent said before it was listened to is looked for in its log, unless the line is faster.
+    brings_its_namespace(plan, &[("pods/log", "get")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plan_that_kills_a_pod_of_a_stateful_set_asks_for_what_it_is_granted() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("set.yaml"), statefulsets::SET).unwrap();
+    let plan = folder.path().join("plan.yaml");
+    std::fs::write(&plan, statefulsets::PLAN.replace("LEAST", "2")).unwrap();
+    // The last words of a pod are for one that does not start.
+    brings_its_namespace(plan, &[("pods/log", "get")]).await;
+}
+
+async fn brings_its_namespace(plan: PathBuf, late: &'static [(&'static str, &'static str)]) {
+    let (sandbox, cluster) = sandbox().await;
     let folder = tempfile::tempdir().unwrap();
     let (eavesdropper, kubeconfig) = overheard(&sandbox, folder.path()).await;
     let yaml = squall(&["rbac", plan.to_str().unwrap()], &kubeconfig).expect(0).stdout.clone();
@@ -123,9 +139,10 @@ async fn a_plan_with_manifests_and_both_faults_asks_for_what_it_is_granted() {
     assert_eq!(namespaces.len(), 1, "{yaml}");
     assert!(!yaml.contains("ClusterRole"), "nothing of it lies in no namespace: {yaml}");
     stand(&cluster, namespaces).await;
-    // What an agent said before it was listened to is looked for in its log, unless the line is faster.
-    beside(plan, kubeconfig, eavesdropper, &[("pods/log", "get")]).await;
-    assert!(cluster.pods("shop", "app=checkout").await.unwrap().is_empty(), "and everything of it is gone");
+    beside(plan, kubeconfig, eavesdropper, late).await;
+    for app in ["app=checkout", "app=store"] {
+        assert!(cluster.pods("shop", app).await.unwrap().is_empty(), "and everything of it is gone");
+    }
     sandbox.stop().await;
 }
 

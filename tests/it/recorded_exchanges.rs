@@ -21,11 +21,22 @@ const VARY: &[&str] = &[
     "time",
 ];
 
-fn exchanges(file: &str) -> Vec<Value> {
+fn recording(file: &str) -> Value {
     let path = format!("{}/tests/kubernetes/{file}.json", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
-    let recorded: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{path}: {e}"));
-    recorded["exchanges"].as_array().expect("a recording has exchanges").clone()
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+fn exchanges(file: &str) -> Vec<Value> {
+    recording(file)["exchanges"].as_array().expect("a recording has exchanges").clone()
+}
+
+/// What was recorded of the objects of one kind, in order.
+pub fn watched(file: &str, plural: &str) -> Vec<Value> {
+    let recording = recording(file);
+    let of_kind = |watch: &&Value| watch["path"].as_str().is_some_and(|path| path.contains(&format!("/{plural}?")));
+    let watch = recording["watches"].as_array().and_then(|all| all.iter().find(of_kind)).expect("it was watched");
+    watch["events"].as_array().expect("something happened").clone()
 }
 
 /// The answer to one recorded request: status, headers, body.

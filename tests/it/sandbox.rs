@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Pid;
 use serde_json::{Value, json};
 use squall::sandbox::resource::{CONFIGMAPS, DEPLOYMENTS, ENDPOINTSLICES, EVENTS, HPAS, PODS, REPLICASETS, Resource, SERVICES};
+use squall::sandbox::store::Change;
 use squall::sandbox::{Sandbox, SandboxConfig, cleanup};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixStream};
@@ -76,12 +77,18 @@ impl World {
     }
 
     pub async fn ask(&self, method: reqwest::Method, path: &str, kind: &str, body: Value) -> Value {
+        let (status, answer) = self.answer(method, path, kind, body).await;
+        assert!((200..300).contains(&status), "{path}: {status}: {answer}");
+        answer
+    }
+
+    /// The status of an answer, too, whatever it is.
+    pub async fn answer(&self, method: reqwest::Method, path: &str, kind: &str, body: Value) -> (u16, Value) {
         let url = format!("{}{path}", self.sandbox.api_url());
         let request = self.http.request(method, url).bearer_auth(&self.token).header("content-type", kind);
         let response = request.body(body.to_string()).send().await.unwrap();
-        let (status, text) = (response.status(), response.text().await.unwrap());
-        assert!(status.is_success(), "{path}: {status}: {text}");
-        serde_json::from_str(&text).unwrap_or(Value::String(text))
+        let (status, text) = (response.status().as_u16(), response.text().await.unwrap());
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
     pub async fn create(&self, resource: &'static Resource, object: Value) -> Value {
@@ -117,6 +124,17 @@ impl World {
 
     pub fn get(&self, resource: &'static Resource, name: &str) -> Option<Arc<Value>> {
         self.sandbox.store().get(resource, "default", name)
+    }
+
+    /// Everything that happened to the objects of a kind since `from`.
+    pub async fn history(&self, resource: &'static Resource, from: u64) -> Vec<Change> {
+        let mut watch =
+            self.sandbox.store().watch(resource, Some("default"), Some(from)).expect("history reaches back to the test");
+        let mut changes = vec![];
+        while watch.caught_up().is_none() {
+            changes.push(watch.next().await.expect("history is still there"));
+        }
+        changes
     }
 
     /// Waits until `found` finds something, looking again whenever an object of `resource` changes.
@@ -195,7 +213,7 @@ fn name(object: &Value) -> String {
     object["metadata"]["name"].as_str().unwrap().to_owned()
 }
 
-fn is_ready(pod: &Value) -> bool {
+pub fn is_ready(pod: &Value) -> bool {
     let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
     pod["metadata"]["deletionTimestamp"].is_null() && conditions.into_iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
 }

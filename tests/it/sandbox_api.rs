@@ -1,9 +1,8 @@
 //! Goal: clients cannot tell the sandbox's API server from a real one. How: the real `kube` client and the real `kubectl` drive it over
 //! TLS, with a scripted node side in place of a kubelet, and recorded exchanges of a real server are replayed against it.
 
-use std::io::Write as _;
 use std::net::Ipv4Addr;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,11 +22,12 @@ use serde_json::{Value, json};
 use squall::sandbox::api::access::{AccessError, Attached, LogOptions, PodAccess};
 use squall::sandbox::api::tls::Identity;
 use squall::sandbox::api::{Config, Server, ServiceAddresses, serve};
-use squall::sandbox::kubeconfig::write_new;
 use squall::sandbox::resource::{DEPLOYMENTS, EVENTS, NODES, PODS};
 use squall::sandbox::store::{HISTORY_MAX, Store};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+
+use super::kubectl::Kubectl;
 
 /// No answer of a server on this machine takes this long; a test that waits longer has failed.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -75,7 +75,7 @@ impl PodAccess for ScriptedPods {
 pub struct Sandbox {
     pub store: Arc<Store>,
     server: Server,
-    folder: tempfile::TempDir,
+    kubectl: Kubectl,
 }
 
 impl Sandbox {
@@ -90,9 +90,8 @@ impl Sandbox {
         let services = ServiceAddresses { first: Ipv4Addr::new(127, 16, 0, 10), last: Ipv4Addr::new(127, 16, 0, 250) };
         let config = Config { store: store.clone(), pods: Arc::new(ScriptedPods), identity, services };
         let server = serve(listener, config).expect("a bound listener can be served");
-        let folder = tempfile::tempdir().expect("there is room for a folder");
-        write_new(&folder.path().join("config"), &server.kubeconfig("sandbox").to_yaml()).expect("the folder is writable");
-        Sandbox { store, server, folder }
+        let kubectl = Kubectl::of(&server.kubeconfig("sandbox").to_yaml());
+        Sandbox { store, server, kubectl }
     }
 
     async fn client(&self) -> Client {
@@ -115,33 +114,8 @@ impl Sandbox {
         reqwest::Client::builder().tls_certs_only([authority]).build().expect("a client can be made")
     }
 
-    /// Runs kubectl; `None` when it is not installed, which `SQUALL_TEST_KUBECTL=required` does not accept.
     async fn kubectl(&self, arguments: &[&str], stdin: &str) -> Option<(String, String, bool)> {
-        let config = self.folder.path().join("config");
-        let cache = self.folder.path().join("cache");
-        let mut command = Command::new("kubectl");
-        command.arg("--kubeconfig").arg(config).arg("--cache-dir").arg(cache).args(arguments);
-        command.env_remove("KUBECONFIG").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let stdin = stdin.to_owned();
-        tokio::task::spawn_blocking(move || {
-            let mut child = match command.spawn() {
-                Ok(child) => child,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                    let required = std::env::var("SQUALL_TEST_KUBECTL").is_ok_and(|word| word == "required");
-                    assert!(!required, "kubectl is not installed, and SQUALL_TEST_KUBECTL says that it must be");
-                    // Said aloud, because a test that did not run must not look like one that passed.
-                    println!("kubectl is not installed: this test has checked nothing");
-                    return None;
-                }
-                Err(error) => panic!("kubectl could not be started: {error}"),
-            };
-            child.stdin.take().expect("it is piped").write_all(stdin.as_bytes()).expect("kubectl reads its input");
-            let output = child.wait_with_output().expect("kubectl ends");
-            let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-            Some((text(output.stdout), text(output.stderr), output.status.success()))
-        })
-        .await
-        .expect("waiting does not panic")
+        self.kubectl.run(arguments, stdin).await
     }
 }
 
@@ -287,7 +261,7 @@ async fn kubectl_watches_a_table_as_it_changes() {
     assert!(ok, "{err}");
     let mut kubectl = tokio::process::Command::new("kubectl")
         .args(["get", "deploy", "-n", "shop", "-w", "--kubeconfig"])
-        .arg(sandbox.folder.path().join("config"))
+        .arg(sandbox.kubectl.config())
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()

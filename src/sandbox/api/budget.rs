@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::super::resource::{DEPLOYMENTS, PODDISRUPTIONBUDGETS, PODS, REPLICASETS};
+use super::super::objects::controller;
+use super::super::resource::{PODDISRUPTIONBUDGETS, PODS, of_kind};
 use super::super::selector::Selector;
 use super::super::store::{Store, StoreError, seconds, text};
 use super::failure::Failure;
@@ -73,19 +74,20 @@ fn is_healthy(pod: &Value) -> bool {
 /// What the controllers of the pods want to have, each counted once; a pod without one counts for itself.
 fn wanted(store: &Store, ns: &str, pods: &[Arc<Value>]) -> i64 {
     let owner = |object: &Value| {
-        let references = object["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
-        references.into_iter().find(|reference| reference["controller"] == true)
+        let reference = controller(object)?;
+        let word = |field: &str| reference[field].as_str().unwrap_or_default();
+        let kind = of_kind(word("apiVersion"), word("kind")).filter(|kind| kind.subresource("scale").is_some())?;
+        store.get(kind, ns, word("name"))
     };
     let mut seen = HashSet::new();
     let mut total = 0;
     for pod in pods {
-        let set = owner(pod).and_then(|o| store.get(&REPLICASETS, ns, o["name"].as_str().unwrap_or_default()));
-        let Some(set) = set else {
+        let Some(set) = owner(pod) else {
             total += 1;
             continue;
         };
-        let deployment = owner(&set).and_then(|o| store.get(&DEPLOYMENTS, ns, o["name"].as_str().unwrap_or_default()));
-        let controller = deployment.unwrap_or(set);
+        // A ReplicaSet may itself be somebody's.
+        let controller = owner(&set).unwrap_or(set);
         if seen.insert(text(&controller, "uid").to_owned()) {
             total += controller["spec"]["replicas"].as_i64().unwrap_or(1);
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use super::super::architecture;
 use super::super::resource::{RESOURCES, Resource, Subresource};
 use super::super::schema::{self, Keys, Shape};
 
@@ -17,6 +18,7 @@ const SUBJECT_REVIEW: Resource = Resource {
     plural: "selfsubjectaccessreviews",
     singular: "selfsubjectaccessreview",
     kind: "SelfSubjectAccessReview",
+    summary: "",
     namespaced: false,
     short_names: &[],
     categories: &[],
@@ -44,7 +46,7 @@ pub fn served() -> impl Iterator<Item = &'static Resource> {
 pub fn version() -> Value {
     json!({"major": "1", "minor": RELEASE.0, "gitVersion": RELEASE.1, "gitCommit": env!("CARGO_PKG_VERSION"), "gitTreeState": "",
         "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "rustc",
-        "platform": format!("linux/{}", match std::env::consts::ARCH { "x86_64" => "amd64", "aarch64" => "arm64", other => other })})
+        "platform": format!("linux/{}", architecture())})
 }
 
 /// `/api`.

@@ -7,7 +7,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::super::defaults;
-use super::super::resource::{JOBS, Resource, SERVICES};
+use super::super::resource::{JOBS, NODES, Resource, SERVICES};
 use super::super::schema::Shape;
 use super::super::selector::Selector;
 use super::super::store::{self, Deletion, Preconditions, Propagation, StoreError, metadata, text, version_of};
@@ -179,10 +179,11 @@ impl Api {
             metadata(&mut object).entry("name").or_insert_with(|| json!(name));
         }
         placed(target, &mut object)?;
+        // A new object's status is the server's to begin and the controllers' to go on with. A node alone says how much it has.
         if resource.subresource("status").is_some()
+            && *resource != NODES
             && let Some(object) = object.as_object_mut()
         {
-            // A new object's status is the server's to begin and the controllers' to go on with.
             object.shift_remove("status");
         }
         defaults::apply(resource, &mut object, defaults::Stage::New);
@@ -296,8 +297,10 @@ impl Api {
         }
         metadata(&mut decoded.object).entry("name").or_insert_with(|| json!(name));
         placed(target, &mut decoded.object)?;
+        let exists = self.store.get(resource, target.ns(), name).is_some();
         if part == Part::Main
             && resource.subresource("status").is_some()
+            && (exists || *resource != NODES)
             && let Some(object) = decoded.object.as_object_mut()
         {
             object.shift_remove("status");
@@ -305,8 +308,12 @@ impl Api {
         let wanted = decoded.object;
         let manager = request.manager(target.subresource.as_deref().unwrap_or_default());
         let (force, dry_run) = (request.query.is_set("force"), request.is_dry_run()?);
-        if part == Part::Main && self.store.get(resource, target.ns(), name).is_none() {
-            let object = managed::apply(resource, &json!({}), &wanted, &manager, force)?;
+        if part == Part::Main && !exists {
+            let mut object = managed::apply(resource, &json!({}), &wanted, &manager, force)?;
+            // A node's, which belongs to nobody.
+            if let Some(status) = wanted.get("status") {
+                object["status"] = status.clone();
+            }
             match self.store_new(target, merged_identity(object, &wanted), Books::Kept, dry_run) {
                 // Somebody else created it in between: then it is an apply to theirs.
                 Err(failure) if failure.reason == "AlreadyExists" => {}

@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 
+use super::super::objects::{condition, controller};
 use super::super::resource::Resource;
 use super::super::selector::Selector;
 use super::super::store::text;
@@ -118,6 +119,18 @@ fn layout(resource: &'static Resource) -> Layout {
                 cells
             },
         },
+        "StatefulSet" => Layout {
+            columns: &[NAME, ("Ready", S, 0), AGE, ("Containers", S, 1), ("Images", S, 1)],
+            cells: |o| {
+                let ready = format!("{}/{}", number(&o["status"]["readyReplicas"]), number(&o["spec"]["replicas"]));
+                let [containers, images, _] = template(&o["spec"]);
+                vec![name(o), json!(ready), age(o), containers, images]
+            },
+        },
+        "ControllerRevision" => Layout {
+            columns: &[NAME, ("Controller", S, 0), ("Revision", S, 0), AGE],
+            cells: |o| vec![name(o), controlled(o), count(&o["revision"]), age(o)],
+        },
         "Job" => Layout {
             columns: &[
                 NAME,
@@ -230,6 +243,16 @@ fn age(object: &Value) -> Value {
     json!(since(&object["metadata"]["creationTimestamp"]))
 }
 
+/// Who controls it, as `statefulset.apps/web`.
+fn controlled(object: &Value) -> Value {
+    let owner = controller(object).map(|owner| {
+        let kind = plain(&owner["kind"]).to_lowercase();
+        let group = plain(&owner["apiVersion"]).split_once('/').map_or(String::new(), |(group, _)| format!(".{group}"));
+        format!("{kind}{group}/{}", plain(&owner["name"]))
+    });
+    json!(or_none(owner.unwrap_or_default()))
+}
+
 fn number(value: &Value) -> i64 {
     value.as_i64().unwrap_or(0)
 }
@@ -325,6 +348,9 @@ fn pod(pod: &Value) -> Vec<Value> {
 fn pod_word(pod: &Value, statuses: &[Value]) -> String {
     let status = &pod["status"];
     let mut word = [&status["reason"], &status["phase"]].into_iter().map(plain).find(|w| !w.is_empty()).unwrap_or_default();
+    if condition(pod, "PodScheduled").is_some_and(|scheduled| scheduled["reason"] == "SchedulingGated") {
+        word = "SchedulingGated".into();
+    }
     let init = status["initContainerStatuses"].as_array().cloned().unwrap_or_default();
     let total = pod["spec"]["initContainers"].as_array().map_or(0, Vec::len);
     let told = |state: &Value| {
@@ -489,7 +515,7 @@ fn event(event: &Value) -> Vec<Value> {
         json!(source.iter().filter(|s| !s.is_empty()).cloned().collect::<Vec<_>>().join(", ")),
         json!(plain(&event["message"]).trim()),
         json!(since(&json!(first))),
-        json!(event["count"].as_i64().unwrap_or(1)),
+        json!(event["series"]["count"].as_i64().or(event["count"].as_i64()).unwrap_or(1)),
         name(event),
     ]
 }

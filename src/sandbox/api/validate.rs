@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
+use super::super::objects::{Rounding, count_or_percent};
 use super::super::quantity;
 use super::super::resource::Resource;
 use super::super::selector::Selector;
@@ -25,6 +26,19 @@ const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
 const POD_UPDATE: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,\
     `spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` \
     (allow it to be set to 1 if it was previously negative)";
+
+/// What of a StatefulSet's spec may change.
+const STATEFUL_SET_FREE: &[&str] = &[
+    "replicas",
+    "ordinals",
+    "template",
+    "updateStrategy",
+    "revisionHistoryLimit",
+    "persistentVolumeClaimRetentionPolicy",
+    "minReadySeconds",
+];
+const STATEFUL_SET_UPDATE: &str = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', \
+    'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden";
 
 /// What is wrong with a new object.
 pub fn created(resource: &'static Resource, object: &Value) -> Vec<Cause> {
@@ -60,7 +74,30 @@ pub fn updated(resource: &'static Resource, before: &Value, after: &Value) -> Ve
                 causes.push(Cause::invalid("spec.completions", &new["completions"], IMMUTABLE));
             }
         }
-        "Pod" if fixed_part(old) != fixed_part(new) => causes.push(Cause::forbidden("spec", POD_UPDATE)),
+        "StatefulSet" => {
+            let fixed = |spec: &Value| {
+                let mut spec = spec.clone();
+                if let Some(spec) = spec.as_object_mut() {
+                    STATEFUL_SET_FREE.iter().for_each(|free| drop(spec.shift_remove(*free)));
+                }
+                spec
+            };
+            if fixed(old) != fixed(new) {
+                causes.push(Cause::forbidden("spec", STATEFUL_SET_UPDATE));
+            }
+        }
+        "ControllerRevision" if before["data"] != after["data"] => causes.push(Cause::invalid("data", &after["data"], IMMUTABLE)),
+        "Pod" => {
+            let gates = |spec: &Value| spec.get("schedulingGates").and_then(Value::as_array).cloned().unwrap_or_default();
+            if let Some(gate) = gates(new).iter().find(|gate| !gates(old).contains(gate)) {
+                let name = gate["name"].as_str().unwrap_or_default();
+                let why = format!("only deletion is allowed, but found new scheduling gate '{name}'");
+                causes.push(Cause::forbidden("spec.schedulingGates", why));
+            }
+            if fixed_part(old) != fixed_part(new) {
+                causes.push(Cause::forbidden("spec", POD_UPDATE));
+            }
+        }
         "Service" => {
             let (old_ip, new_ip) = (old["clusterIP"].as_str().unwrap_or_default(), &new["clusterIP"]);
             if !old_ip.is_empty() && new_ip != old_ip && new["type"] != "ExternalName" && old["type"] != "ExternalName" {
@@ -148,7 +185,7 @@ const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-',
 fn wrong_name(resource: &'static Resource, name: &str) -> Option<&'static str> {
     match resource.kind {
         "Service" => (!(is_label(name) && name.starts_with(|c: char| c.is_ascii_lowercase()))).then_some(LABEL_1035),
-        "Namespace" => (!is_label(name)).then_some(LABEL),
+        "Namespace" | "StatefulSet" => (!is_label(name)).then_some(LABEL),
         _ => (!is_subdomain(name)).then_some(SUBDOMAIN),
     }
 }
@@ -195,6 +232,15 @@ fn labels(field: &str, labels: &Value, causes: &mut Vec<Cause>) {
 fn content(resource: &'static Resource, object: &Value, causes: &mut Vec<Cause>) {
     match resource.kind {
         "Deployment" | "ReplicaSet" => scaled(resource, &object["spec"], causes),
+        "StatefulSet" => stateful_set(&object["spec"], causes),
+        "ControllerRevision" => {
+            if object.get("data").is_none_or(Value::is_null) {
+                causes.push(Cause::required("data", "data is mandatory"));
+            }
+            if object["revision"].as_i64().is_some_and(|n| n < 0) {
+                causes.push(Cause::invalid("revision", &object["revision"], NOT_NEGATIVE));
+            }
+        }
         "Job" => job(&object["spec"], causes),
         "Pod" => pod_spec("spec", &object["spec"], causes),
         "Service" => service(&object["spec"], causes),
@@ -222,10 +268,7 @@ fn scaled(resource: &'static Resource, spec: &Value, causes: &mut Vec<Cause>) {
     not_negative(spec, "spec", &["replicas", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"], causes);
     controls_its_template(resource.singular, spec, causes);
     pod_spec("spec.template.spec", &spec["template"]["spec"], causes);
-    let restart = &spec["template"]["spec"]["restartPolicy"];
-    if !restart.is_null() && restart != "Always" {
-        causes.push(Cause::unsupported("spec.template.spec.restartPolicy", restart, &["Always"]));
-    }
+    always_restarts(&spec["template"]["spec"], causes);
     if resource.kind == "Deployment" {
         strategy(&spec["strategy"], causes);
     }
@@ -255,6 +298,56 @@ fn controls_its_template(kind: &str, spec: &Value, causes: &mut Vec<Cause>) {
         }
     }
     labels("spec.template.labels", of_template, causes);
+}
+
+fn stateful_set(spec: &Value, causes: &mut Vec<Cause>) {
+    let policies = ["OrderedReady", "Parallel"];
+    if !policies.iter().any(|policy| spec["podManagementPolicy"] == *policy) {
+        let why = "must be 'OrderedReady' or 'Parallel'";
+        causes.push(Cause::invalid("spec.podManagementPolicy", &spec["podManagementPolicy"], why));
+    }
+    let strategy = &spec["updateStrategy"];
+    let rolling = strategy.get("rollingUpdate").unwrap_or(&Value::Null);
+    let at = "spec.updateStrategy.rollingUpdate";
+    match strategy["type"].as_str().unwrap_or_default() {
+        "OnDelete" if !rolling.is_null() => {
+            causes.push(Cause::invalid(at, rolling, "only allowed for updateStrategy 'RollingUpdate'"));
+        }
+        "OnDelete" => {}
+        "RollingUpdate" => {
+            not_negative(rolling, at, &["partition"], causes);
+            let most = &rolling["maxUnavailable"];
+            if count_or_percent(most, 100, Rounding::Down) == Some(0) {
+                causes.push(Cause::invalid(format!("{at}.maxUnavailable"), most, "cannot be 0"));
+            }
+        }
+        _ => causes.push(Cause::invalid("spec.updateStrategy", strategy, "must be 'RollingUpdate' or 'OnDelete'")),
+    }
+    not_negative(spec, "spec", &["replicas", "minReadySeconds", "revisionHistoryLimit"], causes);
+    not_negative(&spec["ordinals"], "spec.ordinals", &["start"], causes);
+    controls_its_template("statefulset", spec, causes);
+    let service = &spec["serviceName"];
+    if service.as_str().is_some_and(|name| !name.is_empty() && !is_label(name)) {
+        causes.push(Cause::invalid("spec.serviceName", service, LABEL));
+    }
+    let pod = &spec["template"]["spec"];
+    pod_spec("spec.template.spec", pod, causes);
+    always_restarts(pod, causes);
+    if let Some(deadline) = pod.get("activeDeadlineSeconds") {
+        causes.push(Cause::invalid("spec.template.spec.activeDeadlineSeconds", deadline, "must not be specified"));
+    }
+    if spec.get("volumeClaimTemplates").and_then(Value::as_array).is_some_and(|claims| !claims.is_empty()) {
+        let why = "the sandbox has no PersistentVolumeClaims: its pods see this machine's files; leave the templates and their mounts \
+            out, or run this plan on a cluster";
+        causes.push(Cause::forbidden("spec.volumeClaimTemplates", why));
+    }
+}
+
+fn always_restarts(pod: &Value, causes: &mut Vec<Cause>) {
+    let restart = &pod["restartPolicy"];
+    if !restart.is_null() && restart != "Always" {
+        causes.push(Cause::unsupported("spec.template.spec.restartPolicy", restart, &["Always"]));
+    }
 }
 
 fn job(spec: &Value, causes: &mut Vec<Cause>) {
@@ -522,7 +615,7 @@ fn fixed_part(spec: &Value) -> Value {
         }
     }
     if let Some(spec) = spec.as_object_mut() {
-        for free in ["activeDeadlineSeconds", "tolerations", "ephemeralContainers"] {
+        for free in ["activeDeadlineSeconds", "tolerations", "ephemeralContainers", "schedulingGates"] {
             spec.shift_remove(free);
         }
     }

@@ -13,10 +13,21 @@ use crate::sandbox::store::{ChangeKind, Store, StoreError, metadata, text};
 
 /// All objects of `resource` that `owner` controls, after it has adopted and let go.
 pub fn claimed(store: &Store, of: &'static Resource, owner: &Value, resource: &'static Resource) -> Vec<Arc<Value>> {
+    claimed_where(store, of, owner, resource, |_| true)
+}
+
+/// The same for an owner that takes only what `fits`, whatever its selector chooses.
+pub fn claimed_where(
+    store: &Store,
+    of: &'static Resource,
+    owner: &Value,
+    resource: &'static Resource,
+    fits: impl Fn(&Value) -> bool,
+) -> Vec<Arc<Value>> {
     let (ns, name) = key(owner);
     let selector = Selector::of(&owner["spec"]["selector"]).ok().filter(|selector| !selector.is_empty());
     let claim = |object: Arc<Value>| {
-        let chosen = selector.as_ref().is_some_and(|selector| selector.matches(&object["metadata"]["labels"]));
+        let chosen = selector.as_ref().is_some_and(|selector| selector.matches(&object["metadata"]["labels"])) && fits(&object);
         match (is_controlled_by(&object, owner), chosen) {
             (true, true) => Some(object),
             (false, false) => None,

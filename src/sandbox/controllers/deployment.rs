@@ -8,12 +8,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::claim::claimed;
-use super::{Shared, follow};
+use super::{Shared, follow, template};
 use crate::sandbox::objects::{
     Key, Rounding, Updates, condition, controlled_by, count_or_percent, has_ended, int, is_controlled_by, is_leaving, key, millis,
     set_condition,
 };
-use crate::sandbox::recorder::Recorder;
+use crate::sandbox::recorder::{Recorder, Spot};
 use crate::sandbox::resource::{DEPLOYMENTS, PODS, REPLICASETS};
 use crate::sandbox::store::{StoreError, text};
 use crate::time::wall_now;
@@ -24,7 +24,7 @@ const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
 const MAX: &str = "deployment.kubernetes.io/max-replicas";
 
 pub async fn run(shared: Shared) {
-    let recorder = Recorder::new(&shared.store, "deployment-controller", None);
+    let recorder = Recorder::new(&shared.store, "deployment-controller", Spot::Nowhere);
     let rollout = Rollout { shared: &shared, recorder: &recorder };
     // A step that failed is taken again with the next change.
     follow(&shared, &DEPLOYMENTS, &REPLICASETS, |at| rollout.sync(at).ok().flatten()).await;
@@ -149,7 +149,7 @@ impl Rollout<'_> {
             None => {
                 let number = latest + 1;
                 let collisions = int(&deployment["status"]["collisionCount"], 0);
-                let hash = template_hash(&deployment["spec"]["template"], collisions);
+                let hash = template::hash(&deployment["spec"]["template"], collisions);
                 let set_name = format!("{name}-{hash}");
                 let mut template = deployment["spec"]["template"].clone();
                 template["metadata"]["labels"][HASH] = json!(hash);
@@ -457,37 +457,4 @@ fn same_template(of_set: &Value, of_deployment: &Value) -> bool {
         labels.remove(HASH);
     }
     plain == *of_deployment
-}
-
-/// A short name for a template: FNV-1a over its JSON with sorted keys, in letters that spell no words.
-fn template_hash(template: &Value, salt: i64) -> String {
-    fn feed(value: &Value, hash: &mut u32) {
-        let mut eat = |bytes: &[u8]| {
-            for byte in bytes {
-                *hash = (*hash ^ u32::from(*byte)).wrapping_mul(16_777_619);
-            }
-        };
-        match value {
-            Value::Object(map) => {
-                let mut keys: Vec<&String> = map.keys().collect();
-                keys.sort();
-                for key in keys {
-                    feed(&Value::String(key.clone()), hash);
-                    feed(&map[key], hash);
-                }
-            }
-            Value::Array(list) => {
-                eat(b"[");
-                for item in list {
-                    feed(item, hash);
-                }
-            }
-            other => eat(other.to_string().as_bytes()),
-        }
-    }
-    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-    let mut hash = 2_166_136_261;
-    feed(template, &mut hash);
-    feed(&json!(salt), &mut hash);
-    hash.to_string().bytes().map(|digit| char::from(LETTERS[usize::from(digit) % LETTERS.len()])).collect()
 }

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::scheduler::ZONE;
 use super::{Queue, Shared, queue_own};
 use crate::sandbox::feed::{Feed, News};
 use crate::sandbox::objects::{controlled_by, has_ended, is_controlled_by, is_leaving, is_ready, key, selects};
-use crate::sandbox::resource::{ENDPOINTS, ENDPOINTSLICES, PODS, SERVICES};
+use crate::sandbox::resource::{ENDPOINTS, ENDPOINTSLICES, NODES, PODS, SERVICES};
 use crate::sandbox::store::{seconds, text};
 use crate::time::wall_now;
 
@@ -70,7 +71,7 @@ fn write_slices<'a>(shared: &Shared, service: &Value, groups: impl Iterator<Item
     let slices = shared.store.list(&ENDPOINTSLICES, Some(&ns)).0;
     let mut owned = slices.iter().filter(|slice| is_controlled_by(slice, service));
     for (ports, pods) in groups {
-        let endpoints: Vec<Value> = pods.iter().map(|pod| endpoint(pod, anyway)).collect();
+        let endpoints: Vec<Value> = pods.iter().map(|pod| endpoint(shared, service, pod, anyway)).collect();
         let now = seconds(wall_now());
         let result = match owned.next() {
             Some(slice) => shared.store.update(&ENDPOINTSLICES, &ns, text(slice, "name"), |slice| {
@@ -105,14 +106,28 @@ fn write_slices<'a>(shared: &Shared, service: &Value, groups: impl Iterator<Item
     }
 }
 
-fn endpoint(pod: &Value, anyway: bool) -> Value {
+fn endpoint(shared: &Shared, service: &Value, pod: &Value, anyway: bool) -> Value {
     let (ready, leaving) = (is_ready(pod), is_leaving(pod));
-    json!({
+    let mut endpoint = json!({
         "addresses": [pod["status"]["podIP"]],
         "conditions": {"ready": anyway || (ready && !leaving), "serving": ready, "terminating": leaving},
         "targetRef": reference(pod),
         "nodeName": pod["spec"]["nodeName"],
-    })
+    });
+    if let Some(hostname) = hostname(service, pod) {
+        endpoint["hostname"] = json!(hostname);
+    }
+    let node = pod["spec"]["nodeName"].as_str().and_then(|name| shared.store.get(&NODES, "", name));
+    if let Some(zone) = node.as_ref().and_then(|node| node["metadata"]["labels"].get(ZONE)) {
+        endpoint["zone"] = zone.clone();
+    }
+    endpoint
+}
+
+/// The name by which DNS knows a pod of this Service, where it has one of its own: a StatefulSet's pods do.
+fn hostname<'a>(service: &Value, pod: &'a Value) -> Option<&'a str> {
+    let word = |field: &str| pod["spec"].get(field).and_then(Value::as_str).filter(|word| !word.is_empty());
+    word("hostname").filter(|_| word("subdomain") == Some(text(service, "name")))
 }
 
 fn reference(pod: &Value) -> Value {
@@ -127,12 +142,15 @@ fn write_endpoints<'a>(shared: &Shared, service: &Value, groups: impl Iterator<I
         .map(|(ports, pods)| {
             let addresses = |ready: bool| -> Vec<Value> {
                 let chosen = pods.iter().filter(|pod| !is_leaving(pod) && is_ready(pod) == ready);
-                chosen
-                    .map(|pod| {
-                        json!({"ip": pod["status"]["podIP"], "nodeName": pod["spec"]["nodeName"],
-                    "targetRef": reference(pod)})
-                    })
-                    .collect()
+                let address = |pod: &&Value| {
+                    let mut address = json!({"ip": pod["status"]["podIP"], "nodeName": pod["spec"]["nodeName"],
+                        "targetRef": reference(pod)});
+                    if let Some(hostname) = hostname(service, pod) {
+                        address["hostname"] = json!(hostname);
+                    }
+                    address
+                };
+                chosen.map(address).collect()
             };
             let mut subset = json!({"ports": ports});
             for (field, ready) in [("addresses", true), ("notReadyAddresses", false)] {

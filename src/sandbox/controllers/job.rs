@@ -14,7 +14,7 @@ use super::{Shared, follow};
 use crate::sandbox::objects::{
     Key, Updates, condition, controller, has_ended, int, is_active, is_leaving, is_ready, key, millis, set_condition,
 };
-use crate::sandbox::recorder::Recorder;
+use crate::sandbox::recorder::{Recorder, Spot};
 use crate::sandbox::resource::{JOBS, PODS};
 use crate::sandbox::store::{DeleteOptions, Preconditions, Propagation, metadata, seconds, text};
 use crate::time::{monotonic_now, wall_now};
@@ -29,7 +29,7 @@ const CREATED_MAX: i64 = 500;
 const BACKOFF_MAX: u32 = 60;
 
 pub async fn run(shared: Shared) {
-    let recorder = Recorder::new(&shared.store, "job-controller", None);
+    let recorder = Recorder::new(&shared.store, "job-controller", Spot::Nowhere);
     let mut failures = BTreeMap::new();
     follow(&shared, &JOBS, &PODS, |at| Work { shared: &shared, recorder: &recorder }.sync(at, &mut failures)).await;
 }

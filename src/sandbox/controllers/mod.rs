@@ -6,10 +6,12 @@ mod claim;
 mod deployment;
 mod endpoints;
 mod garbage;
+mod history;
 mod job;
 mod node;
 mod replicaset;
 mod scheduler;
+mod statefulset;
 mod template;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,7 +38,7 @@ pub struct Shared {
     pub store: Arc<Store>,
     pub block: Arc<Block>,
     pub kubelet: Kubelet,
-    /// Pods that the one node takes.
+    /// Pods that a node takes which does not say how many.
     pub pods_max: usize,
     pub autoscaling: Autoscaling,
     /// Before a Job's first failed pod is replaced; it doubles.
@@ -49,8 +51,10 @@ pub fn start(shared: &Shared, tasks: &mut JoinSet<()>) {
     tasks.spawn(endpoints::run(shared.clone()));
     tasks.spawn(deployment::run(shared.clone()));
     tasks.spawn(replicaset::run(shared.clone()));
+    tasks.spawn(statefulset::run(shared.clone()));
     tasks.spawn(job::run(shared.clone()));
     tasks.spawn(scheduler::run(shared.clone()));
+    tasks.spawn(node::run(shared.clone()));
     tasks.spawn(garbage::run(shared.clone()));
     tasks.spawn(autoscaler::run(shared.clone()));
 }

@@ -10,15 +10,14 @@ use super::claim::claimed;
 use super::template::pod_of;
 use super::{Shared, follow};
 use crate::sandbox::objects::{
-    Key, Updates, condition, has_ended, int, is_active, is_leaving, is_ready, key, millis, selects, set_condition,
+    Key, Updates, available_in, condition, has_ended, int, is_active, is_leaving, is_ready, key, millis, selects, set_condition,
 };
-use crate::sandbox::recorder::Recorder;
+use crate::sandbox::recorder::{Recorder, Spot};
 use crate::sandbox::resource::{PODS, REPLICASETS};
 use crate::sandbox::store::{DeleteOptions, text};
-use crate::time::wall_now;
 
 pub async fn run(shared: Shared) {
-    let recorder = Recorder::new(&shared.store, "replicaset-controller", None);
+    let recorder = Recorder::new(&shared.store, "replicaset-controller", Spot::Nowhere);
     follow(&shared, &REPLICASETS, &PODS, |at| sync(&shared, &recorder, at)).await;
 }
 
@@ -86,13 +85,8 @@ fn write_status(shared: &Shared, set: &Value, failure: Option<(&str, String)>) -
     let leaving = pods.iter().filter(|pod| is_leaving(pod) && !has_ended(pod)).count();
 
     // Available is ready for long enough.
-    let enough_ms = int(&set["spec"]["minReadySeconds"], 0) * 1000;
-    let now_ms = wall_now().as_millisecond();
-    let left_ms = |pod: &Value| {
-        let since = condition(pod, "Ready").and_then(|c| millis(&c["lastTransitionTime"])).unwrap_or(now_ms);
-        if enough_ms == 0 { 0 } else { (since + enough_ms - now_ms).max(0) }
-    };
-    let waits: Vec<i64> = ready.iter().map(|pod| left_ms(pod)).filter(|left| *left > 0).collect();
+    let enough_s = int(&set["spec"]["minReadySeconds"], 0);
+    let waits: Vec<Duration> = ready.iter().filter_map(|pod| available_in(pod, enough_s)).filter(|left| !left.is_zero()).collect();
     let available = ready.len() - waits.len();
 
     let (ns, name) = key(set);
@@ -127,5 +121,5 @@ fn write_status(shared: &Shared, set: &Value, failure: Option<(&str, String)>) -
         }
         Ok(())
     });
-    waits.into_iter().min().map(|left| Duration::from_millis(left as u64 + 1))
+    waits.into_iter().min().map(|left| left + Duration::from_millis(1))
 }

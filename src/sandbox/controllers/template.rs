@@ -17,3 +17,36 @@ pub fn pod_of(owner: &Value) -> Value {
     }
     json!({"metadata": metadata, "spec": template["spec"]})
 }
+
+/// A short name for a template: FNV-1a over its JSON with sorted keys, in letters that spell no words.
+pub fn hash(template: &Value, salt: i64) -> String {
+    fn feed(value: &Value, hash: &mut u32) {
+        let mut eat = |bytes: &[u8]| {
+            for byte in bytes {
+                *hash = (*hash ^ u32::from(*byte)).wrapping_mul(16_777_619);
+            }
+        };
+        match value {
+            Value::Object(map) => {
+                let mut keys: Vec<&String> = map.keys().collect();
+                keys.sort();
+                for key in keys {
+                    feed(&Value::String(key.clone()), hash);
+                    feed(&map[key], hash);
+                }
+            }
+            Value::Array(list) => {
+                eat(b"[");
+                for item in list {
+                    feed(item, hash);
+                }
+            }
+            other => eat(other.to_string().as_bytes()),
+        }
+    }
+    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    let mut hash = 2_166_136_261;
+    feed(template, &mut hash);
+    feed(&json!(salt), &mut hash);
+    hash.to_string().bytes().map(|digit| char::from(LETTERS[usize::from(digit) % LETTERS.len()])).collect()
+}

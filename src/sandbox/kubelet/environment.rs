@@ -20,7 +20,8 @@ pub type Environment = BTreeMap<String, String>;
 pub fn environment(store: &Store, pod: &Value, container: &Value, own: &[(&str, String)]) -> Result<Environment, String> {
     let ns = text(pod, "namespace");
     let mut env: Environment = PASSED_ON.iter().filter_map(|name| Some(((*name).into(), std::env::var(name).ok()?))).collect();
-    env.insert("HOSTNAME".into(), text(pod, "name").into());
+    let hostname = pod["spec"].get("hostname").and_then(Value::as_str).filter(|name| !name.is_empty());
+    env.insert("HOSTNAME".into(), hostname.unwrap_or(text(pod, "name")).into());
     if pod["spec"]["enableServiceLinks"] != false {
         for service in store.list(&SERVICES, Some(ns)).0 {
             service_variables(&service, &mut env);
@@ -209,7 +210,7 @@ mod tests {
         made(&CONFIGMAPS, json!({"metadata": meta("conf"), "data": {"A": "1", "B": "2"}}));
         made(&SECRETS, json!({"metadata": meta("key"), "data": {"token": "aMOkbGxv"}}));
         let pod = json!({"metadata": {"name": "p", "namespace": "default", "uid": "u", "labels": {"app": "x"}},
-            "spec": {"nodeName": "n"}, "status": {"podIP": "127.16.1.1", "hostIP": "127.16.0.1"}});
+            "spec": {"nodeName": "n", "hostname": "h"}, "status": {"podIP": "127.16.1.1", "hostIP": "127.16.0.1"}});
         let container = json!({
         "envFrom": [{"prefix": "C_", "configMapRef": {"name": "conf"}}, {"configMapRef": {"name": "none", "optional": true}}],
         "env": [
@@ -229,7 +230,7 @@ mod tests {
             ("TOKEN", "hällo"),
             ("APP", "x"),
             ("IP", "127.16.1.1"),
-            ("HOSTNAME", "p"),
+            ("HOSTNAME", "h"),
         ] {
             assert_eq!(env.get(name).map(String::as_str), Some(value), "{name}");
         }

@@ -1,4 +1,4 @@
-//! The kubelet of the one node: runs every pod that is bound to it as processes, and answers for their logs, streams and use of resources.
+//! The kubelet of all nodes: runs every pod that is bound to one as processes, and answers for their logs, streams and use of resources.
 //! One task per pod; the pod's object is its order book and its status.
 
 mod environment;
@@ -32,7 +32,7 @@ use super::api::access::{AccessError, Attached, LogOptions, PodAccess};
 use super::feed::{Feed, News};
 use super::network::Network;
 use super::objects::{Key, is_leaving, key};
-use super::recorder::Recorder;
+use super::recorder::{Recorder, Spot};
 use super::resource::PODS;
 use super::store::{ChangeKind, DeleteOptions, Preconditions, Store, text};
 
@@ -45,7 +45,6 @@ pub struct Setup {
     pub store: Arc<Store>,
     pub network: Network,
     pub block: Arc<Block>,
-    pub node: &'static str,
     /// Its folder: logs and sockets.
     pub dir: PathBuf,
     /// The sandbox's id, which every process carries in its environment.
@@ -60,8 +59,8 @@ struct Inner {
     setup: Setup,
     recorder: Recorder,
     spawner: Spawner,
-    /// By pod and container: what the API may ask for.
-    streams: Mutex<HashMap<(Key, String), Arc<Streams>>>,
+    /// By uid of the pod and container: what the API may ask for. Not by name: a pod that takes a dead one's name begins anew.
+    streams: Mutex<HashMap<(String, String), Arc<Streams>>>,
     sampler: Arc<Mutex<Sampler>>,
     running: Mutex<HashMap<u32, Watched>>,
     stopping: watch::Sender<Option<Duration>>,
@@ -69,7 +68,7 @@ struct Inner {
 
 impl Kubelet {
     pub fn new(setup: Setup) -> std::io::Result<Kubelet> {
-        let recorder = Recorder::new(&setup.store, "kubelet", Some(setup.node));
+        let recorder = Recorder::new(&setup.store, "kubelet", Spot::NodeOfPod);
         Ok(Kubelet(Arc::new(Inner {
             recorder,
             spawner: Spawner::start()?,
@@ -123,7 +122,7 @@ impl Kubelet {
         orders: &mut HashMap<String, watch::Sender<Option<Arc<Value>>>>,
         workers: &mut JoinSet<String>,
     ) {
-        if pod["spec"]["nodeName"] != self.0.setup.node {
+        if pod["spec"]["nodeName"].as_str().is_none_or(str::is_empty) {
             return;
         }
         let uid = text(&pod, "uid").to_owned();
@@ -183,12 +182,18 @@ impl Kubelet {
 }
 
 impl Inner {
-    fn streams_of(&self, pod: &Key, container: &str) -> Arc<Streams> {
-        lock(&self.streams).entry((pod.clone(), container.to_owned())).or_default().clone()
+    fn streams_of(&self, uid: &str, container: &str) -> Arc<Streams> {
+        lock(&self.streams).entry((uid.to_owned(), container.to_owned())).or_default().clone()
     }
 
-    fn forget(&self, pod: &Key, ip: Ipv4Addr) {
-        lock(&self.streams).retain(|(of, _), _| of != pod);
+    /// Those of the pod that has the name now.
+    fn known_streams(&self, ns: &str, pod: &str, container: &str) -> Option<Arc<Streams>> {
+        let pod = self.setup.store.get(&PODS, ns, pod)?;
+        lock(&self.streams).get(&(text(&pod, "uid").to_owned(), container.to_owned())).cloned()
+    }
+
+    fn forget(&self, uid: &str, ip: Ipv4Addr) {
+        lock(&self.streams).retain(|(of, _), _| of != uid);
         self.setup.network.forget(ip);
         self.setup.block.free_pod_ip(ip);
     }
@@ -207,8 +212,7 @@ impl PodAccess for Kubelet {
         options: LogOptions,
     ) -> BoxFuture<'a, Result<BoxStream<'static, std::io::Result<Bytes>>, AccessError>> {
         Box::pin(async move {
-            let at = (ns.to_owned(), pod.to_owned());
-            let streams = lock(&self.0.streams).get(&(at, container.to_owned())).cloned();
+            let streams = self.0.known_streams(ns, pod, container);
             let log = streams.and_then(|streams| streams.log(options.previous));
             match log {
                 Some(log) => log.read(options).map_err(|error| AccessError::Failed(format!("failed to read the log: {error}"))),
@@ -225,8 +229,7 @@ impl PodAccess for Kubelet {
 
     fn attach<'a>(&'a self, ns: &'a str, pod: &'a str, container: &'a str) -> BoxFuture<'a, Result<Attached, AccessError>> {
         Box::pin(async move {
-            let at = (ns.to_owned(), pod.to_owned());
-            let streams = lock(&self.0.streams).get(&(at, container.to_owned())).cloned();
+            let streams = self.0.known_streams(ns, pod, container);
             let attached = streams.and_then(|streams| streams.attach());
             attached.ok_or_else(|| AccessError::NotReady(format!("container {container} of pod {pod} is not running")))
         })

@@ -276,7 +276,7 @@ impl Worker {
         match log.and_then(|log| Ok((log, pipe::Receiver::from_owned_fd(output)?))) {
             Ok((log, output)) => {
                 let once = self.slots[i].spec["stdinOnce"] == true;
-                let streams = self.kubelet.streams_of(&self.at, &self.slots[i].name);
+                let streams = self.kubelet.streams_of(&self.uid, &self.slots[i].name);
                 self.tasks.spawn(streams.begin(log, output, stdin, once));
                 self.drop_old_logs(i);
             }
@@ -625,7 +625,7 @@ impl Worker {
                 let _ = std::fs::remove_file(self.kubelet.dir().join(format!("{}-{}-{run}.log", self.uid, slot.name)));
             }
         }
-        self.kubelet.forget(&self.at, self.ip);
+        self.kubelet.forget(&self.uid, self.ip);
     }
 
     /// Only the present and the previous run's logs are kept.

@@ -18,7 +18,7 @@ use super::Network;
 use super::relay::{relay, reset};
 use crate::sandbox::feed::{Feed, News};
 use crate::sandbox::objects::{Key, key};
-use crate::sandbox::recorder::Recorder;
+use crate::sandbox::recorder::{Recorder, Spot};
 use crate::sandbox::resource::{ENDPOINTSLICES, SERVICES};
 use crate::sandbox::store::{Store, text};
 
@@ -30,7 +30,7 @@ const REBIND_PAUSE: Duration = Duration::from_millis(200);
 
 /// Follows Services and EndpointSlices, until dropped.
 pub async fn run(store: Arc<Store>, network: Network, seed: u64) {
-    let recorder = Recorder::new(&store, "service-balancer", None);
+    let recorder = Recorder::new(&store, "service-balancer", Spot::Nowhere);
     let (mut services, mut slices) = (Feed::new(&store, &SERVICES), Feed::new(&store, &ENDPOINTSLICES));
     let mut balancers = Balancers { store, network, recorder, seed, ports: HashMap::new(), tasks: JoinSet::new() };
     loop {

@@ -23,8 +23,8 @@ use super::Shared;
 use crate::sandbox::feed::{Feed, News};
 use crate::sandbox::objects::{Key, Updates, condition, is_leaving, key, millis, selects, set_condition};
 use crate::sandbox::quantity;
-use crate::sandbox::recorder::Recorder;
-use crate::sandbox::resource::{DEPLOYMENTS, HPAS, PODS, REPLICASETS, Resource};
+use crate::sandbox::recorder::{Recorder, Spot};
+use crate::sandbox::resource::{DEPLOYMENTS, HPAS, PODS, REPLICASETS, Resource, STATEFULSETS};
 use crate::sandbox::selector::Selector;
 use crate::sandbox::store::{ChangeKind, StoreError, seconds, text};
 use crate::time::{monotonic_now, until, wall_now};
@@ -62,7 +62,7 @@ impl Autoscaling {
 const SYNCS_MAX: usize = 5;
 
 pub async fn run(shared: Shared) {
-    let recorder = Recorder::new(&shared.store, "horizontal-pod-autoscaler", None);
+    let recorder = Recorder::new(&shared.store, "horizontal-pod-autoscaler", Spot::Nowhere);
     let mut autoscalers = Feed::new(&shared.store, &HPAS);
     let mut controller = Controller { shared, recorder, memories: HashMap::new(), selectors: BTreeMap::new() };
     let mut due: BTreeMap<Key, Instant> = BTreeMap::new();
@@ -246,6 +246,7 @@ impl Controller {
         let resource = match field("kind") {
             "Deployment" => &DEPLOYMENTS,
             "ReplicaSet" => &REPLICASETS,
+            "StatefulSet" => &STATEFULSETS,
             kind => {
                 let group = field("apiVersion").split_once('/').map_or("", |(group, _)| group);
                 return Err(format!("no matches for kind {kind:?} in group {group:?}"));
