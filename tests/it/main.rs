@@ -23,6 +23,7 @@ mod good_plans;
 mod grpc;
 mod heal;
 mod http2;
+mod image;
 mod jobs;
 mod judge;
 mod known_answers;
