@@ -1,6 +1,7 @@
 //! Delays what reaches the pods of a workload: an agent beside each pod, under a lease, that takes the way between clients and the
 //! pod's port. It follows the autoscaler. Everything that heals it works without this process.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -12,8 +13,9 @@ use tokio::task::JoinSet;
 
 use super::evidence::{Evidence, Witness};
 use super::hold::Released;
+use super::preflight::{Findings, Ground, Refusal};
 use super::probe::{Probe, median};
-use super::{Error, Hold, Lasting, Scene, Targets, Undo, blast, lease};
+use super::{Error, Hold, Lasting, Scene, Targets, Undo, lease};
 use crate::cluster::pod::EphemeralState;
 use crate::cluster::watch::{Scope, Sight, Watching};
 use crate::cluster::{self, Cluster, Pod, Workload};
@@ -22,6 +24,7 @@ use crate::rights::Right;
 use crate::time::{monotonic_now, wall_now};
 use crate::units::Span;
 
+mod admission;
 mod newcomers;
 mod seat;
 
@@ -110,10 +113,14 @@ impl super::Fault for Spec {
             Right::to(&["patch"], "", "pods/ephemeralcontainers"),
             // A WebSocket is opened by a GET; from 1.35 on it must be allowed as what it is, too.
             Right::to(&["get", "create"], "", "pods/attach"),
-            Right::to(&["get"], "", "pods/log"),
+            Right::to(&["get"], "", "pods/log").only("for the last words of agents that do not begin"),
             // The victim's probe goes through a Service, else through the API server.
             Right::to(&["list"], "", "services"),
             Right::to(&["get"], "", "pods/proxy").only("where Services cannot be reached from where Squall runs"),
+            Right::to(&["get"], "", "namespaces").only("where admission cannot be tried by a dry run"),
+            Right::to(&["get"], "", "nodes")
+                .anywhere()
+                .only("where pods do not show themselves that their nodes are Windows or virtual"),
         ];
         RIGHTS
     }
@@ -123,20 +130,23 @@ impl super::Fault for Spec {
             .then(|| format!("a jitter of {} on {} would ask for negative delays: use at most {}", self.jitter, self.add, self.add))
     }
 
+    fn preflight<'a>(&'a self, ground: &'a Ground) -> BoxFuture<'a, Result<Findings, Error>> {
+        Box::pin(async move {
+            let pods = ground.cluster.pods_of(&ground.workload).await?;
+            Ok(admission::look(self, ground, &pods).await)
+        })
+    }
+
+    fn foresee(&self, pod: &Pod, labels: &BTreeMap<String, String>) -> Vec<Refusal> {
+        admission::foresee(self, pod, labels)
+    }
+
     fn targets<'a>(&'a self, scene: &'a Scene) -> BoxFuture<'a, Result<Targets, Error>> {
         Box::pin(async move {
             if let Some(why) = self.contradiction() {
                 return Err(Error::Refused(why));
             }
             let workload = scene.admitted(Some(&self.on)).await?;
-            // An ephemeral container can never be taken out of its pod again: not one is added where the agent cannot work.
-            if scene.cluster.kind() != cluster::Kind::Sandbox {
-                return Err(Error::Refused(format!(
-                    "the cluster at {} is no sandbox, and only a sandbox's data plane takes latency agents in: run the plan with \
-                     `--cluster sandbox`, or against a `squall sandbox up`",
-                    scene.cluster.server()
-                )));
-            }
             let all = scene.cluster.pods_of(&workload).await?;
             let pods: Vec<Pod> = all.iter().filter(|pod| can_take(pod)).cloned().collect();
             if pods.is_empty() {
@@ -145,14 +155,18 @@ impl super::Fault for Spec {
             if pods.len() > SEATS_MAX {
                 return Err(Error::Refused(format!("{} has {} pods; one fault takes at most {SEATS_MAX}", self.on, pods.len())));
             }
-            blast::admit_network(&pods)?;
+            let ground =
+                Ground { cluster: scene.cluster.clone(), workload: workload.clone(), agent_image: scene.agent_image.clone() };
+            if let Some(refused) = admission::look(self, &ground, &pods).await.refused() {
+                return Err(refused);
+            }
             // Two agents before one port would hide each other.
             if let Some(taken) =
                 pods.iter().find(|p| p.ephemeral.iter().any(|e| ours(&e.name) && e.state == EphemeralState::Running))
             {
                 return Err(Error::Refused(format!("pod {} is under another latency fault already", taken.label())));
             }
-            let port = self.port_of(&pods[0])?;
+            let port = self.port_of(&pods[0]).map_err(|refusal| Error::Refused(refusal.to_string()))?;
             let probe = Probe::find(&scene.cluster, &pods, port).await;
             Ok(Targets { workload, of: all.len() as u64, pods, before: json!(Before { port, probe }) })
         })
@@ -255,14 +269,13 @@ impl super::Fault for Spec {
 
 impl Spec {
     /// The port that is meant on this pod.
-    fn port_of(&self, pod: &Pod) -> Result<u16, Error> {
+    fn port_of(&self, pod: &Pod) -> Result<u16, Refusal> {
+        let unclear = |cause: String, fix: &str| Refusal { object: format!("pod {}", pod.label()), cause, fix: fix.to_owned() };
         match (self.port, &pod.ports[..]) {
             (Some(port), _) => Ok(port),
             (None, [port]) => Ok(*port),
-            (None, []) => Err(Error::Refused(format!("pod {} declares no port: write `port:`", pod.label()))),
-            (None, ports) => {
-                Err(Error::Refused(format!("pod {} declares the ports {ports:?}: say which with `port:`", pod.label())))
-            }
+            (None, []) => Err(unclear("it declares no port".into(), "write `port:`")),
+            (None, ports) => Err(unclear(format!("it declares the ports {ports:?}"), "say which with `port:`")),
         }
     }
 
@@ -272,7 +285,8 @@ impl Spec {
             pod: pod.name.clone(),
             uid: pod.uid.clone(),
             container: format!("squall-{:08x}", super::scene::seed_of(0, &format!("{}/{}", scene.run, scene.fault)) as u32),
-            image: scene.agent_image.clone(),
+            // Without one the fault was refused before it came to a seat.
+            image: admission::image(&scene.cluster, scene.agent_image.as_deref()).unwrap_or_default(),
             port: before.port,
             seed: super::scene::seed_of(scene.seed, &pod.name),
             deadline: scene.deadline,
@@ -364,6 +378,11 @@ impl Keeper {
         for pod in pods {
             if !self.newcomers.seat(&pod) {
                 let why = format!("new pod {} is not delayed: one fault follows at most {SEATS_MAX} pods", pod.label());
+                self.scene.evidence.contradicts(Witness::Mechanism, why);
+                continue;
+            }
+            if let Some(refusal) = admission::newcomer(&self.scene.cluster, &pod, self.before.port).await {
+                let why = format!("a new pod is not delayed: {refusal}");
                 self.scene.evidence.contradicts(Witness::Mechanism, why);
                 continue;
             }
@@ -507,13 +526,9 @@ async fn ended(cluster: &Cluster, seat: &Seat) -> Result<End, Error> {
                 None => return Ok(End::NeverBegan),
                 Some(EphemeralState::Terminated { exit_code: 0, .. }) => return Ok(End::Reverted),
                 Some(EphemeralState::Terminated { .. }) => return Ok(End::Died),
-                Some(EphemeralState::Waiting(reason)) => {
-                    if wall_now() > seat.deadline {
-                        // An agent that starts after its deadline ends at once and touches nothing.
-                        return Ok(End::NeverBegan);
-                    }
-                    format!("has not started ({})", reason.unwrap_or_else(|| "no reason given".into()))
-                }
+                // Nobody has spoken to it, since that is done only once it runs; and it touches nothing before it is spoken to. Should
+                // its image come after all, it ends by itself.
+                Some(EphemeralState::Waiting { .. }) => return Ok(End::NeverBegan),
                 Some(EphemeralState::Running) => "still runs".to_owned(),
             },
             Err(cluster::Error::NotFound { .. }) => return Ok(End::PodGone),

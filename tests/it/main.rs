@@ -40,6 +40,7 @@ mod pod_network;
 mod proxy;
 mod rbac;
 mod readme;
+mod real_pods;
 mod recorded_exchanges;
 mod reports;
 mod retries;
