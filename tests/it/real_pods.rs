@@ -172,6 +172,29 @@ async fn what_would_keep_an_agent_out_is_found_without_touching_anything() {
     assert!(findings.refusals.is_empty() && findings.unknown[0].contains(untried), "{findings:#?}");
 }
 
+/// Goal: a permission that is missing is named before anything is sent, and not found out by a container that nobody can attach to. How: a server
+/// that grants everything but that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_permission_that_is_missing_stops_a_run_before_it_begins() {
+    let ward = healthy();
+    let server = Scripted::start(move |asked| match asked.path.as_str() {
+        "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews" => {
+            let wanted = &asked.body["spec"]["resourceAttributes"];
+            Reply::Json(201, json!({"status": {"allowed": wanted["subresource"] != "attach" || wanted["verb"] != "create"}}))
+        }
+        _ => ward.answer(asked),
+    })
+    .await;
+    let (said, at) = squall(server.kubeconfig(), RUN, &[("SQUALL_AGENT_IMAGE", IMAGE)]).await;
+    said.expect(4).saying("fault slow-payments: create pods/attach in shop: not granted; grant it: `squall rbac`");
+    assert!(!said.stderr.contains("list pods"), "what is granted is not missing: {}", said.stderr);
+    assert!(!at.path("run/recording.jsonl").exists(), "nothing was sent");
+    for asked in server.asked() {
+        let trial = asked.path.contains("dryRun=All") || asked.path.ends_with("selfsubjectaccessreviews");
+        assert!(asked.method == "GET" || trial, "{asked:#?}");
+    }
+}
+
 /// Goal: an image that cannot be had is told in the kubelet's words, and is no fault that may be active. How: a pod whose new container waits,
 /// and first for a reason that may pass.
 #[tokio::test]
@@ -246,9 +269,14 @@ faults: [{name: slow-payments, at: all + 1s, for: 6s, latency: {on: shop/deploym
 assert: [{name: served, fault: slow-payments, slo: {available: 90%}}]
 ";
 
-/// The built binary in the cluster behind a gate.
-async fn squall(gate: &Gate, command: &'static [&'static str], more: &'static [(&'static str, &'static str)]) -> (Said, Squall) {
-    let kubeconfig = gate.kubeconfig();
+const RUN: &[&str] = &["run", "p.yaml", "--cluster", "current", "--allow-faults", "--out", "run"];
+
+/// The built binary in the cluster of a kubeconfig.
+async fn squall(
+    kubeconfig: String,
+    command: &'static [&'static str],
+    more: &'static [(&'static str, &'static str)],
+) -> (Said, Squall) {
     tokio::task::spawn_blocking(move || {
         let squall = Squall::new();
         squall.file("p.yaml", PLAN);
@@ -274,13 +302,12 @@ fn in_earnest(gate: &Gate) -> usize {
 async fn a_run_delays_the_pods_of_a_real_cluster_or_sends_nothing() {
     let shop = Shop::open(1).await;
     let gate = real(&shop).await;
-    let run = &["run", "p.yaml", "--allow-faults", "--out", "run"];
-    let (said, at) = squall(&gate, run, &[]).await;
+    let (said, at) = squall(gate.kubeconfig(), RUN, &[]).await;
     said.expect(4).saying("fault slow-payments: shop/deployment/payments: its pods come from images, and no image is named");
     assert!(!at.path("run/recording.jsonl").exists(), "nothing was sent");
 
     label(&shop, Some("baseline"));
-    let (said, at) = squall(&gate, run, &[("SQUALL_AGENT_IMAGE", IMAGE)]).await;
+    let (said, at) = squall(gate.kubeconfig(), RUN, &[("SQUALL_AGENT_IMAGE", IMAGE)]).await;
     said.expect(4)
         .saying("violates PodSecurity \"baseline:latest\": non-default capabilities")
         .saying("kubectl label namespace shop");
@@ -288,7 +315,7 @@ async fn a_run_delays_the_pods_of_a_real_cluster_or_sends_nothing() {
     assert_eq!(in_earnest(&gate), 0);
 
     label(&shop, None);
-    let (said, at) = squall(&gate, run, &[("SQUALL_AGENT_IMAGE", IMAGE)]).await;
+    let (said, at) = squall(gate.kubeconfig(), RUN, &[("SQUALL_AGENT_IMAGE", IMAGE)]).await;
     said.found_nothing_wrong();
     let recording = std::fs::read_to_string(at.path("run/recording.jsonl")).unwrap();
     for step in ["effective", "healed"] {
@@ -305,12 +332,12 @@ async fn a_run_delays_the_pods_of_a_real_cluster_or_sends_nothing() {
 async fn the_doctor_tries_the_agent_and_leaves_nothing() {
     let shop = Shop::open(2).await;
     let gate = real(&shop).await;
-    let (said, _) = squall(&gate, &["doctor", "p.yaml", "--agent-image", IMAGE], &[]).await;
+    let (said, _) = squall(gate.kubeconfig(), &["doctor", "p.yaml", "--agent-image", IMAGE], &[]).await;
     said.expect(0).saying("2 pods of shop/deployment/payments would take an agent in");
-    let (said, _) = squall(&gate, &["doctor", "p.yaml"], &[]).await;
+    let (said, _) = squall(gate.kubeconfig(), &["doctor", "p.yaml"], &[]).await;
     said.expect(4).saying("WRONG: admission").saying("no image is named");
     label(&shop, Some("restricted"));
-    let (said, _) = squall(&gate, &["doctor", "p.yaml", "--agent-image", IMAGE, "--json"], &[]).await;
+    let (said, _) = squall(gate.kubeconfig(), &["doctor", "p.yaml", "--agent-image", IMAGE, "--json"], &[]).await;
     let data: Value = serde_json::from_str(&said.expect(4).stdout).unwrap();
     let checks = data["checks"].as_array().unwrap();
     let wrong: Vec<&Value> = checks.iter().filter(|check| check["state"] == "wrong").collect();
