@@ -7,6 +7,7 @@ mod assertion_twins;
 mod bad_plans;
 mod bad_servers;
 mod capacity;
+mod chaos_mesh;
 mod cluster;
 mod command;
 mod doctor;

@@ -1,7 +1,7 @@
 //! A killed pod is gone by uid, missed by traffic, and replaced; and limits are met before anything is touched.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;

@@ -219,6 +219,24 @@ fn what_can_only_be_known_with_a_cluster_is_refused_with_the_way_out() {
 }
 
 #[test]
+fn a_delay_by_chaos_mesh_needs_its_experiments_and_no_containers_in_pods() {
+    let plan = |via: &str| {
+        format!(
+            "plan: p\nclaim: c\ncluster: {{context: x}}\ntarget: {{url: 'http://10.0.0.1/', workload: shop/deployment/web}}\n{REST}\
+             faults: [{{name: slow, at: all, for: 2s, latency: {{on: shop/deployment/web, add: 10ms, via: {via}}}}}]\n"
+        )
+    };
+    let granted = |via: &str| granted(&objects(&printed(&plan(via), &[]).expect(0).stdout));
+    let has = |via: &str, group: &str, resource: &str, verb: &str| {
+        granted(via).iter().any(|(_, g, r, v, _)| (g.as_str(), r.as_str(), v.as_str()) == (group, resource, verb))
+    };
+    for verb in ["get", "create", "patch", "delete"] {
+        assert!(has("chaos-mesh", "chaos-mesh.org", "networkchaos", verb) && !has("agent", "chaos-mesh.org", "networkchaos", verb));
+    }
+    assert!(has("agent", "", "pods/ephemeralcontainers", "patch") && !has("chaos-mesh", "", "pods/ephemeralcontainers", "patch"));
+}
+
+#[test]
 fn a_plan_without_a_cluster_needs_nothing() {
     let said = printed(&format!("plan: p\nclaim: c\ntarget: {{url: 'http://10.0.0.1/'}}\n{REST}"), &[]);
     said.expect(0).saying("needs no permission");

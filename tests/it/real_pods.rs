@@ -28,7 +28,7 @@ const IMAGE: &str = "registry.example/squall:1";
 
 /// What a scripted cluster has, and how it answers a patch.
 #[derive(Clone)]
-struct Ward {
+pub struct Ward {
     pod: Value,
     node: Value,
     labels: Value,
@@ -37,7 +37,7 @@ struct Ward {
 }
 
 /// One of whom nothing is wrong.
-fn healthy() -> Ward {
+pub fn healthy() -> Ward {
     let pod = json!({"metadata": {"namespace": "shop", "name": "payments-1-a", "uid": "a", "labels": {"app": "payments"},
             "ownerReferences": [{"controller": true, "name": "payments-1", "uid": "r"}]},
         "spec": {"nodeName": "n1", "containers": [{"name": "web", "ports": [{"containerPort": 8080}]}]},
@@ -48,7 +48,7 @@ fn healthy() -> Ward {
 
 impl Ward {
     /// A server that has this and the workload of it.
-    fn answer(&self, asked: &crate::scripted::Asked) -> Reply {
+    pub fn answer(&self, asked: &crate::scripted::Asked) -> Reply {
         let path = asked.path.split('?').next().unwrap_or_default();
         match (asked.method.as_str(), path) {
             _ if asked.watches() => {

@@ -163,7 +163,8 @@ pub fn is_step(fact: &Fact, name: &str, wanted: &FaultStep) -> bool {
     matches!(fact, Fact::Fault { fault, step } if fault.as_str() == name && step == wanted)
 }
 
-fn facts(dir: &Path) -> Vec<Fact> {
+/// What a recording holds.
+pub fn facts(dir: &Path) -> Vec<Fact> {
     let text = std::fs::read_to_string(dir.join("recording.jsonl")).unwrap();
     text.lines().map(|line| serde_json::from_str::<Event>(line).unwrap_or_else(|e| panic!("{line}: {e}")).fact).collect()
 }

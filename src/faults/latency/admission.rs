@@ -142,8 +142,7 @@ fn unfit(pod: &Pod, node: Option<&Node>, port: u16) -> Option<(&'static str, Ref
     let object = format!("pod {}", pod.label());
     let refuse = |kind, object: String, cause: String, fix: &str| Some((kind, Refusal { object, cause, fix: fix.to_owned() }));
     if pod.host_network {
-        let cause = "it uses its node's network (hostNetwork): a delay there would hit everything on the node".into();
-        return refuse("host-network", object, cause, "take `hostNetwork` from its template, or leave the fault out");
+        return Some(("host-network", on_the_nodes_network(pod)));
     }
     let os = node.map(|node| node.os.as_str()).filter(|os| !os.is_empty()).or(pod.os.as_deref()).unwrap_or("linux");
     if os != "linux" {
@@ -179,6 +178,15 @@ fn unfit(pod: &Pod, node: Option<&Node>, port: u16) -> Option<(&'static str, Ref
         return refuse("port", object, cause, "correct `port:`, or declare the port as a containerPort if something listens there");
     }
     None
+}
+
+/// Whatever injects it.
+pub(super) fn on_the_nodes_network(pod: &Pod) -> Refusal {
+    Refusal {
+        object: format!("pod {}", pod.label()),
+        cause: "it uses its node's network (hostNetwork): a delay there would hit everything on the node".into(),
+        fix: "take `hostNetwork` from its template, or leave the fault out".into(),
+    }
 }
 
 fn on(pod: &Pod) -> String {
