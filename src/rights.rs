@@ -8,7 +8,7 @@ mod rbac;
 
 pub use rbac::{Account, render};
 
-/// A row of such a table: verbs on one resource, in whatever namespace the work is done.
+/// A row of such a table: verbs on one resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Right {
     pub verbs: &'static [&'static str],
@@ -18,11 +18,26 @@ pub struct Right {
     pub resource: &'static str,
     /// When it is asked for, where that is not always. What it is asked for then is done without where it is refused.
     pub only: Option<&'static str>,
+    pub place: Place,
+}
+
+/// Where what a right is about lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the namespace where the work is done.
+    Namespace,
+    /// In none.
+    Anywhere,
 }
 
 impl Right {
     pub const fn to(verbs: &'static [&'static str], group: &'static str, resource: &'static str) -> Right {
-        Right { verbs, group, resource, only: None }
+        Right { verbs, group, resource, only: None, place: Place::Namespace }
+    }
+
+    /// The same, of what lies in no namespace.
+    pub const fn anywhere(self) -> Right {
+        Right { place: Place::Anywhere, ..self }
     }
 
     /// The same, asked for only then.
@@ -73,7 +88,7 @@ impl Rights {
         for right in table {
             for verb in right.verbs {
                 let need = Need {
-                    namespace: Some(namespace.to_owned()),
+                    namespace: (right.place == Place::Namespace).then(|| namespace.to_owned()),
                     group: right.group.to_owned(),
                     resource: right.resource.to_owned(),
                     name: None,

@@ -32,6 +32,7 @@ mod interrupt;
 mod judgement;
 mod lookup;
 mod machine;
+mod preflight;
 mod rehearsal;
 mod rights;
 mod world;
@@ -61,8 +62,8 @@ pub struct Order {
     pub reach: Reach,
     /// Whether faults may be injected outside of the sandbox.
     pub allow_faults: bool,
-    /// The image that holds `squall`, for clusters whose pods come from images.
-    pub agent_image: String,
+    /// The image that holds `squall`, for clusters whose pods come from images; where one was named.
+    pub agent_image: Option<String>,
     /// Where live metrics go out; nowhere unless asked for.
     pub outlets: Vec<Box<dyn Outlet>>,
 }

@@ -21,6 +21,8 @@ pub struct Args {
     #[arg(long, value_name = "NAMESPACE")]
     namespace: Option<String>,
     #[command(flatten)]
+    agent_image: super::agent_image::Flag,
+    #[command(flatten)]
     reach: super::reach::Flags,
     /// Print every check as JSON instead of the page.
     #[arg(long)]
@@ -30,7 +32,8 @@ pub struct Args {
 pub fn main(args: Args) -> Result<Exit, Failure> {
     let plan = super::read_plan(&args.plan, &args.sets, args.cluster)?;
     let reach = args.reach.reach(&plan)?;
-    let found = super::runtime()?.block_on(examine(&plan, &reach, args.namespace.as_deref()))?;
+    let image = args.agent_image.named();
+    let found = super::runtime()?.block_on(examine(&plan, &reach, args.namespace.as_deref(), image))?;
     if args.json {
         super::print(&format!("{}\n", serde_json::to_string_pretty(&found).expect("checks are JSON")))?;
     } else {

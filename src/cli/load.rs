@@ -118,7 +118,7 @@ pub fn main(args: Args) -> Result<Exit, Failure> {
              raise --rate, lengthen --for, or promise less with --available"
         ));
     }
-    super::run::perform(plan, None, false, super::run::AGENT_IMAGE.to_owned(), Reach::default(), args.how)
+    super::run::perform(plan, None, false, None, Reach::default(), args.how)
 }
 
 fn pacing(text: &str) -> Result<Pacing, String> {

@@ -15,6 +15,7 @@ use crate::run::{Fit, Judged, Wanted};
 use crate::timeline::Timeline;
 
 mod agent;
+mod agent_image;
 mod capacity;
 mod check;
 mod doctor;

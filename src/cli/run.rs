@@ -11,9 +11,6 @@ use crate::run::{self, Audience, Folder, Interrupt, Interrupts, Order, Wanted};
 use crate::time::Offset;
 use crate::timeline::Timeline;
 
-/// What the container image of this version is called.
-pub const AGENT_IMAGE: &str = concat!("squall:", env!("CARGO_PKG_VERSION"));
-
 /// Which plan, and how.
 #[derive(clap::Args)]
 pub struct Args {
@@ -28,9 +25,8 @@ pub struct Args {
     /// Let the plan break things in a cluster that is not the sandbox.
     #[arg(long)]
     allow_faults: bool,
-    /// The image that holds `squall`, for faults in pods that come from images.
-    #[arg(long, value_name = "IMAGE", default_value = AGENT_IMAGE)]
-    agent_image: String,
+    #[command(flatten)]
+    agent_image: super::agent_image::Flag,
     #[command(flatten)]
     reach: super::reach::Flags,
     #[command(flatten)]
@@ -40,7 +36,7 @@ pub struct Args {
 pub fn main(args: Args) -> Result<Exit, Failure> {
     let plan = super::read_plan(&args.plan, &args.sets, args.cluster)?;
     let reach = args.reach.reach(&plan)?;
-    perform(plan, Some(args.plan), args.allow_faults, args.agent_image, reach, args.how)
+    perform(plan, Some(args.plan), args.allow_faults, args.agent_image.named(), reach, args.how)
 }
 
 /// Runs a plan, shows how it goes on stderr and the report on stdout.
@@ -48,7 +44,7 @@ pub fn perform(
     plan: Plan,
     plan_file: Option<PathBuf>,
     allow_faults: bool,
-    agent_image: String,
+    agent_image: Option<String>,
     reach: Reach,
     how: super::How,
 ) -> Result<Exit, Failure> {

@@ -246,7 +246,8 @@ impl Cluster {
         }
     }
 
-    async fn existing(&self, object: &Applied) -> Result<Option<Value>, Error> {
+    /// An object as it is now, if it is there.
+    pub async fn existing(&self, object: &Applied) -> Result<Option<Value>, Error> {
         let resource = match self.resource_of(&object.api_version, &object.kind).await {
             Ok(resource) => resource,
             // A kind that its own definition is about to bring.

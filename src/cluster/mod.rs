@@ -21,6 +21,8 @@ pub mod endpoints;
 pub mod error;
 mod lines;
 pub mod manifests;
+pub mod mesh;
+pub mod node;
 pub mod pod;
 pub mod ready;
 mod review;
@@ -30,6 +32,7 @@ pub mod workload;
 pub use access::{Access, Impersonation};
 pub use error::Error;
 pub use manifests::Applied;
+pub use node::Node;
 pub use pod::Pod;
 pub use workload::Workload;
 

@@ -7,6 +7,8 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::call::{Write, encode};
+use super::mesh::Mesh;
+use super::node::labels;
 use super::{Cluster, Error, count, list, text};
 
 /// A pod as the API shows it.
@@ -27,7 +29,13 @@ pub struct Pod {
     pub grace_s: u32,
     pub restarts: u32,
     pub ip: Option<String>,
+    /// The node that it runs on, once it has one.
+    pub node: Option<String>,
+    /// `linux` or `windows`, where the pod says itself which it needs.
+    pub os: Option<String>,
     pub host_network: bool,
+    /// The sidecar of a mesh that stands between it and its clients.
+    pub mesh: Option<Mesh>,
     /// Why it waits or ended: `CrashLoopBackOff`, `OOMKilled`.
     pub reason: Option<String>,
     /// Why no node takes it, in the scheduler's words.
@@ -63,13 +71,24 @@ pub struct Ephemeral {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EphemeralState {
-    /// Asked for, not yet seen by the kubelet or not yet started; the reason where there is one.
-    Waiting(Option<String>),
+    /// Asked for, not yet seen by the kubelet or not yet started; reason and message are the kubelet's, and empty where it says nothing.
+    Waiting {
+        reason: String,
+        message: String,
+    },
     Running,
     Terminated {
         exit_code: i64,
         reason: String,
+        message: String,
     },
+}
+
+/// A write that happens, or one that is only tried: admission and all, and nothing is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Really {
+    Yes,
+    DryRun,
 }
 
 /// How a pod is told to go.
@@ -108,11 +127,7 @@ impl Pod {
             uid: text(object, "/metadata/uid")?.to_owned(),
             owner: controller.and_then(|owner| text(owner, "/name")).map(str::to_owned),
             owner_uid: controller.and_then(|owner| text(owner, "/uid")).map(str::to_owned),
-            labels: object
-                .pointer("/metadata/labels")
-                .and_then(Value::as_object)
-                .map(|labels| labels.iter().filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect())
-                .unwrap_or_default(),
+            labels: labels(object),
             phase: text(object, "/status/phase").unwrap_or("Unknown").to_owned(),
             ready: list(object, "/status/conditions").iter().any(|c| c["type"] == "Ready" && c["status"] == "True"),
             terminating: object.pointer("/metadata/deletionTimestamp").is_some(),
@@ -122,7 +137,10 @@ impl Pod {
                 .map_or(30, |_| count(object, "/spec/terminationGracePeriodSeconds")),
             restarts: statuses.iter().map(|s| count(s, "/restartCount")).sum(),
             ip: text(object, "/status/podIP").filter(|ip| !ip.is_empty()).map(str::to_owned),
+            node: text(object, "/spec/nodeName").filter(|node| !node.is_empty()).map(str::to_owned),
+            os: text(object, "/spec/os/name").or_else(|| text(object, "/spec/nodeSelector/kubernetes.io~1os")).map(str::to_owned),
             host_network: object.pointer("/spec/hostNetwork") == Some(&Value::Bool(true)),
+            mesh: Mesh::of(object),
             reason: trouble
                 .as_ref()
                 .map(|t: &Trouble| t.reason.clone())
@@ -196,17 +214,19 @@ fn unscheduled(object: &Value, field: &str) -> Option<String> {
 
 fn ephemeral_state(object: &Value, name: &str) -> EphemeralState {
     let status = list(object, "/status/ephemeralContainerStatuses").iter().find(|s| text(s, "/name") == Some(name));
-    let Some(state) = status.and_then(|s| s.get("state")) else { return EphemeralState::Waiting(None) };
+    let state = status.map(|status| &status["state"]).unwrap_or(&Value::Null);
+    let word = |pointer: &str| text(state, pointer).unwrap_or_default().to_owned();
     if let Some(ended) = state.get("terminated") {
         return EphemeralState::Terminated {
             exit_code: ended["exitCode"].as_i64().unwrap_or(-1),
-            reason: text(ended, "/reason").unwrap_or_default().to_owned(),
+            reason: word("/terminated/reason"),
+            message: word("/terminated/message"),
         };
     }
     if state.get("running").is_some() {
         return EphemeralState::Running;
     }
-    EphemeralState::Waiting(text(state, "/waiting/reason").map(str::to_owned))
+    EphemeralState::Waiting { reason: word("/waiting/reason"), message: word("/waiting/message") }
 }
 
 impl Cluster {
@@ -242,13 +262,16 @@ impl Cluster {
         self.write(Method::POST, &format!("{}/eviction", pod.path()), Write::Json, &eviction).await.map(drop)
     }
 
-    /// Adds an ephemeral container to a pod. It can never be removed from it again, only end.
-    pub async fn add_ephemeral_container(&self, pod: &Pod, container: Value) -> Result<(), Error> {
+    /// Adds an ephemeral container to a pod, or asks whether it would be let in. It can never be removed from it again, only end.
+    pub async fn add_ephemeral_container(&self, pod: &Pod, container: Value, really: Really) -> Result<(), Error> {
         // The uid makes the server refuse a namesake.
         let patch = json!({"metadata": {"uid": pod.uid}, "spec": {"ephemeralContainers": [container]}});
-        self.write(Method::PATCH, &format!("{}/ephemeralcontainers?fieldManager=squall", pod.path()), Write::Strategic, &patch)
-            .await
-            .map(drop)
+        let dry = match really {
+            Really::Yes => "",
+            Really::DryRun => "&dryRun=All",
+        };
+        let path = format!("{}/ephemeralcontainers?fieldManager=squall{dry}", pod.path());
+        self.write(Method::PATCH, &path, Write::Strategic, &patch).await.map(drop)
     }
 
     /// The last `lines` of a container's log.

@@ -1,7 +1,7 @@
 //! Limits on the damage: what a fault may never touch, checked before anything is. Each refusal says which limit was met.
 
 use super::Error;
-use crate::cluster::{Pod, Workload};
+use crate::cluster::Workload;
 
 /// Namespaces that hold the cluster itself together.
 pub const PROTECTED: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
@@ -37,17 +37,6 @@ pub fn admit(permission: Permission, workload: &Workload, server: &str) -> Resul
         )));
     }
     Ok(())
-}
-
-/// Refuses pods that share their node's network: what is done to them is done to the node.
-pub fn admit_network(pods: &[Pod]) -> Result<(), Error> {
-    match pods.iter().find(|pod| pod.host_network) {
-        Some(pod) => Err(Error::Refused(format!(
-            "pod {} uses its node's network: a network fault there would hit everything on the node",
-            pod.label()
-        ))),
-        None => Ok(()),
-    }
 }
 
 /// Refuses to take away the last ready pod.

@@ -42,8 +42,8 @@ pub struct Stage {
     /// The workload of the plan's target.
     pub workload: Option<ObjectRef>,
     pub permission: blast::Permission,
-    /// The image that holds `squall`, for clusters whose pods come from images.
-    pub agent_image: String,
+    /// The image that holds `squall`, for clusters whose pods come from images; where one was named.
+    pub agent_image: Option<String>,
     /// The end of the last phase: no fault outlives it.
     pub end: Offset,
 }

@@ -1,6 +1,7 @@
 //! Delays what reaches the pods of a workload: an agent beside each pod, under a lease, that takes the way between clients and the
 //! pod's port. It follows the autoscaler. Everything that heals it works without this process.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -12,20 +13,24 @@ use tokio::task::JoinSet;
 
 use super::evidence::{Evidence, Witness};
 use super::hold::Released;
+use super::preflight::{Findings, Ground, Refusal};
 use super::probe::{Probe, median};
-use super::{Error, Hold, Lasting, Scene, Targets, Undo, blast, lease};
+use super::{Error, Hold, Lasting, Scene, Targets, Undo, lease};
 use crate::cluster::pod::EphemeralState;
-use crate::cluster::watch::{Scope, Sight, Watching};
-use crate::cluster::{self, Cluster, Pod, Workload};
+use crate::cluster::{self, Cluster, Pod};
 use crate::names::ObjectRef;
 use crate::rights::Right;
 use crate::time::{monotonic_now, wall_now};
 use crate::units::Span;
 
+mod admission;
+mod arrivals;
+mod chaos_mesh;
 mod newcomers;
 mod seat;
 
-use newcomers::Newcomers;
+use arrivals::Arrivals;
+use chaos_mesh::Experiment;
 use seat::{Board, Seat, Taken};
 
 /// Where, and how much.
@@ -47,6 +52,20 @@ pub struct Spec {
     /// Whether pods that appear while the fault is active are delayed too.
     #[serde(default)]
     pub new_pods: NewPods,
+    /// Who delays.
+    #[serde(default)]
+    pub via: Via,
+}
+
+/// Who delays.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Via {
+    /// An agent of Squall's own in each pod, on what clients send to its port.
+    #[default]
+    Agent,
+    /// Chaos Mesh, where the cluster has it: on all that the pods send, whatever connections it belongs to.
+    ChaosMesh,
 }
 
 /// What becomes of open connections.
@@ -110,17 +129,44 @@ impl super::Fault for Spec {
             Right::to(&["patch"], "", "pods/ephemeralcontainers"),
             // A WebSocket is opened by a GET; from 1.35 on it must be allowed as what it is, too.
             Right::to(&["get", "create"], "", "pods/attach"),
-            Right::to(&["get"], "", "pods/log"),
+            Right::to(&["get"], "", "pods/log").only("for the last words of agents that do not begin"),
             // The victim's probe goes through a Service, else through the API server.
             Right::to(&["list"], "", "services"),
             Right::to(&["get"], "", "pods/proxy").only("where Services cannot be reached from where Squall runs"),
+            Right::to(&["get"], "", "namespaces").only("where admission cannot be tried by a dry run"),
+            Right::to(&["get"], "", "nodes")
+                .anywhere()
+                .only("where pods do not show themselves that their nodes are Windows or virtual"),
         ];
-        RIGHTS
+        match self.via {
+            Via::Agent => RIGHTS,
+            Via::ChaosMesh => chaos_mesh::RIGHTS,
+        }
     }
 
     fn contradiction(&self) -> Option<String> {
-        (self.jitter > self.add)
-            .then(|| format!("a jitter of {} on {} would ask for negative delays: use at most {}", self.jitter, self.add, self.add))
+        if self.jitter > self.add {
+            let (jitter, add) = (self.jitter, self.add);
+            return Some(format!("a jitter of {jitter} on {add} would ask for negative delays: use at most {add}"));
+        }
+        (self.via == Via::ChaosMesh && self.existing_connections == ExistingConnections::Leave).then(|| {
+            "Chaos Mesh delays what open connections carry, too: leave `existing_connections: leave` out, or `via: chaos-mesh`"
+                .to_owned()
+        })
+    }
+
+    fn preflight<'a>(&'a self, ground: &'a Ground) -> BoxFuture<'a, Result<Findings, Error>> {
+        Box::pin(async move {
+            let pods = ground.cluster.pods_of(&ground.workload).await?;
+            Ok(self.look(ground, &pods).await)
+        })
+    }
+
+    fn foresee(&self, pod: &Pod, labels: &BTreeMap<String, String>) -> Vec<Refusal> {
+        match self.via {
+            Via::Agent => admission::foresee(self, pod, labels),
+            Via::ChaosMesh => pod.host_network.then(|| admission::on_the_nodes_network(pod)).into_iter().collect(),
+        }
     }
 
     fn targets<'a>(&'a self, scene: &'a Scene) -> BoxFuture<'a, Result<Targets, Error>> {
@@ -129,14 +175,6 @@ impl super::Fault for Spec {
                 return Err(Error::Refused(why));
             }
             let workload = scene.admitted(Some(&self.on)).await?;
-            // An ephemeral container can never be taken out of its pod again: not one is added where the agent cannot work.
-            if scene.cluster.kind() != cluster::Kind::Sandbox {
-                return Err(Error::Refused(format!(
-                    "the cluster at {} is no sandbox, and only a sandbox's data plane takes latency agents in: run the plan with \
-                     `--cluster sandbox`, or against a `squall sandbox up`",
-                    scene.cluster.server()
-                )));
-            }
             let all = scene.cluster.pods_of(&workload).await?;
             let pods: Vec<Pod> = all.iter().filter(|pod| can_take(pod)).cloned().collect();
             if pods.is_empty() {
@@ -145,14 +183,18 @@ impl super::Fault for Spec {
             if pods.len() > SEATS_MAX {
                 return Err(Error::Refused(format!("{} has {} pods; one fault takes at most {SEATS_MAX}", self.on, pods.len())));
             }
-            blast::admit_network(&pods)?;
+            let ground =
+                Ground { cluster: scene.cluster.clone(), workload: workload.clone(), agent_image: scene.agent_image.clone() };
+            if let Some(refused) = self.look(&ground, &pods).await.refused() {
+                return Err(refused);
+            }
             // Two agents before one port would hide each other.
             if let Some(taken) =
                 pods.iter().find(|p| p.ephemeral.iter().any(|e| ours(&e.name) && e.state == EphemeralState::Running))
             {
                 return Err(Error::Refused(format!("pod {} is under another latency fault already", taken.label())));
             }
-            let port = self.port_of(&pods[0])?;
+            let port = self.port_of(&pods[0]).map_err(|refusal| Error::Refused(refusal.to_string()))?;
             let probe = Probe::find(&scene.cluster, &pods, port).await;
             Ok(Targets { workload, of: all.len() as u64, pods, before: json!(Before { port, probe }) })
         })
@@ -160,18 +202,27 @@ impl super::Fault for Spec {
 
     fn undo(&self, scene: &Scene, targets: &Targets) -> Vec<Undo> {
         let before: Before = serde_json::from_value(targets.before.clone()).unwrap_or_default();
-        targets.pods.iter().map(|pod| self.seat(scene, pod, &before).undo()).collect()
+        let undo = |pod| match self.via {
+            Via::Agent => self.seat(scene, pod, &before).undo(),
+            Via::ChaosMesh => Experiment::of(scene, pod, &before).undo(),
+        };
+        targets.pods.iter().map(undo).collect()
     }
 
     fn inject<'a>(&'a self, scene: &'a Scene, targets: Targets) -> BoxFuture<'a, Result<Hold, Error>> {
         Box::pin(async move {
             let before: Before = serde_json::from_value(targets.before.clone())
                 .map_err(|e| Error::Failed(format!("what was before cannot be read: {e}")))?;
-            let pod = scene.cluster.resource_of("v1", "Pod").await?;
-            let sightings = scene.cluster.watch(
-                &pod,
-                Scope { selector: targets.workload.selector.clone(), ..Scope::namespace(&targets.workload.object.namespace) },
-            );
+            let arrivals = Arrivals::beside(&targets, self, scene).await?;
+            let mut hold = Hold::new();
+            if self.via == Via::ChaosMesh {
+                let keeper = chaos_mesh::Keeper { spec: self.clone(), scene: scene.clone(), before: before.clone(), arrivals };
+                let active = keeper.begin(&targets.pods).await?;
+                self.watch_victim(scene, before, &mut hold);
+                let released = hold.released();
+                hold.spawn(keeper.run(active, released));
+                return Ok(hold);
+            }
             let seats: Vec<Seat> = targets.pods.iter().map(|pod| self.seat(scene, pod, &before)).collect();
             let taking = seats.iter().zip(&targets.pods).map(|(seat, pod)| seat.take(&scene.cluster, pod, self));
             let (mut taken, mut gone) = (Vec::new(), 0);
@@ -187,27 +238,12 @@ impl super::Fault for Spec {
             if taken.is_empty() {
                 return Err(Error::Failed(format!("all {gone} pods of {} were gone before they could be delayed", self.on)));
             }
-            let mut hold = Hold::new();
             let board = watch::channel(Board::default()).0;
-            let keeper = Keeper {
-                spec: self.clone(),
-                scene: scene.clone(),
-                workload: targets.workload.clone(),
-                before: before.clone(),
-                newcomers: Newcomers::beside(targets.pods.iter().map(|pod| pod.uid.clone())),
-                board: board.clone(),
-                sightings,
-            };
+            let keeper =
+                Keeper { spec: self.clone(), scene: scene.clone(), before: before.clone(), board: board.clone(), arrivals };
             let doses = Doses { asked_ms: self.add.millis(), on: self.on.clone() };
             hold.spawn(doses.run(board.subscribe(), scene.evidence.clone(), hold.released()));
-            if let Some(probe) = before.probe {
-                let victim = Victim { cluster: scene.cluster.clone(), slow_ms: self.slow_ms(&probe), probe };
-                hold.spawn(victim.run(scene.evidence.clone(), hold.released()));
-            } else {
-                scene
-                    .evidence
-                    .contradicts(Witness::Victim, format!("no way was found on which {} answers HTTP from here", self.on));
-            }
+            self.watch_victim(scene, before, &mut hold);
             let released = hold.released();
             hold.spawn(keeper.run(taken, released));
             Ok(hold)
@@ -216,6 +252,9 @@ impl super::Fault for Spec {
 
     fn heal<'a>(&'a self, cluster: &'a Cluster, undos: &'a [Undo]) -> BoxFuture<'a, Result<String, Error>> {
         Box::pin(async move {
+            if self.via == Via::ChaosMesh {
+                return chaos_mesh::heal(self, cluster, undos).await;
+            }
             let seats: Vec<Seat> = undos
                 .iter()
                 .map(|undo| serde_json::from_value(undo.detail.clone()))
@@ -254,15 +293,35 @@ impl super::Fault for Spec {
 }
 
 impl Spec {
+    async fn look(&self, ground: &Ground, pods: &[Pod]) -> Findings {
+        match self.via {
+            Via::Agent => admission::look(self, ground, pods).await,
+            Via::ChaosMesh => chaos_mesh::look(ground, pods).await,
+        }
+    }
+
+    /// Has the victim's side looked at for as long as the hold is held.
+    fn watch_victim(&self, scene: &Scene, before: Before, hold: &mut Hold) {
+        match before.probe {
+            Some(probe) => {
+                let victim = Victim { cluster: scene.cluster.clone(), slow_ms: self.slow_ms(&probe), probe };
+                hold.spawn(victim.run(scene.evidence.clone(), hold.released()));
+            }
+            None => {
+                let why = format!("no way was found on which {} answers HTTP from here", self.on);
+                scene.evidence.contradicts(Witness::Victim, why);
+            }
+        }
+    }
+
     /// The port that is meant on this pod.
-    fn port_of(&self, pod: &Pod) -> Result<u16, Error> {
+    fn port_of(&self, pod: &Pod) -> Result<u16, Refusal> {
+        let unclear = |cause: String, fix: &str| Refusal { object: format!("pod {}", pod.label()), cause, fix: fix.to_owned() };
         match (self.port, &pod.ports[..]) {
             (Some(port), _) => Ok(port),
             (None, [port]) => Ok(*port),
-            (None, []) => Err(Error::Refused(format!("pod {} declares no port: write `port:`", pod.label()))),
-            (None, ports) => {
-                Err(Error::Refused(format!("pod {} declares the ports {ports:?}: say which with `port:`", pod.label())))
-            }
+            (None, []) => Err(unclear("it declares no port".into(), "write `port:`")),
+            (None, ports) => Err(unclear(format!("it declares the ports {ports:?}"), "say which with `port:`")),
         }
     }
 
@@ -272,7 +331,8 @@ impl Spec {
             pod: pod.name.clone(),
             uid: pod.uid.clone(),
             container: format!("squall-{:08x}", super::scene::seed_of(0, &format!("{}/{}", scene.run, scene.fault)) as u32),
-            image: scene.agent_image.clone(),
+            // Without one the fault was refused before it came to a seat.
+            image: admission::image(&scene.cluster, scene.agent_image.as_deref()).unwrap_or_default(),
             port: before.port,
             seed: super::scene::seed_of(scene.seed, &pod.name),
             deadline: scene.deadline,
@@ -305,11 +365,9 @@ fn can_take(pod: &Pod) -> bool {
 struct Keeper {
     spec: Spec,
     scene: Scene,
-    workload: Workload,
     before: Before,
-    newcomers: Newcomers,
     board: watch::Sender<Board>,
-    sightings: Watching,
+    arrivals: Arrivals,
 }
 
 impl Keeper {
@@ -318,52 +376,26 @@ impl Keeper {
         for live in taken {
             seats.spawn(live.keep(self.scene.cluster.clone(), self.board.clone(), self.scene.evidence.clone(), released.clone()));
         }
-        let joins = self.spec.new_pods == NewPods::Join;
         loop {
-            let asks = !self.newcomers.unknown().is_empty();
-            tokio::select! {
-                sighting = self.sightings.next() => match sighting.map(|s| s.sight) {
-                    None => break,
-                    Some(Sight::Seen(object)) if joins => self.newcomers.seen(&object, monotonic_now()),
-                    Some(Sight::Listed(objects)) if joins => self.newcomers.listed(&objects, monotonic_now()),
-                    Some(Sight::Gone(object)) => self.newcomers.gone(&object),
-                    Some(_) => {}
-                },
-                () = tokio::time::sleep(ASK_AGAIN), if asks => {}
+            let pods = tokio::select! {
+                pods = self.arrivals.next() => pods,
                 Some(_) = seats.join_next(), if !seats.is_empty() => continue,
                 () = released.wait() => break,
+            };
+            match pods {
+                Some(pods) => self.join(pods, &mut seats, &released).await,
+                None => break,
             }
-            self.join(&mut seats, &mut released).await;
         }
         released.wait().await;
         while seats.join_next().await.is_some() {}
     }
 
-    /// Takes the seats of the pods that appeared, as far as they are known to be the workload's.
-    async fn join(&mut self, seats: &mut JoinSet<()>, released: &mut Released) {
-        let unknown = self.newcomers.unknown();
-        if unknown.is_empty() {
-            return;
-        }
-        let owned = tokio::select! {
-            owned = self.scene.cluster.owned(&self.workload, unknown) => owned,
-            () = released.wait() => return,
-        };
-        let pods = match owned {
-            Ok(pods) => pods,
-            Err(error) => {
-                let lost = self.newcomers.unanswered(&error, monotonic_now());
-                if !lost.is_empty() {
-                    let why = format!("whether {} are pods of {} is not known: {error}", lost.join(", "), self.spec.on);
-                    self.scene.evidence.contradicts(Witness::Mechanism, why);
-                }
-                return;
-            }
-        };
-        self.newcomers.are_ours(&pods);
+    /// Takes the seats of the pods that appeared.
+    async fn join(&self, pods: Vec<Pod>, seats: &mut JoinSet<()>, released: &Released) {
         for pod in pods {
-            if !self.newcomers.seat(&pod) {
-                let why = format!("new pod {} is not delayed: one fault follows at most {SEATS_MAX} pods", pod.label());
+            if let Some(refusal) = admission::newcomer(&self.scene.cluster, &pod, self.before.port).await {
+                let why = format!("a new pod is not delayed: {refusal}");
                 self.scene.evidence.contradicts(Witness::Mechanism, why);
                 continue;
             }
@@ -507,13 +539,9 @@ async fn ended(cluster: &Cluster, seat: &Seat) -> Result<End, Error> {
                 None => return Ok(End::NeverBegan),
                 Some(EphemeralState::Terminated { exit_code: 0, .. }) => return Ok(End::Reverted),
                 Some(EphemeralState::Terminated { .. }) => return Ok(End::Died),
-                Some(EphemeralState::Waiting(reason)) => {
-                    if wall_now() > seat.deadline {
-                        // An agent that starts after its deadline ends at once and touches nothing.
-                        return Ok(End::NeverBegan);
-                    }
-                    format!("has not started ({})", reason.unwrap_or_else(|| "no reason given".into()))
-                }
+                // Nobody has spoken to it, since that is done only once it runs; and it touches nothing before it is spoken to. Should
+                // its image come after all, it ends by itself.
+                Some(EphemeralState::Waiting { .. }) => return Ok(End::NeverBegan),
                 Some(EphemeralState::Running) => "still runs".to_owned(),
             },
             Err(cluster::Error::NotFound { .. }) => return Ok(End::PodGone),
@@ -568,6 +596,17 @@ mod tests {
         let spec = spec(json!({"on": "shop/deployment/payments", "add": "200ms"})).unwrap();
         assert_eq!((spec.existing_connections, spec.new_pods), (ExistingConnections::Reset, NewPods::Join));
         assert!(super::tests::spec(json!({"on": "shop/deployment/payments", "add": "200ms", "ad": 1})).is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_had_together_is_refused() {
+        let check = |json: Value| crate::faults::Fault::contradiction(&spec(json).unwrap());
+        let whole = |via: &str, existing: &str| {
+            check(json!({"on": "s/deployment/p", "add": "20ms", "jitter": "20ms", "via": via, "existing_connections": existing}))
+        };
+        assert_eq!((whole("agent", "leave"), whole("chaos-mesh", "reset")), (None, None));
+        assert!(whole("chaos-mesh", "leave").unwrap().contains("open connections"));
+        assert!(check(json!({"on": "s/deployment/p", "add": "20ms", "jitter": "21ms"})).unwrap().contains("at most 20ms"));
     }
 
     #[test]

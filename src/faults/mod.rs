@@ -7,6 +7,7 @@
 //! A fault is one file with `Spec`, `targets`, `undo`, `inject` and `heal`, in that order, and one row in the table below.
 //! [`conduct`] leads each through these steps; [`heal`](heal::heal) finishes what a killed run left, by the same `heal`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -28,12 +29,14 @@ pub mod journal;
 mod latency;
 pub mod lease;
 mod pod_kill;
+pub mod preflight;
 mod probe;
 pub mod scene;
 
 pub use conduct::{Act, Curtain, Stage, conduct};
 pub use hold::Hold;
 pub use journal::Journal;
+use preflight::{Findings, Ground, Refusal};
 pub use scene::Scene;
 
 kinds! {
@@ -61,6 +64,16 @@ pub trait Fault: Send + Sync {
     /// Why the spec, as it is written, can never be applied.
     fn contradiction(&self) -> Option<String> {
         None
+    }
+
+    /// What stands in its way, as things are now. Reads, and tries writes that are not kept.
+    fn preflight<'a>(&'a self, _: &'a Ground) -> BoxFuture<'a, Result<Findings, Error>> {
+        Box::pin(async { Ok(Findings::default()) })
+    }
+
+    /// What will stand in its way in pods that are not there yet: one as its template has it, in a namespace with these labels.
+    fn foresee(&self, _: &Pod, _: &BTreeMap<String, String>) -> Vec<Refusal> {
+        Vec::new()
     }
 
     /// Chooses what to touch and takes the fingerprint of how it is before. Reads, and changes nothing.

@@ -19,8 +19,8 @@ pub struct Scene {
     pub seed: u64,
     /// The workload that the plan's target names.
     pub workload: Option<ObjectRef>,
-    /// The image that holds the agent, where pods come from images.
-    pub agent_image: String,
+    /// The image that holds the agent, where one was named.
+    pub agent_image: Option<String>,
     /// When it must be over even if everything of ours is dead.
     pub deadline: jiff::Timestamp,
     pub evidence: Evidence,

@@ -25,25 +25,35 @@ impl Account {
 /// The objects. `namespaces` are those that are to be there first, since a Role must lie in one that is.
 pub fn render(rights: &Rights, account: &Account, namespaces: &[Value]) -> String {
     let mut documents: Vec<String> = namespaces.iter().map(namespace).collect();
+    let mut later = String::new();
     documents.push(format!("apiVersion: v1\nkind: ServiceAccount\n{}", metadata(&account.name, Some(&account.namespace))));
     for place in rights.places() {
+        let rules = rights.rules(place);
         let kind = if place.is_some() { "Role" } else { "ClusterRole" };
         let head =
             |kind: &str| format!("apiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}\n{}", metadata(&account.name, place));
         let mut role = format!("{}rules:\n", head(kind));
-        for rule in rights.rules(place) {
-            role.push_str(&written(&rule));
+        let optional = rules.iter().all(|rule| rule.only.is_some());
+        for rule in &rules {
+            role.push_str(&if optional { bare(rule) } else { written(rule) });
         }
-        documents.push(role);
-        documents.push(format!(
+        let binding = format!(
             "{}roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: {kind}, name: {name}}}\nsubjects:\n  - {{kind: ServiceAccount, \
              name: {name}, namespace: {namespace}}}\n",
             head(&format!("{kind}Binding")),
             name = account.name,
             namespace = text(&account.namespace),
-        ));
+        );
+        if !optional {
+            documents.extend([role, binding]);
+            continue;
+        }
+        // Not a document of its own: one of comments alone would be an empty one.
+        let when: Vec<String> = rules.iter().map(|rule| format!("{}, only {}", who(rule), rule.only.unwrap_or_default())).collect();
+        let comments = format!("{}: uncomment it there\n---\n{role}---\n{binding}", when.join("; "));
+        later.extend(comments.lines().map(|line| format!("# {line}\n")));
     }
-    documents.join("---\n")
+    documents.join("---\n") + &later
 }
 
 fn namespace(manifest: &Value) -> String {
@@ -59,10 +69,24 @@ fn metadata(name: &str, namespace: Option<&str>) -> String {
     lines
 }
 
+/// Who needs a rule.
+fn who(rule: &Rule) -> String {
+    rule.who.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
 /// A rule behind a comment that says who needs it; all of it a comment where it is needed only at times.
 fn written(rule: &Rule) -> String {
+    let (comment, sign) = match rule.only {
+        Some(when) => (format!("# {}, only {when}: uncomment it there", who(rule)), "# "),
+        None => (format!("# {}", who(rule)), ""),
+    };
+    let lines: String = bare(rule).lines().map(|line| format!("  {sign}{}\n", &line[2..])).collect();
+    format!("  {comment}\n{lines}")
+}
+
+/// A rule by itself.
+fn bare(rule: &Rule) -> String {
     let words = |words: &mut dyn Iterator<Item = &String>| json!(words.collect::<Vec<_>>()).to_string().replace("\",\"", "\", \"");
-    let who = rule.who.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
     let mut lines = vec![
         format!("- apiGroups: [{}]", text(&rule.group)),
         format!("  resources: [{}]", text(&rule.resource)),
@@ -71,12 +95,7 @@ fn written(rule: &Rule) -> String {
     if !rule.names.is_empty() {
         lines.insert(2, format!("  resourceNames: {}", words(&mut rule.names.iter())));
     }
-    let (comment, sign) = match rule.only {
-        Some(when) => (format!("# {who}, only {when}: uncomment it there"), "# "),
-        None => (format!("# {who}"), ""),
-    };
-    let lines: String = lines.iter().map(|line| format!("  {sign}{line}\n")).collect();
-    format!("  {comment}\n{lines}")
+    lines.iter().map(|line| format!("  {line}\n")).collect()
 }
 
 /// A word in quotes, so that YAML takes nothing else for it.
@@ -140,6 +159,34 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: squall-p}
 subjects:
   - {kind: ServiceAccount, name: squall-p, namespace: "ops"}
 "##
+        );
+        let nodes = [Right::to(&["get"], "", "nodes").anywhere().only("in clusters of many kinds of nodes")];
+        rights.table("shop", &nodes, "slow");
+        let optional = render(&rights, &account, &[]);
+        assert_eq!(
+            optional.strip_prefix(&one[one.find("---").expect("a second document") + 4..]),
+            Some(
+                r##"# slow, only in clusters of many kinds of nodes: uncomment it there
+# ---
+# apiVersion: rbac.authorization.k8s.io/v1
+# kind: ClusterRole
+# metadata:
+#   name: squall-p
+# rules:
+#   - apiGroups: [""]
+#     resources: ["nodes"]
+#     verbs: ["get"]
+# ---
+# apiVersion: rbac.authorization.k8s.io/v1
+# kind: ClusterRoleBinding
+# metadata:
+#   name: squall-p
+# roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: squall-p}
+# subjects:
+#   - {kind: ServiceAccount, name: squall-p, namespace: "ops"}
+"##
+            ),
+            "what is asked for at times alone is a comment: {optional}"
         );
         let roles = Kind { group: "rbac.authorization.k8s.io".into(), plural: "clusterroles".into() };
         rights.kind(None, &roles, Some("reader"), &["get", "delete"], "manifests");

@@ -247,7 +247,7 @@ impl Search<'_> {
         // Files are named relative to the plan that was searched: a probe's plan runs by itself where it names none.
         let plan_file = plan.stands_alone().then(|| folder.path.join(PLAN_FILE));
         let reach = self.reach.clone();
-        Order { plan, seed, plan_file, folder, reach, allow_faults: false, agent_image: String::new(), outlets: Vec::new() }
+        Order { plan, seed, plan_file, folder, reach, allow_faults: false, agent_image: None, outlets: Vec::new() }
     }
 }
 

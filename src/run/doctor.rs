@@ -7,6 +7,8 @@ use futures::StreamExt;
 use serde::Serialize;
 use serde_json::Value;
 
+use admission::{Asked, admission};
+
 use super::rights::needed;
 use crate::cluster::access::Reach;
 use crate::cluster::{self, Cluster};
@@ -16,6 +18,8 @@ use crate::names::ObjectRef;
 use crate::plan::manifest::Manifest;
 use crate::plan::{self, ClusterChoice, Plan};
 use crate::rights::{Need, Reason, Rights, qualified};
+
+mod admission;
 
 /// Questions to the server at once.
 const AT_ONCE: usize = 8;
@@ -92,11 +96,11 @@ const PERMISSION: &str = "permission";
 const OBJECTS: &str = "objects";
 const MANIFESTS: &str = "manifests";
 
-/// Looks. `home` is where manifests that name no namespace go, if not where the kubeconfig says.
+/// Looks. `home` is where manifests that name no namespace go, if not where the kubeconfig says; `agent_image` what agents come from.
 ///
 /// # Errors
 /// When the plan's manifests cannot be read; everything else is what it looks for.
-pub async fn examine(plan: &Plan, reach: &Reach, home: Option<&str>) -> Result<Examination, Failure> {
+pub async fn examine(plan: &Plan, reach: &Reach, home: Option<&str>, agent_image: Option<String>) -> Result<Examination, Failure> {
     let manifests = plan::read_manifests(plan).map_err(|problems| Failure::new(Exit::Usage, problems.to_string()))?;
     let mut found = Examination { plan: plan.name.to_string(), cluster: String::new(), checks: Vec::new() };
     let context = match &plan.cluster {
@@ -109,6 +113,8 @@ pub async fn examine(plan: &Plan, reach: &Reach, home: Option<&str>) -> Result<E
             found.cluster = "the sandbox".to_owned();
             found.ok(REACHABLE, "the sandbox starts with the run");
             found.ok(PERMISSION, "the sandbox grants everything");
+            let asked = Asked { cluster: None, manifests: &manifests, home: "default", agent_image: None };
+            admission(&mut found, plan, &asked).await;
             let mut world = World::default();
             planned(&mut world, &manifests, "default");
             gotchas(&mut found, &world, Whole::Yes);
@@ -127,7 +133,12 @@ pub async fn examine(plan: &Plan, reach: &Reach, home: Option<&str>) -> Result<E
     found.cluster = format!("the cluster at {}", cluster.server());
     let home = home.unwrap_or(cluster.default_namespace()).to_owned();
     version(&mut found, &cluster).await;
-    permissions(&mut found, &cluster, &needed(plan, Some(&home))?.rights).await;
+    let granted = permissions(&mut found, &cluster, &needed(plan, Some(&home))?.rights).await;
+    // A trial that is refused for want of a permission says nothing new.
+    if granted == Granted::All {
+        let asked = Asked { cluster: Some(&cluster), manifests: &manifests, home: &home, agent_image };
+        admission(&mut found, plan, &asked).await;
+    }
     makeable(&mut found, &cluster, &manifests, &home).await;
     let (world, whole) = read(&mut found, &cluster, plan, &manifests, &home).await;
     gotchas(&mut found, &world, whole);
@@ -149,7 +160,14 @@ async fn version(found: &mut Examination, cluster: &Cluster) {
     }
 }
 
-async fn permissions(found: &mut Examination, cluster: &Cluster, rights: &Rights) {
+/// Whether all that a plan needs always is granted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Granted {
+    All,
+    NotAll,
+}
+
+async fn permissions(found: &mut Examination, cluster: &Cluster, rights: &Rights) -> Granted {
     let each: Vec<(&Need, &Reason)> = rights.each().collect();
     let answers: Vec<Result<bool, cluster::Error>> =
         futures::stream::iter(&each).map(|(need, _)| cluster.may(need)).buffered(AT_ONCE).collect().await;
@@ -171,9 +189,11 @@ async fn permissions(found: &mut Examination, cluster: &Cluster, rights: &Rights
             (Err(error), _) => found.unknown(PERMISSION, format!("whether {what} is granted is not known: {error}"), "ask again"),
         }
     }
-    if granted == always {
-        found.ok(PERMISSION, format!("all {always} that the plan needs are granted"));
+    if granted < always {
+        return Granted::NotAll;
     }
+    found.ok(PERMISSION, format!("all {always} that the plan needs are granted"));
+    Granted::All
 }
 
 /// Whether the manifests can be made: nothing of them is there already.

@@ -87,7 +87,7 @@ async fn slice(address: SocketAddr, volume: Volume) -> Result<Duration> {
         folder,
         reach: Default::default(),
         allow_faults: false,
-        agent_image: String::new(),
+        agent_image: None,
         outlets: Vec::new(),
     };
     let clock = Clock::starting_in(LEAD);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::lookup::Lookups;
+use super::preflight::preflight;
 use super::{Audience, Order};
 use crate::cluster::{Access, Applied, Cluster};
 use crate::exit::{Exit, Failure};
@@ -109,7 +110,7 @@ impl World {
         for object in order.plan.target.workload.iter() {
             cluster.workload(object).await.map_err(environment)?;
         }
-        Ok(())
+        preflight(&cluster, order).await
     }
 
     /// Where the load goes: the target's name resolved, and somebody there who opens the door; and how the name is looked up from then on,

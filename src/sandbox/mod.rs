@@ -13,6 +13,7 @@ pub mod kubeconfig;
 mod kubelet;
 mod network;
 mod objects;
+mod pod_security;
 pub mod quantity;
 mod recorder;
 pub mod resource;

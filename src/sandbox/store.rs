@@ -88,6 +88,9 @@ pub enum StoreError {
     NoNamespace { namespace: String },
     #[error("unable to create new content in namespace {namespace} because it is being terminated")]
     NamespaceTerminating { resource: &'static Resource, name: String, namespace: String },
+    /// Admission does not let it in.
+    #[error("{} \"{name}\" is forbidden: {why}", .resource.qualified())]
+    Forbidden { resource: &'static Resource, name: String, why: String },
     #[error("the sandbox holds at most {OBJECTS_MAX} {}", .resource.qualified())]
     Full { resource: &'static Resource },
     /// The closure of an update refused, in words.

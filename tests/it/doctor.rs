@@ -141,3 +141,34 @@ fn manifests_are_looked_at_before_they_are_anywhere() {
     );
     squall.run(&["doctor", "p.yaml"]).expect(1).saying("WRONG: no-request").saying("shop/hpa/one");
 }
+
+/// Goal: pods that will not take an agent in are found where they are only written down. How: a delay on a workload of manifests whose namespace
+/// forbids it, or whose pods use their node's network; and their twin.
+#[test]
+fn a_delay_that_manifests_make_impossible_is_found_in_them() {
+    let squall = Squall::new();
+    let fault = "faults: [{name: slow, at: all, for: 2s, latency: {on: shop/deployment/payments, add: 10ms}}]\n";
+    squall.file(
+        "p.yaml",
+        &format!("plan: p\nclaim: c\ncluster: sandbox\nmanifests: [m.yaml]\ntarget: {{url: 'http://payments.shop:8080/', workload: shop/deployment/payments}}\n{REST}{fault}"),
+    );
+    let look = |change: &dyn Fn(&mut Value)| {
+        let mut items = manifests(1);
+        items.iter_mut().for_each(change);
+        squall.file("m.yaml", &json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string());
+        squall.run(&["doctor", "p.yaml"])
+    };
+    look(&|_| {}).expect(0);
+    let labelled = look(&|object| {
+        if object["kind"] == "Namespace" {
+            object["metadata"]["labels"] = json!({"pod-security.kubernetes.io/enforce": "baseline"});
+        }
+    });
+    labelled.expect(4).saying("WRONG: admission").saying("namespace shop").saying("forbids").saying("NET_ADMIN");
+    let shared = look(&|object| {
+        if object["kind"] == "Deployment" {
+            object["spec"]["template"]["spec"]["hostNetwork"] = json!(true);
+        }
+    });
+    shared.expect(4).saying("WRONG: admission").saying("pod shop/payments").saying("hostNetwork");
+}

@@ -1,19 +1,18 @@
 //! A killed pod is gone by uid, missed by traffic, and replaced; and limits are met before anything is touched.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
-use squall::faults::blast::Permission;
-use squall::faults::{Curtain, Journal, Stage, conduct};
+use squall::faults::{Curtain, conduct};
 use squall::recording::Recording;
 use squall::recording::fact::{Ending, Fact, FaultStep, RunEnded};
-use squall::time::{Clock, Offset};
+use squall::time::Clock;
 use tokio::sync::{mpsc, watch};
 
 use crate::scripted::{Reply, Scripted, list, not_scripted};
-use crate::shop::{Listener, RUN, Shop, act, is_step, manifests, started, steps};
+use crate::shop::{Listener, RUN, Shop, act, is_step, manifests, stage_of, started, steps};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_is_journalled_proven_and_healed_by_the_platform() {
@@ -137,17 +136,7 @@ fn ready_pods(names: &[&str]) -> serde_json::Value {
 async fn one_kill(server: &Scripted, stop: impl Future<Output = ()> + Send + 'static) -> (Curtain, String) {
     let dir = tempfile::tempdir().unwrap();
     let (sink, recording) = Recording::create(dir.path(), Clock::starting_in(Duration::ZERO), started()).unwrap();
-    let stage = Stage {
-        cluster: server.connect().await,
-        sink,
-        journal: Arc::new(Journal::create(dir.path()).unwrap()),
-        run: "r".into(),
-        seed: 7,
-        workload: Some("shop/deployment/payments".parse().unwrap()),
-        permission: Permission::Granted,
-        agent_image: "squall".into(),
-        end: Offset::from_secs_f64(60.0),
-    };
+    let stage = stage_of(server.connect().await, sink, dir.path());
     let (stopping, stopped) = watch::channel(false);
     tokio::spawn(async move {
         stop.await;

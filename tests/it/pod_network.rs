@@ -191,7 +191,12 @@ impl Pair {
             let _ = errors.read_to_string(&mut text);
             *ears.lock().expect("nobody panics with it") = text;
         });
-        Agent { stdin: child.stdin.take(), child, said, stderr }
+        let mut stdin = child.stdin.take();
+        if let Some(stdin) = &mut stdin {
+            // It touches nothing before it is spoken to; one that refused at once does not hear it.
+            let _ = stdin.write_all(b"beat\n");
+        }
+        Agent { stdin, child, said, stderr }
     }
 }
 
@@ -462,6 +467,12 @@ fn what_it_may_not_do_is_said_and_nothing_is_touched() {
         assert!(why.contains("the agent needs the capability NET_ADMIN"), "{without} {more}: {why}");
     }
     assert_eq!(pair.pod.ruleset().trim(), "");
+    // Their twin has what its container is given, and no more.
+    let before = ["setpriv", "--bounding-set=-all,+net_admin", "--no-new-privs"];
+    let agent = pair.start("--add 100ms --existing reset", &before, Stdio::piped());
+    agent.heard("active");
+    assert!(pair.connect().ask().expect("it answers") >= Duration::from_millis(100));
+    agent.end();
 }
 
 /// As the first process of a container: signals end it in good order, and orphans are buried.

@@ -71,7 +71,13 @@ fn check(plan: &Path, kubeconfig: &Path, eavesdropper: &Eavesdropper, hangs_on_t
             if granted.contains(&all) { all } else { (namespace, group, resource, verb, name) }
         })
         .collect();
-    let missing: Vec<_> = asked.difference(&granted).collect();
+    // Every account may ask what it may do; and what is only a comment is done without.
+    let free = |(_, group, resource, verb, _): &&Attributes| match (group.as_str(), resource.as_str(), verb.as_str()) {
+        ("authorization.k8s.io", "selfsubjectaccessreviews", "create") => true,
+        ("", "nodes", "get") => yaml.contains("# kind: ClusterRole\n") && yaml.contains("#     resources: [\"nodes\"]\n"),
+        _ => false,
+    };
+    let missing: Vec<_> = asked.difference(&granted).filter(|one| !free(one)).collect();
     assert!(missing.is_empty(), "{plan} asks for what it is not granted: {missing:#?}\n{yaml}");
     let more: Vec<_> = granted
         .difference(&asked)
@@ -116,8 +122,7 @@ async fn beside(plan: PathBuf, kubeconfig: PathBuf, eavesdropper: Eavesdropper, 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plan_with_manifests_and_both_faults_asks_for_what_it_is_granted() {
     let plan = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans/kill.yaml");
-    // What an agent said before it was listened to is looked for in its log, unless the line is faster.
-    brings_its_namespace(plan, &[("pods/log", "get")]).await;
+    brings_its_namespace(plan, &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -137,7 +142,8 @@ async fn brings_its_namespace(plan: PathBuf, late: &'static [(&'static str, &'st
     let yaml = squall(&["rbac", plan.to_str().unwrap()], &kubeconfig).expect(0).stdout.clone();
     let namespaces: Vec<Value> = objects(&yaml).into_iter().filter(|object| object["kind"] == "Namespace").collect();
     assert_eq!(namespaces.len(), 1, "{yaml}");
-    assert!(!yaml.contains("ClusterRole"), "nothing of it lies in no namespace: {yaml}");
+    let anywhere = yaml.lines().filter(|line| line.contains("ClusterRole") && !line.starts_with('#'));
+    assert_eq!(anywhere.count(), 0, "nothing that is needed lies in no namespace: {yaml}");
     stand(&cluster, namespaces).await;
     beside(plan, kubeconfig, eavesdropper, late).await;
     for app in ["app=checkout", "app=store"] {
@@ -210,6 +216,24 @@ fn what_can_only_be_known_with_a_cluster_is_refused_with_the_way_out() {
         assert!(granted.contains(&wanted), "{wanted:?} is not in {yaml}");
     }
     assert!(yaml.contains("namespace: \"ops\"") && !yaml.contains("services"), "{yaml}");
+}
+
+#[test]
+fn a_delay_by_chaos_mesh_needs_its_experiments_and_no_containers_in_pods() {
+    let plan = |via: &str| {
+        format!(
+            "plan: p\nclaim: c\ncluster: {{context: x}}\ntarget: {{url: 'http://10.0.0.1/', workload: shop/deployment/web}}\n{REST}\
+             faults: [{{name: slow, at: all, for: 2s, latency: {{on: shop/deployment/web, add: 10ms, via: {via}}}}}]\n"
+        )
+    };
+    let granted = |via: &str| granted(&objects(&printed(&plan(via), &[]).expect(0).stdout));
+    let has = |via: &str, group: &str, resource: &str, verb: &str| {
+        granted(via).iter().any(|(_, g, r, v, _)| (g.as_str(), r.as_str(), v.as_str()) == (group, resource, verb))
+    };
+    for verb in ["get", "create", "patch", "delete"] {
+        assert!(has("chaos-mesh", "chaos-mesh.org", "networkchaos", verb) && !has("agent", "chaos-mesh.org", "networkchaos", verb));
+    }
+    assert!(has("agent", "", "pods/ephemeralcontainers", "patch") && !has("chaos-mesh", "", "pods/ephemeralcontainers", "patch"));
 }
 
 #[test]

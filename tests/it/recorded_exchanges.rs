@@ -350,6 +350,13 @@ async fn ephemeral_containers_are_added_and_held_as_recorded() {
             pod["spec"].as_object_mut().expect("a pod has a spec").shift_remove("ephemeralContainers");
             seed(&sandbox.store, &PODS, &pod);
         }
+        if title.starts_with("refused by pod security") {
+            let label = |namespace: &mut Value| {
+                namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] = json!("baseline");
+                Ok(())
+            };
+            sandbox.store.update(&NAMESPACES, "", "shop", label).expect("it was made before");
+        }
     })
     .await;
 }

@@ -42,6 +42,8 @@ impl Asked {
 pub enum Reply {
     Json(u16, Value),
     Text(u16, String),
+    /// A text, so much later.
+    Late(Duration, String),
     /// Lines as they are sent, until the sender is dropped.
     Stream(mpsc::Receiver<String>),
     /// Nothing, ever.
@@ -150,6 +152,10 @@ async fn answer(
         }
         Reply::Json(code, answer) => full(code, answer.to_string()),
         Reply::Text(code, text) => full(code, text),
+        Reply::Late(by, text) => {
+            tokio::time::sleep(by).await;
+            full(200, text)
+        }
         Reply::Stream(lines) => {
             let frames = futures::stream::unfold(lines, |mut lines| async { lines.recv().await.map(|line| (line, lines)) });
             let frames = frames.map(|line| Ok(Frame::data(Bytes::from(line + "\n"))));

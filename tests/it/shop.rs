@@ -64,7 +64,7 @@ impl Shop {
             seed: 7,
             workload: Some("shop/deployment/payments".parse().unwrap()),
             permission: Permission::Sandbox,
-            agent_image: "squall".into(),
+            agent_image: None,
             end: Offset::from_secs_f64(END_S),
         }
     }
@@ -82,6 +82,21 @@ impl Shop {
         let facts = facts(dir.path());
         sandbox.stop().await;
         facts
+    }
+}
+
+/// Where faults happen in a cluster that a test scripts, for a minute.
+pub fn stage_of(cluster: Cluster, sink: Sink, dir: &Path) -> Stage {
+    Stage {
+        cluster,
+        sink,
+        journal: Arc::new(Journal::create(dir).unwrap()),
+        run: "r".into(),
+        seed: 7,
+        workload: Some("shop/deployment/payments".parse().unwrap()),
+        permission: Permission::Granted,
+        agent_image: None,
+        end: Offset::from_secs_f64(60.0),
     }
 }
 
@@ -148,7 +163,8 @@ pub fn is_step(fact: &Fact, name: &str, wanted: &FaultStep) -> bool {
     matches!(fact, Fact::Fault { fault, step } if fault.as_str() == name && step == wanted)
 }
 
-fn facts(dir: &Path) -> Vec<Fact> {
+/// What a recording holds.
+pub fn facts(dir: &Path) -> Vec<Fact> {
     let text = std::fs::read_to_string(dir.join("recording.jsonl")).unwrap();
     text.lines().map(|line| serde_json::from_str::<Event>(line).unwrap_or_else(|e| panic!("{line}: {e}")).fact).collect()
 }

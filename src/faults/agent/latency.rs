@@ -20,6 +20,8 @@ use super::proxy::{Disturbance, Proxy};
 
 /// How often the counters are said.
 const SAY_EVERY: Duration = Duration::from_secs(1);
+/// How long the first heartbeat is waited for: as long as a slow server may take to attach somebody, and whoever heals waits no longer.
+const SPOKEN_TO_WITHIN: Duration = Duration::from_secs(10);
 /// How often clearing is tried before the entry is left to expire.
 const CLEAR_ATTEMPTS: u32 = 3;
 /// Connections that were left alone may take this long to end by themselves before they are reset, and never beyond the deadline.
@@ -95,10 +97,11 @@ impl Pod {
 async fn disturb(
     options: Options,
     pod: Pod,
-    heartbeats: impl AsyncRead + Unpin,
+    mut heartbeats: impl AsyncRead + Unpin,
     told: impl Future<Output = ()>,
     speaker: Speaker,
 ) -> Result<()> {
+    let mut told = std::pin::pin!(told);
     if options.deadline <= wall_now() {
         bail!("the deadline {} has passed: nothing was disturbed", options.deadline);
     }
@@ -130,6 +133,11 @@ async fn disturb(
         deadline: options.deadline.to_string(),
     });
 
+    // Nothing is touched for nobody: a container that starts when its harness has gone, or long after it was asked for, ends here.
+    if let Err(why) = lease::begun(&mut heartbeats, SPOKEN_TO_WITHIN, options.deadline, &mut told).await {
+        speaker.say(&Line::Reverted { reason: why.to_string(), cleared: true, counters: counters(&proxy, &interposer) });
+        return Ok(());
+    }
     let table = interposer.set().await.context("the delay did not begin")?;
     speaker.say(&Line::Active { table });
 

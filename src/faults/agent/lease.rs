@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -34,30 +34,52 @@ impl fmt::Display for Ended {
     }
 }
 
+/// Waits for the first heartbeat, with which a lease begins; an error says why it will not come.
+pub async fn begun(
+    heartbeats: &mut (impl AsyncRead + Unpin),
+    patience: Duration,
+    deadline: jiff::Timestamp,
+    told: &mut (impl Future<Output = ()> + Unpin),
+) -> Result<(), Ended> {
+    heartbeat(heartbeats, monotonic_now() + patience, deadline, told).await
+}
+
 /// Waits until the lease ends. Anything that comes in is a heartbeat.
 pub async fn ended(
     mut heartbeats: impl AsyncRead + Unpin,
     lease: Duration,
     deadline: jiff::Timestamp,
-    told: impl Future<Output = ()>,
+    mut told: impl Future<Output = ()> + Unpin,
 ) -> Ended {
-    let mut told = std::pin::pin!(told);
+    loop {
+        if let Err(ended) = heartbeat(&mut heartbeats, monotonic_now() + lease, deadline, &mut told).await {
+            return ended;
+        }
+    }
+}
+
+/// The next heartbeat.
+async fn heartbeat(
+    heartbeats: &mut (impl AsyncRead + Unpin),
+    expires: Instant,
+    deadline: jiff::Timestamp,
+    told: &mut (impl Future<Output = ()> + Unpin),
+) -> Result<(), Ended> {
     let mut buffer = [0; 1024];
-    let mut expires = monotonic_now() + lease;
     loop {
         let left = Duration::try_from(deadline.duration_since(wall_now())).unwrap_or_default();
         if left.is_zero() {
-            return Ended::Deadline;
+            return Err(Ended::Deadline);
         }
         let look_again = monotonic_now() + left.min(LOOK_EVERY);
         tokio::select! {
             // The end of the input comes before a heartbeat that was buffered with it only when it has been read.
-            read = heartbeats.read(&mut buffer) => match read {
-                Ok(0) | Err(_) => return Ended::InputClosed,
-                Ok(_) => expires = monotonic_now() + lease,
+            read = heartbeats.read(&mut buffer) => return match read {
+                Ok(0) | Err(_) => Err(Ended::InputClosed),
+                Ok(_) => Ok(()),
             },
-            () = &mut told => return Ended::Told,
-            () = tokio::time::sleep_until(expires.into()) => return Ended::NoHeartbeat,
+            () = &mut *told => return Err(Ended::Told),
+            () = tokio::time::sleep_until(expires.into()) => return Err(Ended::NoHeartbeat),
             () = tokio::time::sleep_until(look_again.into()) => {}
         }
     }

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::{ExistingConnections, Probe, Spec};
 use crate::cluster::attach::Attached;
-use crate::cluster::pod::{EphemeralState, LogOf};
+use crate::cluster::pod::{EphemeralState, LogOf, Really};
 use crate::cluster::{Cluster, Pod};
 use crate::faults::agent::evidence::{Counters, Line};
 use crate::faults::evidence::{Evidence, Witness};
@@ -18,7 +18,18 @@ use crate::faults::{Error, Undo, lease};
 use crate::time::monotonic_now;
 
 /// How long an agent's container may take to run, image included.
-const START_TIMEOUT: Duration = Duration::from_secs(25);
+const START_TIMEOUT: Duration = Duration::from_secs(45);
+/// Why a container waits that will not start by being waited for: its image cannot be had, or it cannot be made.
+const HOPELESS: [&str; 8] = [
+    "ErrImageNeverPull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "ImageInspectError",
+    "RegistryUnavailable",
+    "SignatureValidationFailed",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+];
 /// How long a running agent may take to say that it is active.
 const ACTIVE_TIMEOUT: Duration = Duration::from_secs(8);
 /// Between looks at a container that starts.
@@ -103,16 +114,14 @@ impl Seat {
 
     /// Puts the agent there, attaches to it, and returns when it says that traffic comes its way.
     pub async fn take(&self, cluster: &Cluster, pod: &Pod, spec: &Spec) -> Result<Taken, Error> {
-        cluster.add_ephemeral_container(pod, self.container(spec)).await?;
+        cluster.add_ephemeral_container(pod, self.container(spec), Really::Yes).await?;
         self.wait_running(cluster).await?;
         let mut line = cluster.attach(pod, &self.container).await?;
-        let began = monotonic_now();
+        let patience = monotonic_now() + ACTIVE_TIMEOUT;
         let mut beat = tokio::time::interval(lease::HEARTBEAT);
-        let mut look = tokio::time::interval(LOOK);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                // The lease runs from the agent's start: the first heartbeat at once.
+                // It touches nothing before the first one.
                 _ = beat.tick() => if let Err(error) = line.say("beat").await {
                     return Err(self.failed(cluster, &format!("it does not listen: {error}")).await);
                 },
@@ -126,19 +135,12 @@ impl Seat {
                     Some(_) => {}
                     None => return Err(self.failed(cluster, "it ended").await),
                 },
-                // What was said before the line was there is only in the log.
-                _ = look.tick() => if self.said_active(cluster).await { break },
-            }
-            if began.elapsed() >= ACTIVE_TIMEOUT {
-                return Err(self.failed(cluster, &format!("it was not active within {}s", ACTIVE_TIMEOUT.as_secs())).await);
+                () = tokio::time::sleep_until(patience.into()) => {
+                    return Err(self.failed(cluster, &format!("it was not active within {}s", ACTIVE_TIMEOUT.as_secs())).await);
+                }
             }
         }
         Ok(Taken { seat: self.clone(), line })
-    }
-
-    async fn said_active(&self, cluster: &Cluster) -> bool {
-        let log = cluster.log(&self.namespace, &self.pod, &self.container, 20, LogOf::Current).await.unwrap_or_default();
-        log.lines().any(|line| matches!(serde_json::from_str(line), Ok(Line::Active { .. } | Line::Evidence(_))))
     }
 
     async fn wait_running(&self, cluster: &Cluster) -> Result<(), Error> {
@@ -148,32 +150,50 @@ impl Seat {
                 Ok(pod) if pod.uid != self.uid => return Err(Error::Failed(format!("pod {} was replaced", self.label()))),
                 Ok(pod) => match pod.ephemeral.iter().find(|e| e.name == self.container).map(|e| &e.state) {
                     Some(EphemeralState::Running) => return Ok(()),
-                    Some(EphemeralState::Terminated { exit_code, reason }) => {
+                    Some(EphemeralState::Terminated { exit_code, reason, .. }) => {
                         return Err(self.failed(cluster, &format!("it ended at once ({reason}, exit code {exit_code})")).await);
                     }
-                    Some(EphemeralState::Waiting(Some(reason))) => (reason.clone(), LOOK),
-                    Some(EphemeralState::Waiting(None)) | None => ("the kubelet has not started it".into(), LOOK),
+                    Some(EphemeralState::Waiting { reason, message }) if !reason.is_empty() => {
+                        let says = if message.is_empty() { reason.clone() } else { format!("{reason}: {message}") };
+                        if HOPELESS.contains(&reason.as_str()) {
+                            return Err(self.not_started(&says));
+                        }
+                        (says, LOOK)
+                    }
+                    Some(EphemeralState::Waiting { .. }) | None => ("the kubelet has not started it".into(), LOOK),
                 },
                 // It is there already: a look that fails is no reason to leave it alone without its heartbeats.
                 Err(error) if error.is_passing() => (error.to_string(), error.pause(LOOK)),
                 Err(error) => return Err(error.into()),
             };
             if began.elapsed() >= START_TIMEOUT {
-                return Err(Error::Failed(format!(
-                    "the agent did not start in pod {} within {}s: {why} (image {})",
-                    self.label(),
-                    START_TIMEOUT.as_secs(),
-                    self.image
-                )));
+                return Err(self.not_started(&format!("not within {}s: {why}", START_TIMEOUT.as_secs())));
             }
             tokio::time::sleep(pause).await;
         }
     }
 
-    /// An error with the agent's own last words.
+    /// An error with the kubelet's words.
+    fn not_started(&self, says: &str) -> Error {
+        Error::Failed(format!(
+            "the agent did not start in pod {} (image {}): {says}; it has touched nothing, and should its image come after all, it ends \
+             by itself",
+            self.label(),
+            self.image
+        ))
+    }
+
+    /// An error with the agent's own last words: from its log, or, where that may not be read, as the kubelet repeats them.
     async fn failed(&self, cluster: &Cluster, why: &str) -> Error {
         let log = cluster.log(&self.namespace, &self.pod, &self.container, 3, LogOf::Current).await.unwrap_or_default();
-        let words = log.trim().replace('\n', " / ");
+        let mut words = log.trim().replace('\n', " / ");
+        if words.is_empty()
+            && let Ok(pod) = cluster.pod(&self.namespace, &self.pod).await
+            && let Some(EphemeralState::Terminated { message, .. }) =
+                pod.ephemeral.into_iter().find(|e| e.name == self.container).map(|e| e.state)
+        {
+            words = message.trim().replace('\n', " / ");
+        }
         Error::Failed(format!(
             "the agent in pod {} did not begin: {why}{}",
             self.label(),
@@ -181,7 +201,8 @@ impl Seat {
         ))
     }
 
-    fn container(&self, spec: &Spec) -> Value {
+    /// The container that carries it.
+    pub fn container(&self, spec: &Spec) -> Value {
         let existing = match spec.existing_connections {
             ExistingConnections::Reset => "reset",
             ExistingConnections::Leave => "leave",
@@ -204,7 +225,12 @@ impl Seat {
             "stdinOnce": true,
             // The address that its proxy listens on.
             "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
-            "securityContext": {"capabilities": {"add": ["NET_ADMIN"]}, "runAsUser": 0, "runAsNonRoot": false},
+            // Whoever may not read its log still sees how it ended.
+            "terminationMessagePolicy": "FallbackToLogsOnError",
+            "securityContext": {
+                "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN"]}, "runAsUser": 0, "runAsNonRoot": false, "privileged": false,
+                "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "seccompProfile": {"type": "RuntimeDefault"},
+            },
         })
     }
 }

@@ -149,6 +149,9 @@ impl From<StoreError> for Failure {
                 let message = format!("{} \"{name}\" is forbidden: {why}", resource.qualified());
                 Failure::new(403, "Forbidden", message).with(about)
             }
+            StoreError::Forbidden { resource, ref name, .. } => {
+                Failure::new(403, "Forbidden", error.to_string()).with(details(resource, name))
+            }
             StoreError::Full { .. } => Failure::new(507, "InsufficientStorage", error.to_string()),
             StoreError::Refused(why) => Failure::bad_request(why),
         }

@@ -7,7 +7,8 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::super::defaults;
-use super::super::resource::{JOBS, NODES, Resource, SERVICES};
+use super::super::pod_security::Policy;
+use super::super::resource::{JOBS, NODES, PODS, Resource, SERVICES};
 use super::super::schema::Shape;
 use super::super::selector::Selector;
 use super::super::store::{self, Deletion, Preconditions, Propagation, StoreError, metadata, text, version_of};
@@ -191,6 +192,9 @@ impl Api {
         if !causes.is_empty() {
             return Err(invalid(resource, &object, &causes));
         }
+        if *resource == PODS {
+            Policy::of(&self.store, text(&object, "namespace")).admit(&object)?;
+        }
         match &books {
             Books::Update(manager) => {
                 metadata(&mut object).shift_remove("managedFields");
@@ -250,10 +254,11 @@ impl Api {
         }
         let incoming = decoded.object;
         let manager = request.manager(target.subresource.as_deref().unwrap_or_default());
+        let policy = Policy::of(&self.store, target.ns());
         let object = self.write(target, request.is_dry_run()?, |live| {
             let before = live.clone();
             let after = combined(part, &before, &incoming);
-            *live = settled(resource, part, &before, after, &Books::Update(manager))?;
+            *live = settled(resource, part, &before, after, &Books::Update(manager), &policy)?;
             Ok(())
         })?;
         Ok(reply::with_warnings(reply::json(200, &object), &decoded.warnings))
@@ -269,6 +274,7 @@ impl Api {
         let validation = request.field_validation()?;
         let manager = request.manager(target.subresource.as_deref().unwrap_or_default());
         let mut warnings = vec![];
+        let policy = Policy::of(&self.store, target.ns());
         let object = self.write(target, request.is_dry_run()?, |live| {
             let before = live.clone();
             let mut after = before.clone();
@@ -276,7 +282,7 @@ impl Api {
             let decoded = decode::object(resource, after, validation)?;
             warnings = decoded.warnings;
             let after = combined(part, &before, &decoded.object);
-            *live = settled(resource, part, &before, after, &Books::Update(manager))?;
+            *live = settled(resource, part, &before, after, &Books::Update(manager), &policy)?;
             Ok(())
         })?;
         Ok(reply::with_warnings(reply::json(200, &object), &warnings))
@@ -320,12 +326,13 @@ impl Api {
                 created => return Ok(reply::with_warnings(reply::json(201, &*created?), &decoded.warnings)),
             }
         }
+        let policy = Policy::of(&self.store, target.ns());
         let object = self.write(target, dry_run, |live| {
             let before = live.clone();
             check_identity(resource, &before, &wanted)?;
             let after = managed::apply(resource, &before, &wanted, &manager, force)?;
             let after = combined(part, &before, &after);
-            *live = settled(resource, part, &before, after, &Books::Kept)?;
+            *live = settled(resource, part, &before, after, &Books::Kept, &policy)?;
             Ok(())
         })?;
         Ok(reply::with_warnings(reply::json(200, &object), &decoded.warnings))
@@ -645,7 +652,14 @@ fn check_identity(resource: &'static Resource, before: &Value, incoming: &Value)
 }
 
 /// A changed object, checked, completed, validated and booked.
-fn settled(resource: &'static Resource, part: Part, before: &Value, mut after: Value, books: &Books) -> Result<Value, Failure> {
+fn settled(
+    resource: &'static Resource,
+    part: Part,
+    before: &Value,
+    mut after: Value,
+    books: &Books,
+    policy: &Policy,
+) -> Result<Value, Failure> {
     check_identity(resource, before, &after)?;
     if text(&after, "name") != text(before, "name") {
         return Err(invalid(
@@ -662,6 +676,9 @@ fn settled(resource: &'static Resource, part: Part, before: &Value, mut after: V
     };
     if !causes.is_empty() {
         return Err(invalid(resource, before, &causes));
+    }
+    if part == Part::EphemeralContainers {
+        policy.admit(&after)?;
     }
     if let Books::Update(manager) = books {
         managed::book_update(resource, before, &mut after, manager);

@@ -136,6 +136,7 @@ fn merge_list(shape: &Shape, before: Vec<Value>, change: &[Value], order: Option
             let key = keys[0];
             let replaced = change.iter().any(|item| item.get("$patch").is_some_and(|p| p == "replace") && item.get(key).is_none());
             let mut list = if replaced { vec![] } else { before };
+            let known: Vec<Value> = list.iter().filter_map(|item| item.get(key).cloned()).collect();
             for item in change {
                 let Value::Object(patch) = item else {
                     return Err(Failure::bad_request(format!("error decoding patch: an element keyed by {key} is an object")));
@@ -158,6 +159,9 @@ fn merge_list(shape: &Shape, before: Vec<Value>, change: &[Value], order: Option
                     list.push(fresh);
                 }
             }
+            if order.is_none() {
+                list = interleaved(key, list, change, &known);
+            }
             list
         }
     };
@@ -165,6 +169,26 @@ fn merge_list(shape: &Shape, before: Vec<Value>, change: &[Value], order: Option
         sort(keys, &mut list, order);
     }
     Ok(list)
+}
+
+/// A merged list in the order of a real server, where the patch says none: what the patch names in its order, the rest in the order in which
+/// it was known, and where these two do not say which of two is first, the patch's: what is new comes before what was there.
+fn interleaved(key: &str, list: Vec<Value>, change: &[Value], known: &[Value]) -> Vec<Value> {
+    let name = |item: &Value| item.get(key).cloned().unwrap_or(Value::Null);
+    let patched = |item: &Value| change.iter().position(|changed| name(changed) == name(item));
+    let was = |item: &Value| known.iter().position(|known| *known == name(item));
+    let (mut named, rest): (Vec<Value>, Vec<Value>) = list.into_iter().partition(|item| patched(item).is_some());
+    named.sort_by_key(patched);
+    let (mut named, mut all) = (named.into_iter().peekable(), Vec::new());
+    for item in rest {
+        let first = |next: &Value| was(next).is_none_or(|next| was(&item).is_none_or(|item| next < item));
+        while let Some(next) = named.next_if(first) {
+            all.push(next);
+        }
+        all.push(item);
+    }
+    all.extend(named);
+    all
 }
 
 /// Puts the elements that `order` names in that order; the others stay behind what they followed.
@@ -209,7 +233,7 @@ mod tests {
             "PodSpec",
             pod.clone(),
             json!({"containers": [{"name": "a", "image": "2", "env": [{"name": "Y", "value": "2"}], "args": ["r"]}]}),
-            json!({"containers": [{"name": "a", "image": "2", "env": [{"name": "X", "value": "1"}, {"name": "Y", "value": "2"}],
+            json!({"containers": [{"name": "a", "image": "2", "env": [{"name": "Y", "value": "2"}, {"name": "X", "value": "1"}],
                 "args": ["r"]}, {"name": "b"}]}),
         );
         check(
@@ -242,6 +266,20 @@ mod tests {
             json!({"$retainKeys": ["type"], "type": "Recreate"}),
             json!({"type": "Recreate"}),
         );
+    }
+
+    #[test]
+    fn what_a_strategic_patch_adds_comes_before_what_was_there() {
+        let named = |names: &[&str]| json!({"containers": names.iter().map(|name| json!({"name": name})).collect::<Vec<_>>()});
+        for (before, patch, after) in [
+            (&["a", "b"][..], &["c"][..], &["c", "a", "b"][..]),
+            (&["a", "b"], &["b", "c"], &["a", "b", "c"]),
+            (&["a", "b"], &["c", "b"], &["c", "a", "b"]),
+            (&["a", "b"], &["a"], &["a", "b"]),
+            (&[], &["c", "d"], &["c", "d"]),
+        ] {
+            check("PodSpec", named(before), named(patch), named(after));
+        }
     }
 
     #[test]

@@ -244,7 +244,7 @@ impl Work<'_> {
             if is_indexed(job) && number.is_none() {
                 return;
             }
-            match self.shared.store.create(&PODS, new_pod(job, number)) {
+            match self.shared.make_pod(new_pod(job, number)) {
                 Ok(pod) => self.recorder.normal(job, "SuccessfulCreate", &format!("Created pod: {}", text(&pod, "name"))),
                 Err(error) => {
                     return self.recorder.warning(job, "FailedCreate", &format!("Error creating: {error}"));

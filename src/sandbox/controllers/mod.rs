@@ -18,14 +18,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::address::Block;
 use super::feed::{Feed, News};
 use super::kubelet::Kubelet;
 use super::objects::{Key, key};
-use super::resource::Resource;
-use super::store::Store;
+use super::pod_security::Policy;
+use super::resource::{PODS, Resource};
+use super::store::{Store, StoreError, text};
 use crate::time::{monotonic_now, until};
 
 pub use autoscaler::Autoscaling;
@@ -43,6 +45,18 @@ pub struct Shared {
     pub autoscaling: Autoscaling,
     /// Before a Job's first failed pod is replaced; it doubles.
     pub crash_backoff: Duration,
+}
+
+impl Shared {
+    /// Makes a pod as a controller makes one: by way of admission.
+    fn make_pod(&self, pod: Value) -> Result<Arc<Value>, StoreError> {
+        let policy = Policy::of(&self.store, text(&pod, "namespace"));
+        match policy.admit(&pod) {
+            Ok(()) => self.store.create(&PODS, pod),
+            // By then a server has given it its name.
+            Err(refusal) => Err(self.store.create_dry(&PODS, pod).and_then(|named| policy.admit(&named)).err().unwrap_or(refusal)),
+        }
+    }
 }
 
 /// Starts them all; they end when the set is dropped.

@@ -16,6 +16,9 @@ use crate::sandbox::recorder::{Recorder, Spot};
 use crate::sandbox::resource::{PODS, REPLICASETS};
 use crate::sandbox::store::{DeleteOptions, text};
 
+/// When a pod is tried again that could not be made.
+const REFUSED_RETRY: Duration = Duration::from_secs(5);
+
 pub async fn run(shared: Shared) {
     let recorder = Recorder::new(&shared.store, "replicaset-controller", Spot::Nowhere);
     follow(&shared, &REPLICASETS, &PODS, |at| sync(&shared, &recorder, at)).await;
@@ -31,7 +34,7 @@ fn sync(shared: &Shared, recorder: &Recorder, (ns, name): &Key) -> Option<Durati
     let mut failure = None;
     if !is_leaving(&set) {
         for _ in 0..missing.max(0) {
-            match shared.store.create(&PODS, pod_of(&set)) {
+            match shared.make_pod(pod_of(&set)) {
                 Ok(pod) => recorder.normal(&set, "SuccessfulCreate", &format!("Created pod: {}", text(&pod, "name"))),
                 Err(error) => {
                     recorder.warning(&set, "FailedCreate", &format!("Error creating: {error}"));
@@ -48,7 +51,10 @@ fn sync(shared: &Shared, recorder: &Recorder, (ns, name): &Key) -> Option<Durati
             }
         }
     }
-    write_status(shared, &set, failure)
+    let refused = failure.is_some();
+    let again = write_status(shared, &set, failure);
+    // What refused it may be taken away without the set being touched.
+    if refused { Some(again.map_or(REFUSED_RETRY, |again| again.min(REFUSED_RETRY))) } else { again }
 }
 
 /// The `count` pods that would be missed least: unscheduled before scheduled, pending before running, not ready before ready, cheap

@@ -191,7 +191,7 @@ impl Work<'_> {
         if let Some(service) = set["spec"].get("serviceName").filter(|service| *service != "") {
             pod["spec"]["subdomain"] = service.clone();
         }
-        let made = self.shared.store.create(&PODS, pod);
+        let made = self.shared.make_pod(pod);
         if !matches!(made, Err(StoreError::AlreadyExists { .. })) {
             self.say("create", set, &name, made.as_ref().err());
         }

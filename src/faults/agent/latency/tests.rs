@@ -102,7 +102,15 @@ impl Rig {
         Rig::before(wall_now() + Duration::from_secs(60), more).await
     }
 
+    /// Spoken to once.
     async fn before(deadline: jiff::Timestamp, more: &[&str]) -> Rig {
+        let mut rig = Rig::silent(deadline, more).await;
+        // One that refused at once no longer reads.
+        let _ = rig.heartbeats.as_mut().expect("it is there").write_all(b"\n").await;
+        rig
+    }
+
+    async fn silent(deadline: jiff::Timestamp, more: &[&str]) -> Rig {
         #[derive(clap::Parser)]
         struct Arguments {
             #[command(flatten)]
@@ -306,6 +314,25 @@ async fn it_reverts_at_its_deadline() {
     let (outcome, reason, cleared) = rig.reverted().await;
     assert!(outcome.is_ok() && cleared, "{outcome:?}");
     assert_eq!(reason, "the deadline came");
+}
+
+/// Goal: an agent that nobody attaches to changes nothing, however it ends. How: its input is closed, or its deadline comes, before a
+/// heartbeat; a twin gets one, and acts.
+#[tokio::test]
+async fn it_touches_nothing_before_it_is_spoken_to() {
+    for says in ["standard input was closed", "the deadline came"] {
+        let deadline = wall_now() + if says.starts_with("the") { Duration::from_millis(300) } else { Duration::from_secs(60) };
+        let mut rig = Rig::silent(deadline, &["--add", "10ms"]).await;
+        rig.until("it listens", || rig.said().iter().any(|line| matches!(line, Line::Started { .. })).then_some(())).await;
+        if says.starts_with("standard") {
+            drop(rig.heartbeats.take());
+        }
+        let ended = tokio::time::timeout(Duration::from_secs(10), &mut rig.agent).await.expect("it ends").expect("no panic");
+        assert!(ended.is_ok(), "{ended:?}");
+        assert!(rig.plane.lock().expect("no test panics with it").asked.is_empty());
+        assert!(matches!(rig.said().last(), Some(Line::Reverted { reason, .. }) if reason == says), "{:?}", rig.said());
+    }
+    Rig::start(&["--add", "10ms"]).await.active().await;
 }
 
 #[tokio::test]
