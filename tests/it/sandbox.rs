@@ -118,6 +118,20 @@ impl World {
         }
     }
 
+    /// What a pod has said, once it has said something: it may be ready before that.
+    pub async fn said(&self, pod: &str) -> String {
+        let said = async {
+            loop {
+                let log = self.log(pod, "").await;
+                if !log.is_empty() {
+                    return log;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), said).await.unwrap_or_else(|_| panic!("{pod} says nothing"))
+    }
+
     pub fn all(&self, resource: &'static Resource) -> Vec<Arc<Value>> {
         self.sandbox.store().list(resource, Some("default")).0
     }

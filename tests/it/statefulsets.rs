@@ -141,7 +141,7 @@ async fn pods_come_in_order_with_names_of_their_own_and_go_in_reverse() {
             "apps.kubernetes.io/pod-index": number.to_string()});
         assert_eq!((text(pod, "name"), text(pod, "generateName"), &pod["metadata"]["labels"]), (name.as_str(), "db-", &labels));
         assert_eq!((&pod["spec"]["hostname"], &pod["spec"]["subdomain"]), (&json!(name), &json!("db")));
-        assert_eq!(world.log(&name, "").await.trim(), name, "its own process knows the name, too");
+        assert_eq!(world.said(&name).await.trim(), name, "its own process knows the name, too");
     }
     let named = |w: &World| {
         let slices = w.all(&ENDPOINTSLICES);
@@ -222,7 +222,7 @@ async fn a_pod_that_goes_comes_back_under_its_name_and_begins_anew() {
         assert!(at(ChangeKind::Deleted) < at(ChangeKind::Added), "never two of one name");
         settled(&world, "two pods again", |s| s["readyReplicas"] == 2 && s["replicas"] == 2).await;
         // The old one's process may end after the new one has begun: what it leaves behind is not the new one's.
-        assert_eq!(world.log("db-0", "").await, "db-0\n");
+        assert_eq!(world.said("db-0").await, "db-0\n");
     }
     // A label that somebody took is given back; a pod of another name is nobody's, whatever its labels say.
     let labels = json!({"metadata": {"labels": {"apps.kubernetes.io/pod-index": null}}});

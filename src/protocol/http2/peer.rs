@@ -129,9 +129,12 @@ pub(super) fn heard(mut peer: Peer, bytes: &[u8], pieces: &mut dyn FnMut(&[u8]) 
 /// Whatever is said, in whatever pieces: the same end of every request and the same words back.
 #[cfg(fuzzing)]
 pub(in crate::protocol) fn says_the_same(bytes: &[u8], piece: usize) {
-    for peer in [greeted as fn() -> Peer, || Peer::ungreeted(3, b"a body")] {
-        assert_eq!(heard(peer(), bytes, &mut |rest| rest.len()), heard(peer(), bytes, &mut |_| piece));
-    }
+    let seen = |peer: fn() -> Peer, piece: usize| heard(peer(), bytes, &mut |_| piece);
+    assert_eq!(seen(greeted, bytes.len()), seen(greeted, piece));
+    // Bodies are held back until the greeting has come: how much of them is on its way when a stream ends hangs on when that is heard.
+    let but_said = |(fault, ends, _, streams): Seen| (fault, ends, streams);
+    let ungreeted = || Peer::ungreeted(3, b"a body");
+    assert_eq!(but_said(seen(ungreeted, bytes.len())), but_said(seen(ungreeted, piece)));
 }
 
 /// Header blocks, one after the other, as the answers to three requests.

@@ -29,7 +29,7 @@ pub(in crate::protocol) fn answers_the_handshake(bytes: &[u8], beginning: usize)
 }
 
 /// Exchanges over `stream`, each of which waits for a message with a `y`, until it is over: how it ended, how many there were, how many
-/// messages came, and what the last one had of its own.
+/// messages came, and what the last one had of its own where it did not break a rule.
 pub(in crate::protocol) async fn heard(stream: Stream) -> (End, u32, u32, Option<Awaited>) {
     let expect = BodyChecks { contains: Some("y".into()), ..BodyChecks::default() };
     let mut connection = Connection::new(stream, Vec::new(), Identity::UNKNOWN);
@@ -41,7 +41,9 @@ pub(in crate::protocol) async fn heard(stream: Stream) -> (End, u32, u32, Option
         connection.rest();
         (exchanges, messages) = (exchanges + 1, messages + progress.messages);
         if let Err(end) = answer {
-            return (end, exchanges, messages, progress.awaited);
+            // Of a message that breaks a rule, a part has come or it has not, by when the rule is looked at; and nobody asks.
+            let awaited = progress.awaited.filter(|_| !matches!(end, End::WebSocketBroken(_)));
+            return (end, exchanges, messages, awaited);
         }
     }
 }
