@@ -154,7 +154,7 @@ pub static PODS: Resource = Resource {
     plural: "pods",
     singular: "pod",
     kind: "Pod",
-    summary: "processes of this machine, each with an address, probes, init and ephemeral containers, logs and restarts",
+    summary: "processes of this machine, each with an address, probes, init and ephemeral containers, logs and restarts; no sidecars",
     short_names: &["po"],
     categories: &["all"],
     counts_generations: true,

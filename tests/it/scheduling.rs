@@ -330,6 +330,39 @@ async fn pods_that_keep_apart_wait_for_a_node_of_their_own() {
     world.sandbox.stop().await;
 }
 
+/// What keeps a pod off its node changes here without a pod that comes or goes, so nothing but the change itself can bring it there.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_kept_off_a_node_is_placed_when_pods_or_namespaces_get_other_labels() {
+    let world = world(&[node("only", "east", "8")]).await;
+    let avoids = |app: &str, more: Value| {
+        let mut term = json!({"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": app}}});
+        json_patch::merge(&mut term, &more);
+        json!({"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}})
+    };
+    let labels = |labels: Value| json!({"metadata": {"labels": labels}});
+    world.create(&PODS, pod("web", "100m", json!({}))).await;
+    placed(&world, "web").await;
+    world.create(&PODS, pod("shy", "100m", avoids("web", json!({})))).await;
+    let why = pending(&world, "shy").await;
+    assert!(why.starts_with("0/1 nodes are available: 1 node(s) didn't match pod anti-affinity rules."), "{why}");
+    world.merge("/api/v1/namespaces/default/pods/web", labels(json!({"app": "api"}))).await;
+    assert_eq!(placed(&world, "shy").await, "only");
+
+    // Whom it avoids, and who avoids it, is a matter of its namespace's labels, too.
+    let of_team = |team: &str| json!({"namespaceSelector": {"matchLabels": {"team": team}}});
+    world.merge("/api/v1/namespaces/default", labels(json!({"team": "one"}))).await;
+    world.create(&PODS, pod("guard", "100m", avoids("guest", of_team("one")))).await;
+    placed(&world, "guard").await;
+    world.create(&PODS, pod("guest", "100m", json!({}))).await;
+    let why = pending(&world, "guest").await;
+    assert!(why.starts_with("0/1 nodes are available: 1 node(s) didn't satisfy existing pods anti-affinity rules."), "{why}");
+    world.create(&PODS, pod("picky", "100m", avoids("shy", of_team("one")))).await;
+    pending(&world, "picky").await;
+    world.merge("/api/v1/namespaces/default", labels(json!({"team": "two"}))).await;
+    assert_eq!((placed(&world, "guest").await.as_str(), placed(&world, "picky").await.as_str()), ("only", "only"));
+    world.sandbox.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_that_are_drained_tainted_or_gone_lose_their_pods_to_others() {
     let world = world(&[node("a", "east", "8"), node("b", "west", "8")]).await;

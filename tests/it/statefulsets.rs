@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use squall::sandbox::resource::{
-    CONTROLLERREVISIONS, ENDPOINTSLICES, EVENTS, HPAS, PODDISRUPTIONBUDGETS, PODS, SERVICES, STATEFULSETS,
+    CONTROLLERREVISIONS, ENDPOINTSLICES, EVENTS, HPAS, PODDISRUPTIONBUDGETS, PODS, REPLICASETS, SERVICES, STATEFULSETS,
 };
 use squall::sandbox::store::{Change, ChangeKind, text};
 
@@ -25,6 +25,15 @@ fn set(replicas: i64, spec: Value) -> Value {
     set["spec"]["selector"] = json!({"matchLabels": {"app": "db"}});
     let pod = json!({"terminationGracePeriodSeconds": 1, "containers": [container]});
     set["spec"]["template"] = json!({"metadata": {"labels": {"app": "db"}}, "spec": pod});
+    set
+}
+
+/// The same set, or another kind of owner, under a name of its own.
+fn called(name: &str, mut set: Value) -> Value {
+    set["metadata"]["name"] = json!(name);
+    for labels in ["/spec/selector/matchLabels", "/spec/template/metadata/labels"] {
+        set.pointer_mut(labels).expect("it chooses its pods")["app"] = json!(name);
+    }
     set
 }
 
@@ -188,11 +197,7 @@ async fn a_parallel_set_waits_for_nobody() {
     world.create(&STATEFULSETS, set(3, json!({"podManagementPolicy": "Parallel"}))).await;
     settled(&world, "three pods", |s| s["replicas"] == 3).await;
     assert_eq!(made_too_early(&world.history(&PODS, from).await), ["db-1", "db-2"]);
-    let mut ordered = set(3, json!({}));
-    ordered["metadata"]["name"] = json!("one");
-    ordered["spec"]["selector"]["matchLabels"]["app"] = json!("one");
-    ordered["spec"]["template"]["metadata"]["labels"]["app"] = json!("one");
-    world.create(&STATEFULSETS, ordered).await;
+    world.create(&STATEFULSETS, called("one", set(3, json!({})))).await;
     let counted = |w: &World| w.get(&STATEFULSETS, "one").filter(|set| set["status"]["replicas"] == 1);
     world.wait(&STATEFULSETS, "its first pod", counted).await;
     assert!(world.get(&PODS, "one-1").is_none());
@@ -206,6 +211,59 @@ async fn a_parallel_set_waits_for_nobody() {
     settled(&world, "one pod", |s| s["replicas"] == 1).await;
     assert_eq!(ended_together(&world.history(&PODS, before).await), ["db-1"]);
     assert_eq!(text(&world.all(&PODS)[0], "name"), "db-0");
+    world.sandbox.stop().await;
+}
+
+/// The most memory that this process has held so far, in GiB.
+fn peak_gib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    peak.expect("it is a number of KiB") >> 20
+}
+
+/// Goal: a set may ask for more than anybody can have. How: two billion, of which one pod is made, or none. A word for each of them would be
+/// 15 GiB; half of that leaves more room than all other tests of this process fill.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_billion_pods_may_be_asked_for() {
+    const MANY: i64 = 2_000_000_000;
+    let world = World::without_room().await;
+    world.create(&STATEFULSETS, set(1, json!({}))).await;
+    settled(&world, "its first pod", |s| s["replicas"] == 1).await;
+    world.merge(&format!("{SETS}/db/scale"), json!({"spec": {"replicas": MANY}})).await;
+    settled(&world, "another look", |s| s["replicas"] == 1 && s["observedGeneration"] == 2).await;
+    // One that waits for nobody stops where it is stopped.
+    let enforce = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
+    world.merge("/api/v1/namespaces/default", enforce).await;
+    world.create(&STATEFULSETS, called("all", set(MANY, json!({"podManagementPolicy": "Parallel"})))).await;
+    let seen = |w: &World| w.get(&STATEFULSETS, "all").filter(|set| set["status"]["observedGeneration"] == 1);
+    world.wait(&STATEFULSETS, "the end of a look", seen).await;
+    let refusals: Vec<String> =
+        world.events().into_iter().filter(|event| event.starts_with("StatefulSet FailedCreate: ")).collect();
+    let [only] = &refusals[..] else { panic!("{refusals:#?}") };
+    assert!(only.contains("create Pod all-0 in StatefulSet all failed error: "), "{only}");
+    assert_eq!(world.all(&PODS).iter().map(|pod| text(pod, "name").to_owned()).collect::<Vec<_>>(), ["db-0"]);
+    assert!(peak_gib() < 7, "{} GiB", peak_gib());
+    world.sandbox.stop().await;
+}
+
+/// As a real controller's burst: 500 are made and told, and the rest by the next look, which those that were made bring about.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_look_makes_no_more_pods_than_a_burst() {
+    let world = World::without_room().await;
+    let parallel = set(520, json!({"podManagementPolicy": "Parallel"}));
+    let mut replicas = called("web", set(520, json!({})));
+    replicas["kind"] = json!("ReplicaSet");
+    replicas["spec"].as_object_mut().expect("a spec is an object").remove("serviceName");
+    for (resource, owner) in [(&STATEFULSETS, parallel), (&REPLICASETS, replicas)] {
+        let (name, from) = (text(&owner, "name").to_owned(), world.sandbox.store().version());
+        world.create(resource, owner).await;
+        let all = |w: &World| w.get(resource, &name).filter(|owner| owner["status"]["replicas"] == 520);
+        world.wait(resource, "all its pods", all).await;
+        let told = world.history(resource, from).await;
+        let mut counts: Vec<i64> = told.iter().filter_map(|change| change.object["status"]["replicas"].as_i64()).collect();
+        counts.dedup();
+        assert_eq!(counts, [0, 500, 520], "{}", resource.kind);
+    }
     world.sandbox.stop().await;
 }
 

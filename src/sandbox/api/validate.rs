@@ -433,11 +433,20 @@ fn pod_spec(at: &str, spec: &Value, causes: &mut Vec<Cause>) {
             let at = format!("{at}.{list}[{i}]");
             container_basics(&at, container, &mut names, causes);
             container_details(&at, container, &volumes, causes);
-            if list == "initContainers" && container["restartPolicy"] == "Always" {
-                let why = "the sandbox runs no sidecars: an init container has to end; make this one of `containers`";
-                causes.push(Cause::forbidden(format!("{at}.restartPolicy"), why));
-            }
+            own_restarts(&at, list, container, causes);
         }
+    }
+}
+
+/// The kubelet restarts containers as their pod says, and knows no sidecars.
+fn own_restarts(at: &str, list: &str, container: &Value, causes: &mut Vec<Cause>) {
+    for field in ["restartPolicy", "restartPolicyRules"] {
+        let Some(value) = container.get(field).filter(|value| !value.is_null()) else { continue };
+        let why = match list == "initContainers" && value == "Always" {
+            true => "the sandbox runs no sidecars: an init container has to end; make this one of `containers`",
+            false => "the sandbox restarts all containers by the `restartPolicy` of their pod: leave this out",
+        };
+        causes.push(Cause::forbidden(format!("{at}.{field}"), why));
     }
 }
 
@@ -704,7 +713,29 @@ mod tests {
     #[test]
     fn a_sidecar_is_refused_instead_of_blocking_its_pod() {
         let init = json!([{"name": "once", "image": "i"}, {"name": "proxy", "image": "i", "restartPolicy": "Always"}]);
-        let pod = json!({"metadata": {"name": "p"}, "spec": {"initContainers": init, "containers": [{"name": "a", "image": "i"}]}});
-        check(&PODS, pod, &["spec.initContainers[1].restartPolicy: Forbidden: the sandbox runs no sidecars"]);
+        let spec = json!({"initContainers": init, "containers": [{"name": "a", "image": "i"}]});
+        let refusal = "initContainers[1].restartPolicy: Forbidden: the sandbox runs no sidecars";
+        check(&PODS, json!({"metadata": {"name": "p"}, "spec": spec}), &[&format!("spec.{refusal}")]);
+        let labels = json!({"app": "a"});
+        let owner = json!({"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": spec}}});
+        check(&DEPLOYMENTS, owner, &[&format!("spec.template.spec.{refusal}")]);
+    }
+
+    #[test]
+    fn a_container_that_restarts_by_a_policy_of_its_own_is_refused_instead_of_restarting_as_its_pod_does() {
+        let rules = json!([{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]);
+        let init = json!([{"name": "once", "image": "i", "restartPolicy": "Never"}]);
+        let main = json!([{"name": "a", "image": "i", "restartPolicy": "Always", "restartPolicyRules": rules}, {"name": "b", "image": "i"}]);
+        let pod = json!({"metadata": {"name": "p"}, "spec": {"initContainers": init, "containers": main}});
+        check(
+            &PODS,
+            pod,
+            &[
+                "spec.initContainers[0].restartPolicy: Forbidden: the sandbox restarts all containers by",
+                "spec.containers[0].restartPolicy: Forbidden: the sandbox restarts all containers by",
+                "spec.containers[0].restartPolicyRules: Forbidden: the sandbox restarts all containers by",
+            ],
+        );
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::claim::claimed;
 use super::replicaset::victims;
 use super::template::pod_of;
-use super::{Shared, follow};
+use super::{CREATED_MAX, Shared, follow};
 use crate::sandbox::objects::{
     Key, Updates, condition, controller, has_ended, int, is_active, is_leaving, is_ready, key, millis, set_condition,
 };
@@ -23,8 +23,6 @@ use crate::time::{monotonic_now, wall_now};
 const TRACKING: &str = "batch.kubernetes.io/job-tracking";
 /// The label and annotation by which a pod of an Indexed Job knows its number.
 const INDEX: &str = "batch.kubernetes.io/job-completion-index";
-/// Pods that one look makes at most.
-const CREATED_MAX: i64 = 500;
 /// The pause after a failure doubles up to so many times the first: 10 min at 10 s.
 const BACKOFF_MAX: u32 = 60;
 

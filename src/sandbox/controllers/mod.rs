@@ -34,6 +34,9 @@ pub use autoscaler::Autoscaling;
 pub use endpoints::named_port;
 pub use node::NODE;
 
+/// Pods that one look at an owner makes at most, as a real controller's does. Each that is made has its owner looked at again.
+const CREATED_MAX: i64 = 500;
+
 /// What controllers share.
 #[derive(Clone)]
 pub struct Shared {

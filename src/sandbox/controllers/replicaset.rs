@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::claim::claimed;
 use super::template::pod_of;
-use super::{Shared, follow};
+use super::{CREATED_MAX, Shared, follow};
 use crate::sandbox::objects::{
     Key, Updates, available_in, condition, has_ended, int, is_active, is_leaving, is_ready, key, millis, selects, set_condition,
 };
@@ -33,7 +33,7 @@ fn sync(shared: &Shared, recorder: &Recorder, (ns, name): &Key) -> Option<Durati
     let missing = wanted - active.len() as i64;
     let mut failure = None;
     if !is_leaving(&set) {
-        for _ in 0..missing.max(0) {
+        for _ in 0..missing.clamp(0, CREATED_MAX) {
             match shared.make_pod(pod_of(&set)) {
                 Ok(pod) => recorder.normal(&set, "SuccessfulCreate", &format!("Created pod: {}", text(&pod, "name"))),
                 Err(error) => {

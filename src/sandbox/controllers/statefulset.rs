@@ -2,7 +2,8 @@
 //! the other unless the set is `Parallel`, and an update replaces them from the last to the first, down to its partition.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use super::claim::claimed_where;
 use super::history::{History, template_of};
 use super::template::pod_of;
-use super::{Shared, follow};
+use super::{CREATED_MAX, Shared, follow};
 use crate::sandbox::objects::{Key, Rounding, available_in, count_or_percent, has_ended, int, is_leaving, is_ready, key};
 use crate::sandbox::recorder::{Recorder, Spot};
 use crate::sandbox::resource::{PODS, STATEFULSETS};
@@ -43,6 +44,9 @@ struct Wish {
     order: Order,
 }
 
+/// The pods that are there of those that a set asks for, by number.
+type Replicas = BTreeMap<i64, Arc<Value>>;
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Order {
     /// Each waits for the one before it to be available.
@@ -73,6 +77,11 @@ impl Wish {
         is_running(pod) && available_in(pod, self.min_ready_s).is_some_and(|left| left.is_zero())
     }
 
+    /// The numbers of its pods. There may be more than would fit into memory.
+    fn numbers(&self) -> Range<i64> {
+        self.start..self.start.saturating_add(self.replicas)
+    }
+
     /// Whether a pod counts as one that is missing for now.
     fn lacks(&self, pod: &Value) -> bool {
         !self.is_available(pod) || is_leaving(pod)
@@ -100,17 +109,24 @@ impl Work<'_> {
 
     fn manage(&self, set: &Value, history: &History) -> Result<(), StoreError> {
         let wish = Wish::of(set);
-        let mut replicas: Vec<Option<Arc<Value>>> = vec![None; usize::try_from(wish.replicas).unwrap_or(0)];
+        let mut replicas = Replicas::new();
         let mut condemned = vec![];
         for pod in self.pods(set) {
-            let place = ordinal(&wish.name, &pod).and_then(|ordinal| usize::try_from(ordinal - wish.start).ok());
-            match place.and_then(|place| replicas.get_mut(place)) {
-                Some(place) => *place = Some(pod),
+            match ordinal(&wish.name, &pod).filter(|number| wish.numbers().contains(number)) {
+                Some(number) => drop(replicas.insert(number, pod)),
                 None => condemned.push(pod),
             }
         }
-        for (number, pod) in (wish.start..).zip(&mut replicas) {
-            let step = self.keep(set, &wish, history, number, pod)?;
+        let mut made = 0;
+        for number in wish.numbers() {
+            if !replicas.contains_key(&number) {
+                if made == CREATED_MAX {
+                    // Those that were made will have the set looked at again.
+                    return Ok(());
+                }
+                made += 1;
+            }
+            let step = self.keep(set, &wish, history, number, &mut replicas)?;
             if step == Step::Wait && wish.order == Order::OneByOne {
                 return Ok(());
             }
@@ -135,16 +151,9 @@ impl Work<'_> {
     }
 
     /// Makes the pod of that number where it is missing, and has it replaced where it has ended.
-    fn keep(
-        &self,
-        set: &Value,
-        wish: &Wish,
-        history: &History,
-        number: i64,
-        place: &mut Option<Arc<Value>>,
-    ) -> Result<Step, StoreError> {
-        let Some(pod) = place else {
-            *place = Some(self.create(set, wish, history, number)?);
+    fn keep(&self, set: &Value, wish: &Wish, history: &History, number: i64, replicas: &mut Replicas) -> Result<Step, StoreError> {
+        let Some(pod) = replicas.get(&number) else {
+            replicas.insert(number, self.create(set, wish, history, number)?);
             return Ok(Step::Wait);
         };
         if has_ended(pod) {
@@ -161,17 +170,18 @@ impl Work<'_> {
     }
 
     /// Replaces pods of another revision, from the last number down, as long as no more are missing than may be.
-    fn update(&self, set: &Value, wish: &Wish, history: &History, replicas: &[Option<Arc<Value>>]) -> Result<(), StoreError> {
+    fn update(&self, set: &Value, wish: &Wish, history: &History, replicas: &Replicas) -> Result<(), StoreError> {
         let strategy = &set["spec"]["updateStrategy"];
         if strategy["type"] == "OnDelete" {
             return Ok(());
         }
         let rolling = strategy.get("rollingUpdate").unwrap_or(&Value::Null);
-        let partition = usize::try_from(int(&rolling["partition"], 0)).unwrap_or(0);
+        let first = wish.start.saturating_add(int(&rolling["partition"], 0));
         let most = count_or_percent(&rolling["maxUnavailable"], wish.replicas, Rounding::Down).unwrap_or(1).max(1);
-        let missing = replicas.iter().filter(|pod| pod.as_ref().is_none_or(|pod| wish.lacks(pod))).count() as i64;
+        let missing = wish.replicas - replicas.values().filter(|pod| !wish.lacks(pod)).count() as i64;
         let latest = text(&history.update, "name");
-        let outdated = replicas.iter().skip(partition).rev().flatten().filter(|pod| revision(pod) != latest && !is_leaving(pod));
+        let free = replicas.iter().rev().take_while(|(number, _)| **number >= first).map(|(_, pod)| pod);
+        let outdated = free.filter(|pod| revision(pod) != latest && !is_leaving(pod));
         for pod in outdated.take(usize::try_from(most - missing).unwrap_or(0)) {
             self.delete(set, pod)?;
         }

@@ -31,12 +31,19 @@ pub async fn run(shared: Shared) {
     let recorder = Recorder::new(&shared.store, NAME, Spot::Process(format!("{NAME}-{}", super::NODE)));
     let mut scheduler = Scheduler { shared: &shared, recorder, waiting: BTreeMap::new(), seen: 0 };
     let (mut pods, mut nodes) = (Feed::new(&shared.store, &PODS), Feed::new(&shared.store, &NODES));
+    let mut namespaces = Feed::new(&shared.store, &NAMESPACES);
     loop {
         let mut due = BTreeSet::new();
         tokio::select! {
             batch = pods.batch() => batch.into_iter().for_each(|news| scheduler.hear_of_pod(news, &mut due)),
             batch = nodes.batch() => {
                 if batch.iter().any(helps) {
+                    due.extend(scheduler.waiting.keys().cloned());
+                }
+            }
+            batch = namespaces.batch() => {
+                // Terms of affinity choose namespaces by their labels. A new one has no pods yet that were chosen.
+                if batch.iter().any(|news| matches!(news, News::StartsOver) || is_relabelling(news)) {
                     due.extend(scheduler.waiting.keys().cloned());
                 }
             }
@@ -56,6 +63,12 @@ fn helps(news: &News) -> bool {
         }
         News::StartsOver => true,
     }
+}
+
+/// Whether an object that was there before has other labels now.
+fn is_relabelling(news: &News) -> bool {
+    let News::Changed(Change { object, previous, .. }) = news else { return false };
+    previous.as_ref().is_some_and(|before| before["metadata"]["labels"] != object["metadata"]["labels"])
 }
 
 struct Scheduler<'a> {
@@ -106,6 +119,7 @@ impl Place {
 impl Scheduler<'_> {
     /// Notes what a pod's change means: it waits, or no longer, or makes others worth another look.
     fn hear_of_pod(&mut self, news: News, due: &mut BTreeSet<Key>) {
+        let relabelled = is_relabelling(&news);
         let News::Changed(Change { kind, object, previous, .. }) = news else {
             self.waiting.clear();
             return;
@@ -125,9 +139,10 @@ impl Scheduler<'_> {
         self.waiting.remove(&at);
         let ran = previous.as_deref().is_some_and(|pod| is_bound(pod) && !has_ended(pod));
         let runs = kind != ChangeKind::Deleted && is_bound(&object) && !has_ended(&object);
-        if ran && !runs {
+        if ran && (!runs || relabelled) {
+            // Who kept away from it, or was kept away by it, may not have to any more.
             due.extend(self.waiting.keys().cloned());
-        } else if runs && (!ran || previous.is_some_and(|pod| pod["metadata"]["labels"] != object["metadata"]["labels"])) {
+        } else if runs && !ran {
             let minds = |(ns, name): &&Key| self.shared.store.get(&PODS, ns, name).is_some_and(|pod| minds_others(&pod));
             due.extend(self.waiting.keys().filter(minds).cloned());
         }

@@ -141,7 +141,8 @@ fn terms<'a>(pod: &'a Value, kind: &str) -> &'a [Value] {
     required.and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-/// Whether who runs where may decide about a pod, so that it is worth another look whenever that changes.
+/// Whether another pod that arrives may let a pod in, so that it is worth another look then: as the company that it seeks, or by evening out
+/// who is where. Who keeps away from others gains nothing by more of them.
 pub fn minds_others(pod: &Value) -> bool {
     let spreads = pod["spec"].get("topologySpreadConstraints").is_some_and(|value| !value.is_null());
     spreads || !terms(pod, "podAffinity").is_empty()

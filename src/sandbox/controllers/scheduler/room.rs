@@ -14,8 +14,8 @@ const OF_NODES: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 /// The resource that is counted in pods.
 const PODS: &str = "pods";
 
-/// What a pod asks for: its containers together, or the greediest of its init containers, which run one by one before them; or what it
-/// says for itself as a whole.
+/// What a pod asks for: its containers together, or the greediest of its init containers, which run one by one before them (none stays:
+/// sidecars are refused before they get here); or what it says for itself as a whole.
 pub fn asked(pod: &Value) -> Amounts {
     let spec = &pod["spec"];
     let of = |container: &Value| read(container.pointer("/resources/requests").unwrap_or(&Value::Null));
