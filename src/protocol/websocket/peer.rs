@@ -6,7 +6,7 @@ use super::connection::Connection;
 use super::upgrade::{self, Said, Told};
 use crate::answers::BodyChecks;
 use crate::protocol::stream::Stream;
-use crate::protocol::{Awaited, End, Identity, Progress};
+use crate::protocol::{End, Identity, Progress};
 
 /// The answer to the key of the standard's example.
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
@@ -28,9 +28,9 @@ pub(in crate::protocol) fn answers_the_handshake(bytes: &[u8], beginning: usize)
     }
 }
 
-/// Exchanges over `stream`, each of which waits for a message with a `y`, until it is over: how it ended, how many there were, how many
-/// messages came, and what the last one had of its own where it did not break a rule.
-pub(in crate::protocol) async fn heard(stream: Stream) -> (End, u32, u32, Option<Awaited>) {
+/// Exchanges over `stream`, each of which waits for a message with a `y`, until it is over: how it ended, how many there were, and how many
+/// messages came. Not what the last one had of its own by then: that hangs on when it is looked at, and is asked where time is up.
+pub(in crate::protocol) async fn heard(stream: Stream) -> (End, u32, u32) {
     let expect = BodyChecks { contains: Some("y".into()), ..BodyChecks::default() };
     let mut connection = Connection::new(stream, Vec::new(), Identity::UNKNOWN);
     let (mut exchanges, mut messages) = (0, 0);
@@ -41,9 +41,7 @@ pub(in crate::protocol) async fn heard(stream: Stream) -> (End, u32, u32, Option
         connection.rest();
         (exchanges, messages) = (exchanges + 1, messages + progress.messages);
         if let Err(end) = answer {
-            // Of a message that breaks a rule, a part has come or it has not, by when the rule is looked at; and nobody asks.
-            let awaited = progress.awaited.filter(|_| !matches!(end, End::WebSocketBroken(_)));
-            return (end, exchanges, messages, awaited);
+            return (end, exchanges, messages);
         }
     }
 }
