@@ -80,14 +80,35 @@ async fn foreseen(found: &mut Examination, fault: &PlannedFault, object: &Object
 /// A pod as the template of a workload has it.
 fn planned(workload: &Value) -> Option<Pod> {
     let mut pod = workload.pointer("/spec/template")?.clone();
-    pod["metadata"]["namespace"] = workload["metadata"]["namespace"].clone();
-    pod["metadata"]["name"] = workload["metadata"]["name"].clone();
-    pod["metadata"]["uid"] = "".into();
+    // What people wrote, which need not be what it should be: an API server will tell them.
+    let metadata = pod.get_mut("metadata")?.as_object_mut()?;
+    for field in ["namespace", "name"] {
+        metadata.insert(field.into(), workload["metadata"][field].clone());
+    }
+    metadata.insert("uid".into(), "".into());
     Pod::read(&pod)
 }
 
 fn refuse(found: &mut Examination, refusals: Vec<Refusal>) {
     for refusal in refusals {
         found.unfit(ADMISSION, Some(refusal.object), refusal.cause, refusal.fix);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_template_that_is_none_is_no_pod_and_no_panic() {
+        let of = |template: Value| planned(&json!({"metadata": {"namespace": "s", "name": "web"}, "spec": {"template": template}}));
+        for malformed in [json!("web"), json!([]), json!(null), json!({}), json!({"metadata": []}), json!({"metadata": null})] {
+            assert!(of(malformed.clone()).is_none(), "{malformed}");
+        }
+        assert!(planned(&json!({"metadata": {"namespace": "s", "name": "web"}, "spec": []})).is_none());
+        let pod = of(json!({"metadata": {"labels": {"app": "web"}}, "spec": {"hostNetwork": true}})).expect("it is one");
+        assert!(pod.label() == "s/web" && pod.host_network);
     }
 }
