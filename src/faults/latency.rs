@@ -162,10 +162,13 @@ impl super::Fault for Spec {
         })
     }
 
-    fn foresee(&self, pod: &Pod, labels: &BTreeMap<String, String>) -> Vec<Refusal> {
+    fn foresee(&self, pod: &Pod, labels: &BTreeMap<String, String>) -> Findings {
         match self.via {
             Via::Agent => admission::foresee(self, pod, labels),
-            Via::ChaosMesh => pod.host_network.then(|| admission::on_the_nodes_network(pod)).into_iter().collect(),
+            Via::ChaosMesh => {
+                let refusals = pod.host_network.then(|| admission::on_the_nodes_network(pod)).into_iter().collect();
+                Findings { refusals, ..Findings::default() }
+            }
         }
     }
 

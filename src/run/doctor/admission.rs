@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Examination, at_home, why};
 use crate::cluster::{Cluster, Pod};
-use crate::faults::preflight::{Ground, Refusal};
+use crate::faults::preflight::{Findings, Ground};
 use crate::names::ObjectRef;
 use crate::plan::manifest::Manifest;
 use crate::plan::{Plan, PlannedFault};
@@ -34,14 +34,7 @@ pub(super) async fn admission(found: &mut Examination, plan: &Plan, asked: &Aske
             Some((cluster, workload)) => {
                 let ground = Ground { cluster: cluster.clone(), workload, agent_image: asked.agent_image.clone() };
                 match fault.spec.preflight(&ground).await {
-                    Ok(findings) => {
-                        let unknown = findings.unknown.into_iter();
-                        unknown.for_each(|words| found.unknown(ADMISSION, words, "see to it, and look again"));
-                        refuse(found, findings.refusals);
-                        if let Some(words) = findings.fine {
-                            found.ok(ADMISSION, words);
-                        }
-                    }
+                    Ok(findings) => told(found, findings),
                     Err(error) => found.unknown(ADMISSION, error.to_string(), "see to it, and look again"),
                 }
             }
@@ -74,7 +67,7 @@ async fn foreseen(found: &mut Examination, fault: &PlannedFault, object: &Object
         },
         (None, None) => {}
     }
-    refuse(found, fault.spec.foresee(&pod, &labels));
+    told(found, fault.spec.foresee(&pod, &labels));
 }
 
 /// A pod as the template of a workload has it.
@@ -89,9 +82,15 @@ fn planned(workload: &Value) -> Option<Pod> {
     Pod::read(&pod)
 }
 
-fn refuse(found: &mut Examination, refusals: Vec<Refusal>) {
-    for refusal in refusals {
+fn told(found: &mut Examination, findings: Findings) {
+    for words in findings.unknown {
+        found.unknown(ADMISSION, words, "see to it, and look again");
+    }
+    for refusal in findings.refusals {
         found.unfit(ADMISSION, Some(refusal.object), refusal.cause, refusal.fix);
+    }
+    if let Some(words) = findings.fine {
+        found.ok(ADMISSION, words);
     }
 }
 
