@@ -19,7 +19,7 @@ use super::{Error, Hold, Lasting, Scene, Targets, Undo, lease};
 use crate::cluster::pod::EphemeralState;
 use crate::cluster::{self, Cluster, Pod};
 use crate::names::ObjectRef;
-use crate::rights::Right;
+use crate::rights::{Right, Without};
 use crate::time::{monotonic_now, wall_now};
 use crate::units::Span;
 
@@ -125,13 +125,15 @@ impl super::Fault for Spec {
     fn rights(&self) -> &'static [Right] {
         const RIGHTS: &[Right] = &[
             Right::to(&["get", "list", "watch"], "", "pods"),
-            Right::to(&["list"], "apps", "replicasets"),
+            // Not asked for where the workload makes its pods itself; else looking for them says that it is missing.
+            Right::to(&["list"], "apps", "replicasets").without(Without::Possible),
             Right::to(&["patch"], "", "pods/ephemeralcontainers"),
             // A WebSocket is opened by a GET; from 1.35 on it must be allowed as what it is, too.
-            Right::to(&["get", "create"], "", "pods/attach"),
+            Right::to(&["get"], "", "pods/attach"),
+            Right::to(&["create"], "", "pods/attach").without(Without::ImpossibleFrom(35)),
             Right::to(&["get"], "", "pods/log").only("for the last words of agents that do not begin"),
             // The victim's probe goes through a Service, else through the API server.
-            Right::to(&["list"], "", "services"),
+            Right::to(&["list"], "", "services").without(Without::Possible),
             Right::to(&["get"], "", "pods/proxy").only("where Services cannot be reached from where Squall runs"),
             Right::to(&["get"], "", "namespaces").only("where admission cannot be tried by a dry run"),
             Right::to(&["get"], "", "nodes")

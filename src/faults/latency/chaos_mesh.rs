@@ -14,7 +14,7 @@ use crate::faults::evidence::{Evidence, Witness};
 use crate::faults::hold::Released;
 use crate::faults::preflight::{Findings, Ground, Refusal};
 use crate::faults::{Error, Scene, Undo, scene::seed_of};
-use crate::rights::Right;
+use crate::rights::{Right, Without};
 use crate::time::{monotonic_now, wall_now};
 
 const API_VERSION: &str = "chaos-mesh.org/v1alpha1";
@@ -29,10 +29,10 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// What is asked of an API server.
 pub(super) const RIGHTS: &[Right] = &[
     Right::to(&["get", "list", "watch"], "", "pods"),
-    Right::to(&["list"], "apps", "replicasets"),
+    Right::to(&["list"], "apps", "replicasets").without(Without::Possible),
     // An apply that makes an object creates it.
     Right::to(&["get", "create", "patch", "delete"], "chaos-mesh.org", "networkchaos"),
-    Right::to(&["list"], "", "services"),
+    Right::to(&["list"], "", "services").without(Without::Possible),
     Right::to(&["get"], "", "pods/proxy").only("where Services cannot be reached from where Squall runs"),
 ];
 
