@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::evidence::{Evidence, Witness};
@@ -31,7 +31,7 @@ mod seat;
 
 use arrivals::Arrivals;
 use chaos_mesh::Experiment;
-use seat::{Board, Seat, Taken};
+use seat::{Board, Seat};
 
 /// Where, and how much.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -228,29 +228,28 @@ impl super::Fault for Spec {
                 hold.spawn(keeper.run(active, released));
                 return Ok(hold);
             }
-            let seats: Vec<Seat> = targets.pods.iter().map(|pod| self.seat(scene, pod, &before)).collect();
-            let taking = seats.iter().zip(&targets.pods).map(|(seat, pod)| seat.take(&scene.cluster, pod, self));
-            let (mut taken, mut gone) = (Vec::new(), 0);
-            for (seat, result) in seats.iter().zip(futures::future::join_all(taking).await) {
-                match result {
-                    Ok(live) => taken.push(live),
-                    // Killed or scaled away in the meantime: nothing to delay there any more.
-                    Err(_) if seat.is_vacant(&scene.cluster).await => gone += 1,
-                    // Dropping those that were taken closes their input: they revert.
-                    Err(error) => return Err(error),
-                }
-            }
-            if taken.is_empty() {
-                return Err(Error::Failed(format!("all {gone} pods of {} were gone before they could be delayed", self.on)));
-            }
             let board = watch::channel(Board::default()).0;
             let keeper =
                 Keeper { spec: self.clone(), scene: scene.clone(), before: before.clone(), board: board.clone(), arrivals };
+            // Dropping those that were taken, where another cannot be, closes their input: they revert.
+            let mut seats = JoinSet::new();
+            let taking: Vec<_> = targets.pods.iter().map(|pod| keeper.begin(pod, &mut seats, hold.released())).collect();
+            let mut taken = 0;
+            for result in futures::future::join_all(taking).await {
+                match result {
+                    Ok(result) => taken += usize::from(result? == Begun::Active),
+                    Err(_) => return Err(Error::Failed("a task that takes a pod in ended in a bug".into())),
+                }
+            }
+            if taken == 0 {
+                let gone = targets.pods.len();
+                return Err(Error::Failed(format!("all {gone} pods of {} were gone before they could be delayed", self.on)));
+            }
             let doses = Doses { asked_ms: self.add.millis(), on: self.on.clone() };
             hold.spawn(doses.run(board.subscribe(), scene.evidence.clone(), hold.released()));
             self.watch_victim(scene, before, &mut hold);
             let released = hold.released();
-            hold.spawn(keeper.run(taken, released));
+            hold.spawn(keeper.run(seats, released));
             Ok(hold)
         })
     }
@@ -375,12 +374,36 @@ struct Keeper {
     arrivals: Arrivals,
 }
 
+/// What came of a pod that was to be delayed from the beginning.
+#[derive(PartialEq)]
+enum Begun {
+    Active,
+    /// It was killed or scaled away in the meantime: nothing to delay there any more.
+    Gone,
+}
+
 impl Keeper {
-    async fn run(mut self, taken: Vec<Taken>, mut released: Released) {
-        let mut seats = JoinSet::new();
-        for live in taken {
-            seats.spawn(live.keep(self.scene.cluster.clone(), self.board.clone(), self.scene.evidence.clone(), released.clone()));
-        }
+    /// Takes the seat of a pod and keeps it, from the moment that it is taken: others may take longer than its lease. What came of taking it is
+    /// told as soon as it is known.
+    fn begin(&self, pod: &Pod, seats: &mut JoinSet<()>, released: Released) -> oneshot::Receiver<Result<Begun, Error>> {
+        let seat = self.spec.seat(&self.scene, pod, &self.before);
+        let (scene, spec, board, pod) = (self.scene.clone(), self.spec.clone(), self.board.clone(), pod.clone());
+        let (tell, told) = oneshot::channel();
+        seats.spawn(async move {
+            // Nobody listens any more where another seat could not be taken.
+            match seat.take(&scene.cluster, &pod, &spec).await {
+                Ok(live) => {
+                    let _ = tell.send(Ok(Begun::Active));
+                    live.keep(scene.cluster.clone(), board, scene.evidence.clone(), released).await;
+                }
+                Err(_) if seat.is_vacant(&scene.cluster).await => drop(tell.send(Ok(Begun::Gone))),
+                Err(error) => drop(tell.send(Err(error))),
+            }
+        });
+        told
+    }
+
+    async fn run(mut self, mut seats: JoinSet<()>, mut released: Released) {
         loop {
             let pods = tokio::select! {
                 pods = self.arrivals.next() => pods,
