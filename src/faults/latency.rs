@@ -437,7 +437,7 @@ impl Keeper {
             let (scene, spec, board, mut released) = (self.scene.clone(), self.spec.clone(), self.board.clone(), released.clone());
             seats.spawn(async move {
                 let taken = tokio::select! {
-                    taken = seat.take(&scene.cluster, &pod, &spec) => taken,
+                    taken = arrivals::soon(&label, lease::LEASE, &scene.evidence, seat.take(&scene.cluster, &pod, &spec)) => taken,
                     // What was begun ends by its lease.
                     () = released.wait() => return,
                 };
