@@ -30,7 +30,7 @@ mod newcomers;
 mod seat;
 
 use arrivals::Arrivals;
-use chaos_mesh::Experiment;
+use chaos_mesh::{Dose, Experiment};
 use seat::{Board, Seat};
 
 /// Where, and how much.
@@ -222,7 +222,10 @@ impl super::Fault for Spec {
             let mut hold = Hold::new();
             if self.via == Via::ChaosMesh {
                 let keeper = chaos_mesh::Keeper { spec: self.clone(), scene: scene.clone(), before: before.clone(), arrivals };
-                let active = keeper.begin(&targets.pods).await?;
+                let active = keeper.begin(&targets.pods, &hold.released()).await?;
+                let least_ms = self.least_ms();
+                let dose = Dose { cluster: scene.cluster.clone(), probe: before.probe.clone(), on: self.on.clone(), least_ms };
+                hold.spawn(dose.run(scene.evidence.clone(), hold.released()));
                 self.watch_victim(scene, before, &mut hold);
                 let released = hold.released();
                 hold.spawn(keeper.run(active, released));
@@ -346,7 +349,12 @@ impl Spec {
 
     /// From here on a probe counts as delayed.
     fn slow_ms(&self, probe: &Probe) -> f64 {
-        probe.before_ms + DOSE_LEAST * (self.add.millis() - self.jitter.millis()).max(self.add.millis() / 2.0)
+        probe.before_ms + DOSE_LEAST * self.least_ms()
+    }
+
+    /// What most delays are at least: the lowest of them, and half the mean where that is lower still.
+    fn least_ms(&self) -> f64 {
+        (self.add.millis() - self.jitter.millis()).max(self.add.millis() / 2.0)
     }
 }
 
