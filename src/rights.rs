@@ -19,6 +19,18 @@ pub struct Right {
     /// When it is asked for, where that is not always. What it is asked for then is done without where it is refused.
     pub only: Option<&'static str>,
     pub place: Place,
+    pub without: Without,
+}
+
+/// What becomes of the work where a right is refused that is always asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Without {
+    /// It cannot be done.
+    Impossible,
+    /// It can be done less well, or it shows by itself, before anything is touched, whether it can be done.
+    Possible,
+    /// It cannot be done where the API server is of this minor version of Kubernetes 1 or a later one; earlier ones do not ask for the right.
+    ImpossibleFrom(u32),
 }
 
 /// Where what a right is about lies.
@@ -32,12 +44,27 @@ pub enum Place {
 
 impl Right {
     pub const fn to(verbs: &'static [&'static str], group: &'static str, resource: &'static str) -> Right {
-        Right { verbs, group, resource, only: None, place: Place::Namespace }
+        Right { verbs, group, resource, only: None, place: Place::Namespace, without: Without::Impossible }
     }
 
     /// The same, of what lies in no namespace.
     pub const fn anywhere(self) -> Right {
         Right { place: Place::Anywhere, ..self }
+    }
+
+    /// The same, with this to become of the work where it is refused.
+    pub const fn without(self, without: Without) -> Right {
+        Right { without, ..self }
+    }
+
+    /// Whether the work cannot be done where it is refused by an API server of such a minor version.
+    pub fn is_vital(&self, minor: u32) -> bool {
+        let needed = match self.without {
+            Without::Impossible => true,
+            Without::Possible => false,
+            Without::ImpossibleFrom(first) => minor >= first,
+        };
+        needed && self.only.is_none()
     }
 
     /// The same, asked for only then.
@@ -284,6 +311,14 @@ mod tests {
         rights.kind(Some("shop"), &deployments(), Some("web"), &["get"], "kill");
         rights.kind(Some("shop"), &deployments(), None, &["get"], "observation");
         assert_eq!(rights.each().count(), 1);
+    }
+
+    #[test]
+    fn what_the_work_can_do_without_is_not_vital() {
+        let right = Right::to(&["create"], "", "pods/attach");
+        assert!(right.is_vital(33) && !right.only("at times").is_vital(33) && !right.without(Without::Possible).is_vital(33));
+        let late = right.without(Without::ImpossibleFrom(35));
+        assert!(!late.is_vital(34) && late.is_vital(35) && late.is_vital(36) && !late.only("at times").is_vital(36));
     }
 
     #[test]

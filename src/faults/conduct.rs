@@ -392,7 +392,7 @@ impl Moments {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recording::fact::{Ending, RunEnded};
+    use crate::recording::fact::{Ending, RunEnded, RunStarted};
     use crate::recording::{History, Recording};
 
     /// Goal: a service that does not recover is the assertions' to fail, and no fault that may be active. How: what is written down
@@ -401,11 +401,8 @@ mod tests {
     async fn a_platform_that_repairs_nothing_is_no_active_fault() {
         async fn check(healed: Result<String, Error>, failed: Option<&str>, ended: Ended, gone: bool) {
             let dir = tempfile::tempdir().unwrap();
-            let started = serde_json::json!({"schema": crate::recording::fact::SCHEMA, "run_id": "r", "squall": "0", "plan": "p", "claim": "c",
-                "seed": 1, "params": {}, "zero": "", "target": "", "workload": null, "autoscaler": null, "phases": [], "loads": [],
-                "faults": [], "environment": {}});
             let clock = crate::time::Clock::starting_in(Duration::ZERO);
-            let (sink, recording) = Recording::create(dir.path(), clock, serde_json::from_value(started).unwrap()).unwrap();
+            let (sink, recording) = Recording::create(dir.path(), clock, RunStarted::of_nothing()).unwrap();
             let journal = Arc::new(Journal::create(dir.path()).unwrap());
             let fault: Name = "kill".parse().unwrap();
             let failures = usize::from(healed.is_err());

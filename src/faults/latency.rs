@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::evidence::{Evidence, Witness};
@@ -19,7 +19,7 @@ use super::{Error, Hold, Lasting, Scene, Targets, Undo, lease};
 use crate::cluster::pod::EphemeralState;
 use crate::cluster::{self, Cluster, Pod};
 use crate::names::ObjectRef;
-use crate::rights::Right;
+use crate::rights::{Right, Without};
 use crate::time::{monotonic_now, wall_now};
 use crate::units::Span;
 
@@ -30,8 +30,8 @@ mod newcomers;
 mod seat;
 
 use arrivals::Arrivals;
-use chaos_mesh::Experiment;
-use seat::{Board, Seat, Taken};
+use chaos_mesh::{Dose, Experiment};
+use seat::{Board, Seat};
 
 /// Where, and how much.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -125,13 +125,15 @@ impl super::Fault for Spec {
     fn rights(&self) -> &'static [Right] {
         const RIGHTS: &[Right] = &[
             Right::to(&["get", "list", "watch"], "", "pods"),
-            Right::to(&["list"], "apps", "replicasets"),
+            // Not asked for where the workload makes its pods itself; else looking for them says that it is missing.
+            Right::to(&["list"], "apps", "replicasets").without(Without::Possible),
             Right::to(&["patch"], "", "pods/ephemeralcontainers"),
             // A WebSocket is opened by a GET; from 1.35 on it must be allowed as what it is, too.
-            Right::to(&["get", "create"], "", "pods/attach"),
+            Right::to(&["get"], "", "pods/attach"),
+            Right::to(&["create"], "", "pods/attach").without(Without::ImpossibleFrom(35)),
             Right::to(&["get"], "", "pods/log").only("for the last words of agents that do not begin"),
             // The victim's probe goes through a Service, else through the API server.
-            Right::to(&["list"], "", "services"),
+            Right::to(&["list"], "", "services").without(Without::Possible),
             Right::to(&["get"], "", "pods/proxy").only("where Services cannot be reached from where Squall runs"),
             Right::to(&["get"], "", "namespaces").only("where admission cannot be tried by a dry run"),
             Right::to(&["get"], "", "nodes")
@@ -162,10 +164,13 @@ impl super::Fault for Spec {
         })
     }
 
-    fn foresee(&self, pod: &Pod, labels: &BTreeMap<String, String>) -> Vec<Refusal> {
+    fn foresee(&self, pod: &Pod, labels: &BTreeMap<String, String>) -> Findings {
         match self.via {
             Via::Agent => admission::foresee(self, pod, labels),
-            Via::ChaosMesh => pod.host_network.then(|| admission::on_the_nodes_network(pod)).into_iter().collect(),
+            Via::ChaosMesh => {
+                let refusals = pod.host_network.then(|| admission::on_the_nodes_network(pod)).into_iter().collect();
+                Findings { refusals, ..Findings::default() }
+            }
         }
     }
 
@@ -217,35 +222,37 @@ impl super::Fault for Spec {
             let mut hold = Hold::new();
             if self.via == Via::ChaosMesh {
                 let keeper = chaos_mesh::Keeper { spec: self.clone(), scene: scene.clone(), before: before.clone(), arrivals };
-                let active = keeper.begin(&targets.pods).await?;
+                let active = keeper.begin(&targets.pods, &hold.released()).await?;
+                let least_ms = self.least_ms();
+                let dose = Dose { cluster: scene.cluster.clone(), probe: before.probe.clone(), on: self.on.clone(), least_ms };
+                hold.spawn(dose.run(scene.evidence.clone(), hold.released()));
                 self.watch_victim(scene, before, &mut hold);
                 let released = hold.released();
                 hold.spawn(keeper.run(active, released));
                 return Ok(hold);
             }
-            let seats: Vec<Seat> = targets.pods.iter().map(|pod| self.seat(scene, pod, &before)).collect();
-            let taking = seats.iter().zip(&targets.pods).map(|(seat, pod)| seat.take(&scene.cluster, pod, self));
-            let (mut taken, mut gone) = (Vec::new(), 0);
-            for (seat, result) in seats.iter().zip(futures::future::join_all(taking).await) {
-                match result {
-                    Ok(live) => taken.push(live),
-                    // Killed or scaled away in the meantime: nothing to delay there any more.
-                    Err(_) if seat.is_vacant(&scene.cluster).await => gone += 1,
-                    // Dropping those that were taken closes their input: they revert.
-                    Err(error) => return Err(error),
-                }
-            }
-            if taken.is_empty() {
-                return Err(Error::Failed(format!("all {gone} pods of {} were gone before they could be delayed", self.on)));
-            }
             let board = watch::channel(Board::default()).0;
             let keeper =
                 Keeper { spec: self.clone(), scene: scene.clone(), before: before.clone(), board: board.clone(), arrivals };
+            // Dropping those that were taken, where another cannot be, closes their input: they revert.
+            let mut seats = JoinSet::new();
+            let taking: Vec<_> = targets.pods.iter().map(|pod| keeper.begin(pod, &mut seats, hold.released())).collect();
+            let mut taken = 0;
+            for result in futures::future::join_all(taking).await {
+                match result {
+                    Ok(result) => taken += usize::from(result? == Begun::Active),
+                    Err(_) => return Err(Error::Failed("a task that takes a pod in ended in a bug".into())),
+                }
+            }
+            if taken == 0 {
+                let gone = targets.pods.len();
+                return Err(Error::Failed(format!("all {gone} pods of {} were gone before they could be delayed", self.on)));
+            }
             let doses = Doses { asked_ms: self.add.millis(), on: self.on.clone() };
             hold.spawn(doses.run(board.subscribe(), scene.evidence.clone(), hold.released()));
             self.watch_victim(scene, before, &mut hold);
             let released = hold.released();
-            hold.spawn(keeper.run(taken, released));
+            hold.spawn(keeper.run(seats, released));
             Ok(hold)
         })
     }
@@ -342,7 +349,12 @@ impl Spec {
 
     /// From here on a probe counts as delayed.
     fn slow_ms(&self, probe: &Probe) -> f64 {
-        probe.before_ms + DOSE_LEAST * (self.add.millis() - self.jitter.millis()).max(self.add.millis() / 2.0)
+        probe.before_ms + DOSE_LEAST * self.least_ms()
+    }
+
+    /// What most delays are at least: the lowest of them, and half the mean where that is lower still.
+    fn least_ms(&self) -> f64 {
+        (self.add.millis() - self.jitter.millis()).max(self.add.millis() / 2.0)
     }
 }
 
@@ -370,12 +382,36 @@ struct Keeper {
     arrivals: Arrivals,
 }
 
+/// What came of a pod that was to be delayed from the beginning.
+#[derive(PartialEq)]
+enum Begun {
+    Active,
+    /// It was killed or scaled away in the meantime: nothing to delay there any more.
+    Gone,
+}
+
 impl Keeper {
-    async fn run(mut self, taken: Vec<Taken>, mut released: Released) {
-        let mut seats = JoinSet::new();
-        for live in taken {
-            seats.spawn(live.keep(self.scene.cluster.clone(), self.board.clone(), self.scene.evidence.clone(), released.clone()));
-        }
+    /// Takes the seat of a pod and keeps it, from the moment that it is taken: others may take longer than its lease. What came of taking it is
+    /// told as soon as it is known.
+    fn begin(&self, pod: &Pod, seats: &mut JoinSet<()>, released: Released) -> oneshot::Receiver<Result<Begun, Error>> {
+        let seat = self.spec.seat(&self.scene, pod, &self.before);
+        let (scene, spec, board, pod) = (self.scene.clone(), self.spec.clone(), self.board.clone(), pod.clone());
+        let (tell, told) = oneshot::channel();
+        seats.spawn(async move {
+            // Nobody listens any more where another seat could not be taken.
+            match seat.take(&scene.cluster, &pod, &spec).await {
+                Ok(live) => {
+                    let _ = tell.send(Ok(Begun::Active));
+                    live.keep(scene.cluster.clone(), board, scene.evidence.clone(), released).await;
+                }
+                Err(_) if seat.is_vacant(&scene.cluster).await => drop(tell.send(Ok(Begun::Gone))),
+                Err(error) => drop(tell.send(Err(error))),
+            }
+        });
+        told
+    }
+
+    async fn run(mut self, mut seats: JoinSet<()>, mut released: Released) {
         loop {
             let pods = tokio::select! {
                 pods = self.arrivals.next() => pods,
@@ -409,7 +445,7 @@ impl Keeper {
             let (scene, spec, board, mut released) = (self.scene.clone(), self.spec.clone(), self.board.clone(), released.clone());
             seats.spawn(async move {
                 let taken = tokio::select! {
-                    taken = seat.take(&scene.cluster, &pod, &spec) => taken,
+                    taken = arrivals::soon(&label, lease::LEASE, &scene.evidence, seat.take(&scene.cluster, &pod, &spec)) => taken,
                     // What was begun ends by its lease.
                     () = released.wait() => return,
                 };

@@ -36,7 +36,7 @@ pub mod scene;
 pub use conduct::{Act, Curtain, Stage, conduct};
 pub use hold::Hold;
 pub use journal::Journal;
-use preflight::{Findings, Ground, Refusal};
+use preflight::{Findings, Ground};
 pub use scene::Scene;
 
 kinds! {
@@ -72,8 +72,8 @@ pub trait Fault: Send + Sync {
     }
 
     /// What will stand in its way in pods that are not there yet: one as its template has it, in a namespace with these labels.
-    fn foresee(&self, _: &Pod, _: &BTreeMap<String, String>) -> Vec<Refusal> {
-        Vec::new()
+    fn foresee(&self, _: &Pod, _: &BTreeMap<String, String>) -> Findings {
+        Findings::default()
     }
 
     /// Chooses what to touch and takes the fingerprint of how it is before. Reads, and changes nothing.

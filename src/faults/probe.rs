@@ -75,6 +75,17 @@ impl Probe {
         None
     }
 
+    /// The same, by one of these pods, where it goes by a single one that is none of them; what its pod was is not there any more.
+    pub fn by_one_of(mut self, pods: &[&str]) -> Probe {
+        if let Way::Proxy { namespace, pod, .. } = &mut self.way
+            && !pods.contains(&format!("{namespace}/{pod}").as_str())
+            && let Some((_, other)) = pods.first().and_then(|label| label.split_once('/'))
+        {
+            *pod = other.to_owned();
+        }
+        self
+    }
+
     /// One request: how long it took in milliseconds, whatever the answer was; `None` when there was none.
     pub async fn once(&self, cluster: &Cluster) -> Option<f64> {
         let began;
@@ -121,4 +132,23 @@ fn service_address(service: &serde_json::Value, port: u16, pod: &Pod) -> Option<
 pub fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_by_a_pod_that_is_gone_goes_by_another() {
+        let by = |pod: &str| Probe {
+            way: Way::Proxy { namespace: "s".into(), pod: pod.into(), port: 80 },
+            path: "/".into(),
+            before_ms: 1.0,
+        };
+        assert_eq!(by("a").by_one_of(&["s/b", "s/c"]), by("b"));
+        assert_eq!(by("c").by_one_of(&["s/b", "s/c"]), by("c"));
+        assert_eq!(by("a").by_one_of(&[]), by("a"));
+        let service = Probe { way: Way::Service { address: "10.0.0.1:80".parse().unwrap() }, ..by("a") };
+        assert_eq!(service.clone().by_one_of(&["s/b"]), service);
+    }
 }

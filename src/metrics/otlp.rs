@@ -282,7 +282,7 @@ fn root(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recording::fact::{Ending, Event, Fact, RunEnded};
+    use crate::recording::fact::{Ending, Event, Fact, RunEnded, RunStarted};
     use crate::time::Offset;
     use std::collections::BTreeMap;
     use std::net::SocketAddr;
@@ -383,10 +383,7 @@ mod tests {
     async fn pushes_go_on_after_one_that_failed() {
         let (address, mut pushed) = collector("503 Service Unavailable").await;
         let (desk, mut warnings) = Desk::new();
-        let started = serde_json::json!({"schema": crate::recording::fact::SCHEMA, "run_id": "r", "squall": "0", "plan": "p", "claim": "c",
-            "seed": 1, "params": {}, "zero": "", "target": "", "workload": null, "autoscaler": null, "phases": [], "loads": [],
-            "faults": [], "environment": {}});
-        let fact = Fact::RunStarted(Box::new(serde_json::from_value(started).unwrap()));
+        let fact = Fact::RunStarted(Box::new(RunStarted::of_nothing()));
         desk.numbers.tap().event(&Event { n: 0, t_ns: Offset::ZERO, fact });
         let collector = Collector { url: signal_url(&format!("http://{address}"), "").unwrap(), headers: HeaderMap::new() };
         let mut push = Push { collector, every: Duration::from_millis(5), pushing: None };

@@ -17,6 +17,8 @@ use crate::scripted::{Asked, Reply, Scripted, status};
 use crate::shop::{act, facts, stage_of, started, steps};
 
 const GROUP: &str = "/apis/chaos-mesh.org/v1alpha1";
+/// What is delayed takes so long, which is more than is asked.
+const SLOW: Duration = Duration::from_millis(150);
 
 /// What becomes of its experiments.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,19 +29,27 @@ enum Manners {
     Pretending,
     /// They are gone, and the delay is not.
     Leaking,
+    /// They say that they delay, while everything is slow.
+    Excused,
+    /// They delay, and their pod goes before they do.
+    Orphaned,
+    /// They come to be only after it was said that they cannot be made.
+    Belated,
 }
 
-/// One experiment as the server has it: the object, and how often it was looked at since it was made and since it was deleted.
+/// One experiment as the server has it: the object, how often it is not seen although it was made, and how often it was looked at since it was
+/// seen and since it was deleted.
 #[derive(Clone, Default)]
 struct Kept {
     object: Value,
+    hidden: usize,
     looks: usize,
     leaving: Option<usize>,
 }
 
 type Experiments = Arc<Mutex<BTreeMap<String, Kept>>>;
 
-fn experiments(asked: &Asked, all: &Experiments) -> Reply {
+fn experiments(asked: &Asked, manners: Manners, all: &Experiments) -> Reply {
     let path = asked.path.split('?').next().unwrap_or_default();
     if path == GROUP {
         let resource = json!({"name": "networkchaos", "singularName": "networkchaos", "namespaced": true, "kind": "NetworkChaos", "verbs": ["get"]});
@@ -52,8 +62,12 @@ fn experiments(asked: &Asked, all: &Experiments) -> Reply {
         "PATCH" => {
             let mut object = asked.body.clone();
             object["metadata"]["uid"] = name.as_str().into();
-            all.insert(name, Kept { object: object.clone(), ..Kept::default() });
-            Reply::Json(201, object)
+            let hidden = if manners == Manners::Belated { 3 } else { 0 };
+            all.insert(name, Kept { object: object.clone(), hidden, ..Kept::default() });
+            match manners {
+                Manners::Belated => status(504, "Timeout", "the server was too slow"),
+                _ => Reply::Json(201, object),
+            }
         }
         "DELETE" => match all.get_mut(&name) {
             // A finalizer keeps it until it has recovered.
@@ -65,6 +79,10 @@ fn experiments(asked: &Asked, all: &Experiments) -> Reply {
         },
         _ => {
             let Some(kept) = all.get_mut(&name) else { return gone() };
+            if kept.hidden > 0 {
+                kept.hidden -= 1;
+                return gone();
+            }
             if let Some(looks) = &mut kept.leaving {
                 *looks += 1;
                 if *looks > 2 {
@@ -86,21 +104,33 @@ fn experiments(asked: &Asked, all: &Experiments) -> Reply {
     }
 }
 
+/// Whether any of them has been deleted.
+fn leaving(all: &Experiments) -> bool {
+    all.lock().unwrap().values().any(|kept| kept.leaving.is_some())
+}
+
 /// Conducts one delay for four seconds; how it ended, its steps, and what the server was asked.
 async fn one_delay(manners: Option<Manners>) -> (Curtain, Vec<&'static str>, Vec<Asked>) {
     let all = Experiments::default();
     let ward = healthy();
     let server = Scripted::start(move |asked| match manners {
-        Some(_) if asked.path.starts_with(GROUP) => experiments(asked, &all),
+        Some(manners) if asked.path.starts_with(GROUP) => experiments(asked, manners, &all),
+        Some(Manners::Orphaned) if asked.path.contains("/pods/payments-1-a") && leaving(&all) => {
+            status(404, "NotFound", "pods \"payments-1-a\" not found")
+        }
+        Some(Manners::Excused) if asked.path == "/version" => {
+            let version = json!({"gitVersion": "v1.36.0", "major": "1", "minor": "36"});
+            Reply::Late(if all.lock().unwrap().is_empty() { Duration::ZERO } else { SLOW }, version.to_string())
+        }
         Some(manners) if asked.path.contains("/proxy/") => {
             let all = all.lock().unwrap();
             let delays = |kept: &Kept| match manners {
-                Manners::Honest => kept.looks > 2 && kept.leaving.is_none_or(|looks| looks < 2),
-                Manners::Pretending => false,
+                Manners::Honest | Manners::Orphaned => kept.looks > 2 && kept.leaving.is_none_or(|looks| looks < 2),
+                Manners::Pretending | Manners::Belated => false,
                 Manners::Leaking => true,
+                Manners::Excused => kept.leaving.is_none(),
             };
-            let by = if all.values().any(delays) { Duration::from_millis(150) } else { Duration::ZERO };
-            Reply::Late(by, "ok".into())
+            Reply::Late(if all.values().any(delays) { SLOW } else { Duration::ZERO }, "ok".into())
         }
         _ => ward.answer(asked),
     })
@@ -140,6 +170,31 @@ async fn what_chaos_mesh_says_of_itself_proves_nothing() {
     let (curtain, steps, _) = one_delay(Some(Manners::Pretending)).await;
     assert!(curtain.all_healed() && curtain.not_injected.is_empty(), "{curtain:?}");
     assert!(steps.contains(&"injected") && !steps.contains(&"effective"), "{steps:?}");
+}
+
+/// Goal: a slow machine or API server does not prove a delay, however slow the victim is. How: a control that is as slow.
+#[tokio::test]
+async fn what_is_slow_with_everything_else_is_no_delay_by_chaos_mesh() {
+    let (curtain, steps, _) = one_delay(Some(Manners::Excused)).await;
+    assert!(curtain.all_healed() && curtain.not_injected.is_empty(), "{curtain:?}");
+    assert!(steps.contains(&"evidence") && !steps.contains(&"effective"), "the victim feels it, nothing proves it: {steps:?}");
+}
+
+#[tokio::test]
+async fn a_delay_of_pods_that_are_all_gone_is_gone_with_them() {
+    let (curtain, steps, _) = one_delay(Some(Manners::Orphaned)).await;
+    assert!(curtain.all_healed() && steps.contains(&"effective"), "{curtain:?} {steps:?}");
+    assert_eq!(steps.last(), Some(&"healed"), "{steps:?}");
+}
+
+/// Goal: what a server does after it said that it could not is taken away, too. How: an experiment that is seen only some looks after the patch
+/// that made it was refused.
+#[tokio::test]
+async fn an_experiment_that_comes_to_be_late_is_taken_away() {
+    let (curtain, steps, asked) = one_delay(Some(Manners::Belated)).await;
+    assert!(curtain.all_healed() && curtain.not_injected.len() == 1, "{curtain:?}");
+    assert_eq!(steps.last(), Some(&"healed"), "{steps:?}");
+    assert!(asked.iter().any(|asked| asked.method == "DELETE" && asked.path.starts_with(GROUP)), "{asked:#?}");
 }
 
 #[tokio::test]

@@ -1,13 +1,18 @@
 //! Latency is proven by its agents and by a victim, follows the autoscaler, survives the death of pods, and is gone after.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
+use squall::cluster::{Access, Cluster};
+use squall::faults::{Stage, conduct, lease};
 use squall::recording::fact::{Fact, FaultStep};
 use squall::sandbox::SandboxConfig;
 use squall::verdict::{self, Over, Verdict};
+use tokio::sync::watch;
 
 use crate::assertion_twins::claim;
+use crate::gate::{Fate, Gate};
 use crate::shop::{Listener, Shop, act, is_step, steps};
 use crate::story::{Story, exponential_ms, ok};
 
@@ -141,6 +146,34 @@ async fn a_delay_that_leaves_connections_alone_is_proven_gone() {
     assert!(curtain.all_healed() && curtain.not_injected.is_empty(), "{curtain:?}");
     drop(kept);
     assert_eq!(steps(&shop.close().await, "slow").last(), Some(&"healed"));
+}
+
+/// Goal: a pod that is delayed already stays so while another one's agent takes its time to start. How: the first look at one of two pods is
+/// answered later than a lease lasts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_that_is_taken_keeps_its_delay_while_another_takes_longer_than_a_lease() {
+    let shop = Shop::open(2).await;
+    let mut listener = Listener::of(&shop);
+    let gate = Gate::before(&shop.sandbox).await;
+    let pods = shop.cluster.pods("shop", "app=payments").await.unwrap();
+    let (slow, looked) = (format!("/api/v1/namespaces/shop/pods/{}", pods[1].name), AtomicBool::new(false));
+    gate.rule(move |came| match came.path == slow && !looked.swap(true, Ordering::SeqCst) {
+        true => Fate::Late(lease::LEASE + Duration::from_millis(1500)),
+        false => Fate::Pass,
+    });
+    let cluster = Cluster::connect(Access::Kubeconfig(gate.kubeconfig())).await.unwrap();
+    let (stop, stopped) = watch::channel(false);
+    let spec = json!({"on": "shop/deployment/payments", "add": "200ms"});
+    let stage = Stage { cluster, ..shop.stage() };
+    let conducted = tokio::spawn(conduct(stage, vec![act("slow", 0.0, None, "latency", spec)], stopped));
+    listener.event("the injection", |fact| is_step(fact, "slow", &FaultStep::Injected)).await;
+    let said = |fact: &Fact| matches!(fact, Fact::Fault { step: FaultStep::Evidence { .. }, .. });
+    let first = listener.event("a first witness", said).await;
+    stop.send_replace(true);
+    assert!(conducted.await.unwrap().all_healed());
+    let Fact::Fault { step: FaultStep::Evidence { supports, says, .. }, .. } = first.fact else { unreachable!("it was asked for") };
+    assert!(supports, "an agent that ended while others began is told of at once: {says}");
+    shop.close().await;
 }
 
 /// Goal: "while the fault was proven active" holds for the whole window. How: a fault that was proven, whose agent then ended early, in a

@@ -83,9 +83,13 @@ impl Ward {
 
     /// What is found in it; nothing was changed in finding it.
     async fn look(&self) -> Findings {
+        self.found(json!({"on": "shop/deployment/payments", "add": "100ms"})).await
+    }
+
+    async fn found(&self, spec: Value) -> Findings {
         let ward = self.clone();
         let server = Scripted::start(move |asked| ward.answer(asked)).await;
-        let spec = Spec::read("latency", json!({"on": "shop/deployment/payments", "add": "100ms"})).unwrap().unwrap();
+        let spec = Spec::read("latency", spec).unwrap().unwrap();
         let cluster = server.connect().await;
         let workload = cluster.workload(&"shop/deployment/payments".parse().unwrap()).await.unwrap();
         let ground = Ground { cluster, workload, agent_image: self.image.map(str::to_owned) };
@@ -170,6 +174,21 @@ async fn what_would_keep_an_agent_out_is_found_without_touching_anything() {
     labelled(&mut ward, "privileged");
     let findings = ward.look().await;
     assert!(findings.refusals.is_empty() && findings.unknown[0].contains(untried), "{findings:#?}");
+    // What passes refuses nobody, whatever the label says.
+    for (code, reason) in [(500, "InternalError"), (503, "ServiceUnavailable"), (429, "TooManyRequests")] {
+        let mut ward = Ward { patch: Some((code, reason, "failed calling webhook: timeout")), ..healthy() };
+        ward.labels = label("restricted");
+        let findings = ward.look().await;
+        assert!(findings.refusals.is_empty() && findings.unknown[0].contains("failed calling webhook"), "{code}: {findings:#?}");
+    }
+}
+
+/// Goal: a port that is not declared may be listened on all the same. How: a plan that names one beside those that the pod declares.
+#[tokio::test]
+async fn a_port_that_pods_do_not_declare_is_only_doubted() {
+    let findings = healthy().found(json!({"on": "shop/deployment/payments", "add": "100ms", "port": 9090})).await;
+    assert!(findings.refusals.is_empty() && findings.fine.is_some(), "{findings:#?}");
+    assert!(findings.unknown[0].contains("port 9090 of pod shop/payments-1-a"), "{findings:#?}");
 }
 
 /// Goal: a permission that is missing is named before anything is sent, and not found out by a container that nobody can attach to. How: a server

@@ -54,6 +54,9 @@ pub(super) async fn look(spec: &Spec, ground: &Ground, pods: &[Pod]) -> Findings
             return found;
         }
     };
+    if let Some(pod) = pods.iter().find(|pod| !declares(pod, port)) {
+        found.unknown.push(undeclared(pod, port));
+    }
     let nodes = nodes(&ground.cluster, &pods, &mut found).await;
     let mut bad = Grouped::of(whole);
     let mut good: Vec<&Pod> = Vec::new();
@@ -67,14 +70,17 @@ pub(super) async fn look(spec: &Spec, ground: &Ground, pods: &[Pod]) -> Findings
     if let Some(image) = image {
         let tries: Vec<BoxFuture<'_, _>> = good.iter().map(|pod| tried(spec, &ground.cluster, pod, &image, port).boxed()).collect();
         let answers: Vec<Result<(), cluster::Error>> = futures::stream::iter(tries).buffered(AT_ONCE).collect().await;
-        let mut let_in = 0;
+        let let_in = answers.iter().filter(|answer| answer.is_ok()).count();
         for (pod, answer) in good.iter().zip(answers) {
             match answer {
-                Ok(()) => let_in += 1,
+                Ok(()) => {}
                 // Gone meanwhile, or replaced.
                 Err(cluster::Error::NotFound { .. } | cluster::Error::Conflict { .. }) => {}
                 Err(error) if error.is_passing() || tells_nothing(&error) => {
-                    match by_label(&ground.cluster, &pod.namespace).await {
+                    // Only where the trial can never tell is the label asked, and not where a pod beside it was let in whatever it says.
+                    let label =
+                        if tells_nothing(&error) && let_in == 0 { by_label(&ground.cluster, &pod.namespace).await } else { None };
+                    match label {
                         Some(refusal) => bad.add("pod-security", refusal),
                         None => found.unknown.push(format!("whether pod {} takes an agent in is not known: {error}", pod.label())),
                     }
@@ -98,13 +104,33 @@ pub(super) async fn newcomer(cluster: &Cluster, pod: &Pod, port: u16) -> Option<
 }
 
 /// What speaks against pods that are not there yet, made of this template in a namespace with these labels.
-pub(super) fn foresee(spec: &Spec, pod: &Pod, labels: &BTreeMap<String, String>) -> Vec<Refusal> {
-    let port = match spec.port_of(pod) {
-        Ok(port) => port,
-        Err(refusal) => return vec![refusal],
-    };
-    let unfit = unfit(pod, None, port).map(|(_, refusal)| refusal);
-    unfit.into_iter().chain(forbidden_by(labels, &pod.namespace)).collect()
+pub(super) fn foresee(spec: &Spec, pod: &Pod, labels: &BTreeMap<String, String>) -> Findings {
+    let mut found = Findings::default();
+    match spec.port_of(pod) {
+        Ok(port) => {
+            found.refusals.extend(unfit(pod, None, port).map(|(_, refusal)| refusal));
+            found.unknown.extend((!declares(pod, port)).then(|| undeclared(pod, port)));
+        }
+        Err(refusal) => found.refusals.push(refusal),
+    }
+    // Whose account is exempt, which only the API server's own configuration says, is let in all the same.
+    let forbidden = forbidden_by(labels, &pod.namespace);
+    found.unknown.extend(forbidden.map(|refusal| format!("whether agents will be let in is not known: {refusal}")));
+    found
+}
+
+/// Whether a pod says that something listens on this port; one that declares none says nothing of any.
+fn declares(pod: &Pod, port: u16) -> bool {
+    pod.ports.is_empty() || pod.ports.contains(&port)
+}
+
+/// What is declared is for information alone: a process may listen on any port.
+fn undeclared(pod: &Pod, port: u16) -> String {
+    format!(
+        "whether anything listens on port {port} of pod {} is not known: it declares the ports {:?}; correct `port:` if nothing does",
+        pod.label(),
+        pod.ports
+    )
 }
 
 fn no_image(whole: &ObjectRef) -> Refusal {
@@ -172,10 +198,6 @@ fn unfit(pod: &Pod, node: Option<&Node>, port: u16) -> Option<(&'static str, Ref
             mesh.exempts_by
         );
         return refuse("mesh", object, cause, &fix);
-    }
-    if !pod.ports.is_empty() && !pod.ports.contains(&port) {
-        let cause = format!("it declares the ports {:?}, and not {port}", pod.ports);
-        return refuse("port", object, cause, "correct `port:`, or declare the port as a containerPort if something listens there");
     }
     None
 }
@@ -248,7 +270,7 @@ fn forbidden_by(labels: &BTreeMap<String, String>, namespace: &str) -> Option<Re
     let level = labels.get(ENFORCE).filter(|level| ["baseline", "restricted"].contains(&level.as_str()))?;
     Some(Refusal {
         object: format!("namespace {namespace}"),
-        cause: format!("its label {ENFORCE}={level} forbids NET_ADMIN, which the agent needs"),
+        cause: format!("its label {ENFORCE}={level} forbids NET_ADMIN, which the agent needs, unless the account is exempt"),
         fix: privileged(namespace),
     })
 }
@@ -320,8 +342,8 @@ mod tests {
         let exempt = json!({"metadata": {"annotations": {"traffic.sidecar.istio.io/excludeInboundPorts": "8080"}},
             "spec": {"initContainers": [{"name": "istio-proxy"}]}});
         check(&exempt, &linux, None);
-        check(&json!({"spec": {"containers": [{"name": "c", "ports": [{"containerPort": 80}]}]}}), &linux, Some("port"));
         // Ports need not be declared.
+        check(&json!({"spec": {"containers": [{"name": "c", "ports": [{"containerPort": 80}]}]}}), &linux, None);
         check(&json!({"spec": {"containers": [{"name": "c", "ports": null}]}}), &linux, None);
     }
 
@@ -341,9 +363,15 @@ mod tests {
     fn what_is_only_planned_is_judged_by_its_template_and_its_namespace() {
         let spec: Spec = serde_json::from_value(json!({"on": "s/deployment/web", "add": "1ms"})).unwrap();
         let labelled = |level: &str| BTreeMap::from([(ENFORCE.to_owned(), level.to_owned())]);
-        assert_eq!(foresee(&spec, &pod(&json!({})), &labelled("privileged")), []);
-        let refusals = foresee(&spec, &pod(&json!({"spec": {"hostNetwork": true}})), &labelled("baseline"));
-        let objects: Vec<&str> = refusals.iter().map(|refusal| refusal.object.as_str()).collect();
-        assert_eq!(objects, ["pod s/p", "namespace s"]);
+        let fine = foresee(&spec, &pod(&json!({})), &labelled("privileged"));
+        assert!(fine.refusals.is_empty() && fine.unknown.is_empty(), "{fine:?}");
+        let found = foresee(&spec, &pod(&json!({"spec": {"hostNetwork": true}})), &labelled("baseline"));
+        let objects: Vec<&str> = found.refusals.iter().map(|refusal| refusal.object.as_str()).collect();
+        assert_eq!(objects, ["pod s/p"]);
+        let [label] = &found.unknown[..] else { panic!("{found:?}") };
+        assert!(label.contains("namespace s") && label.contains("forbids NET_ADMIN") && label.contains("unless"), "{label}");
+        let other = Spec { port: Some(9090), ..spec };
+        let found = foresee(&other, &pod(&json!({})), &labelled("privileged"));
+        assert!(found.refusals.is_empty() && found.unknown[0].contains("port 9090 of pod s/p"), "{found:?}");
     }
 }

@@ -2,6 +2,7 @@
 //! to the fault's evidence.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::newcomers::Newcomers;
 use super::{ASK_AGAIN, NewPods, SEATS_MAX, Spec};
@@ -11,6 +12,19 @@ use crate::faults::evidence::{Evidence, Witness};
 use crate::faults::{Error, Scene, Targets};
 use crate::names::ObjectRef;
 use crate::time::monotonic_now;
+
+/// Waits until a pod that appeared is delayed. Clients can reach it meanwhile, so one that is not delayed within this time is told of, once, while
+/// that still counts.
+pub(super) async fn soon<T>(pod: &str, within: Duration, evidence: &Evidence, joining: impl Future<Output = T>) -> T {
+    tokio::pin!(joining);
+    tokio::select! {
+        joined = &mut joining => return joined,
+        () = tokio::time::sleep(within) => {}
+    }
+    let why = format!("new pod {pod} was not delayed within {}s of its appearance", within.as_secs());
+    evidence.contradicts(Witness::Mechanism, why);
+    joining.await
+}
 
 /// Who appears.
 pub(super) struct Arrivals {
@@ -75,5 +89,35 @@ impl Arrivals {
             against(format!("new pod {} is not delayed: one fault follows at most {SEATS_MAX} pods", pod.label()));
         }
         Some(seated)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recording::fact::{Ending, RunEnded, RunStarted};
+    use crate::recording::{History, Recording};
+
+    /// Goal: a pod that comes late is told of once, while it still counts, and one that comes in time is not. How: one that is there at once, and one
+    /// that comes only after it was told of.
+    #[tokio::test]
+    async fn a_pod_that_is_not_delayed_in_time_is_told_of_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = crate::time::Clock::starting_in(Duration::ZERO);
+        let (sink, recording) = Recording::create(dir.path(), clock, RunStarted::of_nothing()).unwrap();
+        let name: crate::names::Name = "slow".parse().unwrap();
+        let evidence = Evidence::new(name.clone(), sink.clone());
+        evidence.open();
+        let mut told = sink.subscribe();
+        assert_eq!(soon("s/a", Duration::from_secs(3600), &evidence, async { 1 }).await, 1);
+        let joining = async {
+            told.recv().await.unwrap();
+            2
+        };
+        assert_eq!(soon("s/b", Duration::ZERO, &evidence, joining).await, 2);
+        recording.close(RunEnded { how: Ending::Completed, lost_events: 0 }).unwrap();
+        let seen = History::load(dir.path()).unwrap().fault(&name).unwrap();
+        let said: Vec<(&str, bool)> = seen.evidence.iter().map(|one| (one.says.as_str(), one.supports)).collect();
+        assert_eq!(said, [("new pod s/b was not delayed within 0s of its appearance", false)]);
     }
 }

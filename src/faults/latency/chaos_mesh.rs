@@ -1,20 +1,23 @@
 //! The same delay by Chaos Mesh, where a cluster has it: by `netem` in each pod's network, on all that the pod sends. One NetworkChaos for each
 //! pod, since what one of them selects is frozen when it begins. That it says of itself that it injected proves nothing: releases have said so
-//! and injected a thousandth. The victim's probe decides.
+//! and injected a thousandth. What is measured along the victims' way decides.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
-use super::arrivals::Arrivals;
-use super::{Before, END_MARGIN, LOOK, Probe, Spec, can_take};
+use super::arrivals::{Arrivals, soon};
+use super::{Before, END_MARGIN, LOOK, PROBE_EVERY, PROBE_WINDOW, Probe, Spec, can_take, median};
 use crate::cluster::{self, Applied, Cluster, Pod};
 use crate::faults::evidence::{Evidence, Witness};
 use crate::faults::hold::Released;
 use crate::faults::preflight::{Findings, Ground, Refusal};
-use crate::faults::{Error, Scene, Undo, scene::seed_of};
-use crate::rights::Right;
+use crate::faults::{Error, Scene, Undo, lease, scene::seed_of};
+use crate::names::ObjectRef;
+use crate::rights::{Right, Without};
 use crate::time::{monotonic_now, wall_now};
 
 const API_VERSION: &str = "chaos-mesh.org/v1alpha1";
@@ -23,16 +26,20 @@ const KIND: &str = "NetworkChaos";
 const INJECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long it may take to take back what it did, which its objects wait for.
 const RECOVER_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long an object of which nothing was seen may still come to be: longer than one call to the cluster may take.
+const LATE_APPLY: Duration = Duration::from_secs(15);
+/// Measurements that a statement about the dose rests on at least.
+const PAIRS_LEAST: usize = 3;
 /// Between looks at whether it is still as it was.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// What is asked of an API server.
 pub(super) const RIGHTS: &[Right] = &[
     Right::to(&["get", "list", "watch"], "", "pods"),
-    Right::to(&["list"], "apps", "replicasets"),
+    Right::to(&["list"], "apps", "replicasets").without(Without::Possible),
     // An apply that makes an object creates it.
     Right::to(&["get", "create", "patch", "delete"], "chaos-mesh.org", "networkchaos"),
-    Right::to(&["list"], "", "services"),
+    Right::to(&["list"], "", "services").without(Without::Possible),
     Right::to(&["get"], "", "pods/proxy").only("where Services cannot be reached from where Squall runs"),
 ];
 
@@ -117,9 +124,25 @@ impl Experiment {
     }
 
     /// Makes it, and waits until its record says that the pod is injected.
-    async fn begin(&self, cluster: &Cluster, spec: &Spec) -> Result<(), Error> {
-        let prepared = cluster.prepare(vec![self.manifest(spec)], &self.run).await?;
-        cluster.apply(&prepared).await?;
+    async fn begin(&self, cluster: &Cluster, spec: &Spec, mut released: Released) -> Result<Begun, Error> {
+        let prepared = tokio::select! {
+            biased;
+            () = released.wait() => return Ok(Begun::Released),
+            prepared = cluster.prepare(vec![self.manifest(spec)], &self.run) => prepared?,
+        };
+        // subtle: what was sent is not taken back by not waiting for it. So this is waited for even when all is let go of, as long as a call may
+        // take, and goes on by itself should the waiting be dropped; healing looks for it longer than that.
+        let making = cluster.clone();
+        let made = tokio::spawn(async move { making.apply(&prepared).await }).await;
+        made.map_err(|bug| Error::Failed(format!("making {} ended in a bug: {bug}", self.object)))??;
+        tokio::select! {
+            injected = self.injected(cluster) => injected.map(|()| Begun::Injected),
+            () = released.wait() => Ok(Begun::Released),
+        }
+    }
+
+    /// Waits until its record says that the pod is injected.
+    async fn injected(&self, cluster: &Cluster) -> Result<(), Error> {
         let began = monotonic_now();
         loop {
             let (state, pause) = match cluster.existing(&self.object).await {
@@ -183,6 +206,17 @@ fn state(object: &Value, pod: &str) -> State {
     State::NotYet(failed.map_or_else(|| format!("its record says {}", record["phase"]), str::to_owned))
 }
 
+/// How beginning ended where it did not fail.
+#[derive(PartialEq)]
+enum Begun {
+    Injected,
+    /// Nobody waits for it any more.
+    Released,
+}
+
+/// Those that are looked at: injected, and not seen to have ended.
+type Active = Arc<Mutex<Vec<Experiment>>>;
+
 /// Begins all, and keeps them and those of pods that appear, until released.
 pub(super) struct Keeper {
     pub spec: Spec,
@@ -193,13 +227,14 @@ pub(super) struct Keeper {
 
 impl Keeper {
     /// Those that are active from now on; who was killed or scaled away meanwhile is left out.
-    pub async fn begin(&self, pods: &[Pod]) -> Result<Vec<Experiment>, Error> {
+    pub async fn begin(&self, pods: &[Pod], released: &Released) -> Result<Vec<Experiment>, Error> {
         let all: Vec<Experiment> = pods.iter().map(|pod| Experiment::of(&self.scene, pod, &self.before)).collect();
-        let begun = futures::future::join_all(all.iter().map(|one| one.begin(&self.scene.cluster, &self.spec))).await;
+        let beginning = all.iter().map(|one| one.begin(&self.scene.cluster, &self.spec, released.clone()));
+        let begun = futures::future::join_all(beginning).await;
         let mut active = Vec::new();
         for (experiment, result) in all.into_iter().zip(begun) {
             match result {
-                Ok(()) => active.push(experiment),
+                Ok(_) => active.push(experiment),
                 Err(_) if experiment.is_vacant(&self.scene.cluster).await => {}
                 Err(error) => return Err(error),
             }
@@ -210,45 +245,131 @@ impl Keeper {
         }
     }
 
-    pub async fn run(mut self, mut active: Vec<Experiment>, mut released: Released) {
-        let words = format!("Chaos Mesh has injected into {} pods, as its records say", active.len());
-        self.scene.evidence.supports(Witness::Mechanism, words);
-        let mut look = tokio::time::interval(LOOK_AGAIN);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    pub async fn run(mut self, active: Vec<Experiment>, mut released: Released) {
+        let active: Active = Arc::new(Mutex::new(active));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(look_on(self.scene.clone(), active.clone(), released.clone()));
         loop {
             let pods = tokio::select! {
                 pods = self.arrivals.next() => pods,
-                _ = look.tick() => {
-                    let ended = tokio::select! {
-                        ended = ended(&self.scene.cluster, &active, &self.scene.evidence) => ended,
-                        () = released.wait() => return,
-                    };
-                    active.retain(|one| !ended.contains(&one.object));
-                    continue;
-                }
-                () = released.wait() => return,
+                Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
+                () = released.wait() => break,
             };
             let Some(pods) = pods else { break };
             for pod in pods {
-                let experiment = Experiment::of(&self.scene, &pod, &self.before);
-                let begun = async {
-                    // Write-ahead holds for pods that join, too.
-                    self.scene.journal_more(vec![experiment.undo()]).await?;
-                    experiment.begin(&self.scene.cluster, &self.spec).await
-                };
-                let begun = tokio::select! { begun = begun => begun, () = released.wait() => return };
-                match begun {
-                    Ok(()) => active.push(experiment),
-                    Err(_) if experiment.is_vacant(&self.scene.cluster).await => {}
-                    Err(error) => {
-                        let why = format!("new pod {} is not delayed: {error}", pod.label());
-                        self.scene.evidence.contradicts(Witness::Mechanism, why);
-                    }
+                if pod.host_network {
+                    let why = format!("a new pod is not delayed: {}", super::admission::on_the_nodes_network(&pod));
+                    self.scene.evidence.contradicts(Witness::Mechanism, why);
+                    continue;
                 }
+                let experiment = Experiment::of(&self.scene, &pod, &self.before);
+                tasks.spawn(join(self.spec.clone(), self.scene.clone(), experiment, active.clone(), released.clone()));
             }
         }
         released.wait().await;
+        while tasks.join_next().await.is_some() {}
     }
+}
+
+/// Has a pod that appeared delayed, too.
+async fn join(spec: Spec, scene: Scene, experiment: Experiment, active: Active, released: Released) {
+    let joining = async {
+        // Write-ahead holds for pods that join, too.
+        scene.journal_more(vec![experiment.undo()]).await?;
+        experiment.begin(&scene.cluster, &spec, released).await
+    };
+    match soon(&experiment.pod, lease::LEASE, &scene.evidence, joining).await {
+        Ok(Begun::Injected) => active.lock().expect("nobody panics while holding them").push(experiment),
+        Ok(Begun::Released) => {}
+        Err(_) if experiment.is_vacant(&scene.cluster).await => {}
+        Err(error) => {
+            let why = format!("new pod {} is not delayed: {error}", experiment.pod);
+            scene.evidence.contradicts(Witness::Mechanism, why);
+        }
+    }
+}
+
+/// Looks time and again whether they are as they were.
+async fn look_on(scene: Scene, active: Active, mut released: Released) {
+    loop {
+        let all = active.lock().expect("nobody panics while holding them").clone();
+        let looked = async {
+            let ended = ended(&scene.cluster, &all, &scene.evidence).await;
+            active.lock().expect("nobody panics while holding them").retain(|one| !ended.contains(&one.object));
+            tokio::time::sleep(LOOK_AGAIN).await;
+        };
+        tokio::select! {
+            () = looked => {}
+            () = released.wait() => return,
+        }
+    }
+}
+
+/// What is measured of the delay: how much longer the victim's probe takes than it did before, and than a request of ours takes at the same time
+/// that comes by no pod. Chaos Mesh's own record is no measure of it.
+pub(super) struct Dose {
+    pub cluster: Cluster,
+    pub probe: Option<Probe>,
+    pub on: ObjectRef,
+    /// What it must come to.
+    pub least_ms: f64,
+}
+
+impl Dose {
+    pub async fn run(self, evidence: Evidence, mut released: Released) {
+        let Some(probe) = &self.probe else {
+            evidence.contradicts(Witness::Mechanism, format!("nothing measures what Chaos Mesh does to the pods of {}", self.on));
+            return;
+        };
+        let mut pairs: Vec<(f64, f64)> = Vec::new();
+        let mut most = f64::NEG_INFINITY;
+        loop {
+            let pair = async {
+                let pair = self.pair(probe).await;
+                tokio::time::sleep(PROBE_EVERY).await;
+                pair
+            };
+            tokio::select! {
+                pair = pair => pairs.extend(pair),
+                () = released.wait() => break,
+            }
+            if pairs.len() > PROBE_WINDOW {
+                pairs.remove(0);
+            }
+            if pairs.len() < PAIRS_LEAST {
+                continue;
+            }
+            let dose = over_control(&pairs, probe.before_ms);
+            most = most.max(dose);
+            if dose >= self.least_ms {
+                let least = self.least_ms;
+                let says = format!(
+                    "{probe} takes {dose:.0}ms longer than before and than what goes past the pods at the same time; it must be {least:.0}ms"
+                );
+                evidence.supports(Witness::Mechanism, says);
+                return;
+            }
+        }
+        let measured = if most.is_finite() { format!("at most {:.0}ms", most.max(0.0)) } else { "nothing".to_owned() };
+        let says = format!(
+            "of a delay by Chaos Mesh {measured} was measured at {probe} over what goes past the pods at the same time; it must be {:.0}ms",
+            self.least_ms
+        );
+        evidence.contradicts(Witness::Mechanism, says);
+    }
+
+    /// Both, one right after the other, in milliseconds.
+    async fn pair(&self, probe: &Probe) -> Option<(f64, f64)> {
+        let probed = probe.once(&self.cluster).await?;
+        let began = monotonic_now();
+        self.cluster.version().await.ok()?;
+        Some((probed, began.elapsed().as_secs_f64() * 1e3))
+    }
+}
+
+/// How much longer the first of these pairs take, than before and than the second of them; in the middle.
+fn over_control(pairs: &[(f64, f64)], before_ms: f64) -> f64 {
+    median(&mut pairs.iter().map(|(probed, control)| probed - control.max(before_ms)).collect::<Vec<_>>())
 }
 
 /// Those that are not as they were any more, which counts where their pods are still there.
@@ -281,14 +402,24 @@ pub(super) async fn heal(spec: &Spec, cluster: &Cluster, undos: &[Undo]) -> Resu
         .map_err(|e| Error::NotProven(format!("the journal's undo cannot be read: {e}")))?;
     let Some(first) = experiments.first() else { return Ok("there was nothing".into()) };
     let objects: Vec<Applied> = experiments.iter().map(|experiment| experiment.object.clone()).collect();
-    if let Err(error) = cluster.remove(&objects, &first.run, RECOVER_TIMEOUT).await {
+    if let Err(error) = removed(cluster, &objects, &first.run).await {
         return Err(Error::NotProven(format!(
             "Chaos Mesh has not taken back its delay: {error}; it ends by itself by {}, where Chaos Mesh runs",
             first.deadline + END_MARGIN
         )));
     }
     let proof = format!("{} experiments of Chaos Mesh are gone", objects.len());
+    let mut there = Vec::new();
+    for experiment in &experiments {
+        if !experiment.is_vacant(cluster).await {
+            there.push(experiment.pod.as_str());
+        }
+    }
+    if there.is_empty() {
+        return Ok(format!("{proof}, and so are all the pods that they delayed, with their networks"));
+    }
     let Some(probe) = experiments.iter().find_map(|experiment| experiment.probe.clone()) else { return Ok(proof) };
+    let probe = probe.by_one_of(&there);
     match super::back(cluster, &probe, spec.slow_ms(&probe)).await {
         Ok(ms) => Ok(format!("{proof}; {probe} takes {ms:.0}ms again ({:.0}ms before)", probe.before_ms)),
         // Its objects can be gone and its rules still there.
@@ -296,9 +427,36 @@ pub(super) async fn heal(spec: &Spec, cluster: &Cluster, undos: &[Undo]) -> Resu
     }
 }
 
+/// Takes them away, also those that come to be only now: what was sent last may be done a little later than anybody waited for it.
+async fn removed(cluster: &Cluster, objects: &[Applied], run: &str) -> Result<(), cluster::Error> {
+    let began = monotonic_now();
+    let mut unseen = Vec::new();
+    for object in objects {
+        if !matches!(cluster.existing(object).await, Ok(Some(_))) {
+            unseen.push(object.clone());
+        }
+    }
+    cluster.remove(objects, run, RECOVER_TIMEOUT).await?;
+    while !unseen.is_empty() && began.elapsed() < LATE_APPLY {
+        tokio::time::sleep(LOOK_AGAIN).await;
+        cluster.remove(&unseen, run, RECOVER_TIMEOUT).await?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Goal: only what goes by the pods, and only now, counts as delay. How: a delay; a service that was as slow before; a machine that is slow
+    /// to everybody; and one answer among several.
+    #[test]
+    fn a_dose_is_what_is_more_than_before_and_than_a_control() {
+        assert_eq!(over_control(&[(153.0, 2.0), (151.0, 1.0), (152.0, 1.0)], 2.0), 150.0);
+        assert_eq!(over_control(&[(153.0, 2.0), (151.0, 1.0), (152.0, 1.0)], 150.0), 2.0);
+        assert_eq!(over_control(&[(153.0, 152.0), (151.0, 140.0), (152.0, 150.0)], 2.0), 2.0);
+        assert!(over_control(&[(900.0, 1.0), (3.0, 1.0), (2.0, 1.0)], 2.0) < 2.0);
+    }
 
     #[test]
     fn durations_are_whole_as_every_release_reads_them() {

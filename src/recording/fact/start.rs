@@ -32,6 +32,17 @@ pub struct RunStarted {
     pub environment: BTreeMap<String, String>,
 }
 
+#[cfg(test)]
+impl RunStarted {
+    /// The beginning of a run in which nothing is planned.
+    pub(crate) fn of_nothing() -> RunStarted {
+        let started = serde_json::json!({"schema": super::SCHEMA, "run_id": "r", "squall": "0", "plan": "p", "claim": "c", "seed": 1,
+            "params": {}, "zero": "", "target": "", "workload": null, "autoscaler": null, "phases": [], "loads": [], "faults": [],
+            "environment": {}});
+        serde_json::from_value(started).expect("it has every field")
+    }
+}
+
 /// A phase on the timeline: `[start, end)`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PhaseSpan {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Examination, at_home, why};
 use crate::cluster::{Cluster, Pod};
-use crate::faults::preflight::{Ground, Refusal};
+use crate::faults::preflight::{Findings, Ground};
 use crate::names::ObjectRef;
 use crate::plan::manifest::Manifest;
 use crate::plan::{Plan, PlannedFault};
@@ -34,14 +34,7 @@ pub(super) async fn admission(found: &mut Examination, plan: &Plan, asked: &Aske
             Some((cluster, workload)) => {
                 let ground = Ground { cluster: cluster.clone(), workload, agent_image: asked.agent_image.clone() };
                 match fault.spec.preflight(&ground).await {
-                    Ok(findings) => {
-                        let unknown = findings.unknown.into_iter();
-                        unknown.for_each(|words| found.unknown(ADMISSION, words, "see to it, and look again"));
-                        refuse(found, findings.refusals);
-                        if let Some(words) = findings.fine {
-                            found.ok(ADMISSION, words);
-                        }
-                    }
+                    Ok(findings) => told(found, findings),
                     Err(error) => found.unknown(ADMISSION, error.to_string(), "see to it, and look again"),
                 }
             }
@@ -74,20 +67,47 @@ async fn foreseen(found: &mut Examination, fault: &PlannedFault, object: &Object
         },
         (None, None) => {}
     }
-    refuse(found, fault.spec.foresee(&pod, &labels));
+    told(found, fault.spec.foresee(&pod, &labels));
 }
 
 /// A pod as the template of a workload has it.
 fn planned(workload: &Value) -> Option<Pod> {
     let mut pod = workload.pointer("/spec/template")?.clone();
-    pod["metadata"]["namespace"] = workload["metadata"]["namespace"].clone();
-    pod["metadata"]["name"] = workload["metadata"]["name"].clone();
-    pod["metadata"]["uid"] = "".into();
+    // What people wrote, which need not be what it should be: an API server will tell them.
+    let metadata = pod.get_mut("metadata")?.as_object_mut()?;
+    for field in ["namespace", "name"] {
+        metadata.insert(field.into(), workload["metadata"][field].clone());
+    }
+    metadata.insert("uid".into(), "".into());
     Pod::read(&pod)
 }
 
-fn refuse(found: &mut Examination, refusals: Vec<Refusal>) {
-    for refusal in refusals {
+fn told(found: &mut Examination, findings: Findings) {
+    for words in findings.unknown {
+        found.unknown(ADMISSION, words, "see to it, and look again");
+    }
+    for refusal in findings.refusals {
         found.unfit(ADMISSION, Some(refusal.object), refusal.cause, refusal.fix);
+    }
+    if let Some(words) = findings.fine {
+        found.ok(ADMISSION, words);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_template_that_is_none_is_no_pod_and_no_panic() {
+        let of = |template: Value| planned(&json!({"metadata": {"namespace": "s", "name": "web"}, "spec": {"template": template}}));
+        for malformed in [json!("web"), json!([]), json!(null), json!({}), json!({"metadata": []}), json!({"metadata": null})] {
+            assert!(of(malformed.clone()).is_none(), "{malformed}");
+        }
+        assert!(planned(&json!({"metadata": {"namespace": "s", "name": "web"}, "spec": []})).is_none());
+        let pod = of(json!({"metadata": {"labels": {"app": "web"}}, "spec": {"hostNetwork": true}})).expect("it is one");
+        assert!(pod.label() == "s/web" && pod.host_network);
     }
 }
