@@ -97,7 +97,8 @@ async fn a_delay_is_felt_proven_followed_and_gone() {
 async fn a_delay_that_has_no_effect_is_never_called_effective_and_still_heals() {
     let shop = Shop::with(1, |config| SandboxConfig { interpose: false, ..config }).await;
     let spec = json!({"on": "shop/deployment/payments", "add": "200ms"});
-    let (conducted, _stop) = shop.conduct(vec![act("slow", 0.0, Some(4), "latency", spec)]);
+    // Long enough for both witnesses to have spoken, where others have the cores.
+    let (conducted, _stop) = shop.conduct(vec![act("slow", 0.0, Some(10), "latency", spec)]);
     let curtain = conducted.await.unwrap();
     assert!(curtain.all_healed(), "{curtain:?}");
     let facts = shop.close().await;
