@@ -12,7 +12,7 @@ use crate::protocol::{End, Identity, Steps};
 use crate::time::Offset;
 
 /// How many entries are handed over at once: few enough to stay in a processor's cache, and to be added up before the next ones come.
-const BATCH: usize = 2_048;
+const BATCH: usize = 512;
 /// How many empty vectors wait to be filled again; more are not needed while the tally keeps up.
 const SPARES: usize = 8;
 
@@ -52,6 +52,13 @@ pub(super) struct Ended {
     pub(super) bytes_out: u32,
     /// Messages that came back, where answers are made of them.
     pub(super) messages: u32,
+}
+
+impl Ended {
+    /// Whether `other` ended for the same reason, after going to the same place and being answered by the same one.
+    pub(super) fn is_like(&self, other: &Ended) -> bool {
+        (self.end, self.identity, self.to) == (other.end, other.identity, other.to)
+    }
 }
 
 /// What only a request has that was sent.
@@ -125,7 +132,8 @@ pub(super) struct Log {
     tried: RefCell<Vec<Tried>>,
     intended: RefCell<Vec<(Window, u64)>>,
     /// The window that came due last, and its count, before it becomes an entry of the batch: schedules walk windows in order.
-    current: Cell<Option<(Window, u64)>>,
+    current: Cell<Window>,
+    count: Cell<u64>,
     spares: Receiver<Vec<Ended>>,
     back: SyncSender<Vec<Ended>>,
 }
@@ -140,7 +148,8 @@ impl Log {
             skipped: RefCell::default(),
             tried: RefCell::default(),
             intended: RefCell::default(),
-            current: Cell::new(None),
+            current: Cell::new(Window::new(0, 0, 0, Offset::ZERO)),
+            count: Cell::new(0),
             spares,
             back,
         }
@@ -148,13 +157,18 @@ impl Log {
 
     /// A request came due.
     pub(super) fn due(&self, window: Window) {
-        match self.current.get() {
-            Some((current, count)) if current == window => self.current.set(Some((current, count + 1))),
-            other => {
-                self.intended.borrow_mut().extend(other);
-                self.current.set(Some((window, 1)));
-            }
+        if self.current.get() != window {
+            let counted = self.counted();
+            self.intended.borrow_mut().extend(counted);
+            self.current.set(window);
         }
+        self.count.update(|n| n + 1);
+    }
+
+    /// What came due in the window that is walked, and has not been counted yet.
+    fn counted(&self) -> Option<(Window, u64)> {
+        let count = self.count.replace(0);
+        (count > 0).then(|| (self.current.get(), count))
     }
 
     /// A request ended.
@@ -210,7 +224,7 @@ impl Log {
 
     fn take(&self) -> Batch {
         let mut intended = self.intended.take();
-        intended.extend(self.current.take());
+        intended.extend(self.counted());
         let empty = self.spares.try_recv().unwrap_or_else(|_| Vec::with_capacity(BATCH));
         let ended = mem::replace(&mut *self.ended.borrow_mut(), empty);
         let (opened, skipped, tried) = (self.opened.take(), self.skipped.take(), self.tried.take());
@@ -225,5 +239,5 @@ pub(super) fn micros(from: Offset, to: Offset) -> u32 {
 
 /// The same of nanoseconds.
 pub(super) fn whole_micros(nanos: u64) -> u32 {
-    u32::try_from(nanos.saturating_add(500) / 1_000).unwrap_or(u32::MAX).max(1)
+    (nanos.saturating_add(500) / 1_000).clamp(1, u64::from(u32::MAX)) as u32
 }

@@ -262,7 +262,7 @@ fn fold(windows: &mut BTreeMap<Window, Sums>, lines: &mut [Line], batch: Batch) 
     for neighbours in ended.chunk_by(|one, next| one.window == next.window) {
         let window = neighbours[0].window;
         let sums = windows.entry(window).or_default();
-        neighbours.iter().for_each(|ended| sums.add(ended));
+        neighbours.chunk_by(Ended::is_like).for_each(|alike| sums.add(alike));
         let line = &mut lines[window.load as usize];
         if let Some(spacing) = line.spacing.as_mut().filter(|_| line.on_schedule[window.part as usize]) {
             for times in neighbours.iter().filter_map(|ended| ended.sent) {
@@ -279,43 +279,58 @@ fn fold(windows: &mut BTreeMap<Window, Sums>, lines: &mut [Line], batch: Batch) 
 }
 
 impl Sums {
-    fn add(&mut self, ended: &Ended) {
-        let outcome = ended.end.outcome();
+    /// Adds requests that ended alike: what they share is looked up once for all of them.
+    fn add(&mut self, alike: &[Ended]) {
+        let Some(&Ended { end, identity, to, .. }) = alike.first() else { return };
+        let outcome = end.outcome();
+        let count = alike.len() as u64;
+        let sum = |of: fn(&Ended) -> u64| alike.iter().map(of).sum::<u64>();
         *match outcome {
             Outcome::Ok => &mut self.counts.ok,
             Outcome::Rejected => &mut self.counts.rejected,
             Outcome::Failed => &mut self.counts.failed,
             Outcome::TimedOut => &mut self.counts.timed_out,
             Outcome::Unsent => &mut self.counts.unsent,
-        } += 1;
-        self.counts.bytes_in += u64::from(ended.bytes_in);
-        self.counts.bytes_out += u64::from(ended.bytes_out);
-        *self.ends.of(ended.end) += 1;
-        self.waited += u64::from(ended.waited);
-        self.redirects += u64::from(ended.hops);
-        self.messages += u64::from(ended.messages);
-        self.retry_after += u64::from(ended.retry_after && outcome == Outcome::Rejected);
-        if ended.identity != Identity::UNKNOWN {
-            *self.served_by.entry(ended.identity).or_default() += 1;
+        } += count;
+        self.counts.bytes_in += sum(|ended| u64::from(ended.bytes_in));
+        self.counts.bytes_out += sum(|ended| u64::from(ended.bytes_out));
+        *self.ends.of(end) += count;
+        self.waited += sum(|ended| u64::from(ended.waited));
+        self.redirects += sum(|ended| u64::from(ended.hops));
+        self.messages += sum(|ended| u64::from(ended.messages));
+        if outcome == Outcome::Rejected {
+            self.retry_after += sum(|ended| u64::from(ended.retry_after));
+        }
+        if identity != Identity::UNKNOWN {
+            *self.served_by.entry(identity).or_default() += count;
         }
         // What was not sent by our own doing has no latency: there is nothing that it could be a latency of.
         if outcome != Outcome::Unsent {
-            self.record(outcome, Measure::Response, ended.response_us);
+            let responses = self.timings.of((outcome, Measure::Response));
+            alike.iter().for_each(|ended| responses.record(ended.response_us));
         }
-        if let Some(times) = ended.sent {
-            self.counts.sent += 1;
+        let sent = sum(|ended| u64::from(ended.sent.is_some()));
+        if sent == 0 {
+            return;
+        }
+        self.counts.sent += sent;
+        if to != Identity::UNKNOWN {
+            *self.sent_to.entry(to).or_default() += sent;
+        }
+        let Sums { timings, in_a_piece, .. } = self;
+        let times = || alike.iter().filter_map(|ended| ended.sent);
+        let lateness = timings.of((Outcome::Ok, Measure::Lateness));
+        times().for_each(|times| lateness.record(times.lateness_us));
+        let in_a_piece = in_a_piece.of(outcome);
+        for times in times() {
             match times.first_byte_us.map(NonZeroU32::get) {
-                Some(first_byte) if first_byte == times.service_us => {
-                    self.in_a_piece.of(outcome).record(first_byte);
-                }
+                Some(first_byte) if first_byte == times.service_us => in_a_piece.record(first_byte),
                 first_byte => {
-                    self.record(outcome, Measure::Service, times.service_us);
-                    first_byte.into_iter().for_each(|first_byte| self.record(outcome, Measure::FirstByte, first_byte));
+                    timings.of((outcome, Measure::Service)).record(times.service_us);
+                    if let Some(first_byte) = first_byte {
+                        timings.of((outcome, Measure::FirstByte)).record(first_byte);
+                    }
                 }
-            }
-            self.record(Outcome::Ok, Measure::Lateness, times.lateness_us);
-            if ended.to != Identity::UNKNOWN {
-                *self.sent_to.entry(ended.to).or_default() += 1;
             }
         }
     }

@@ -11,7 +11,7 @@ pub const LONGEST_US: u64 = 3_600_000_000;
 const USUAL_US: u64 = 60_000_000;
 
 /// The longest list of values: what it takes is what a histogram does.
-const FEW: usize = 32 * 1024;
+const FEW: usize = 8 * 1024;
 
 /// Values in microseconds.
 #[derive(Debug)]
