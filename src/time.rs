@@ -4,6 +4,7 @@
 //! Waiting is not asking: timers of tokio and timerfd may be used anywhere, armed from [`Clock::instant`].
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::ops::{Add, Sub};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -86,10 +87,33 @@ impl fmt::Debug for Offset {
     }
 }
 
+/// A moment of the same clock as [`Instant`]'s, in nanoseconds since the machine started. Requests are stamped with it: an `Instant` is
+/// twice as large, and keeps seconds and nanoseconds apart, which costs a request more than all else that is done with its times.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Moment(NonZeroU64);
+
+impl Moment {
+    /// Now.
+    pub fn now() -> Moment {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let nanos = (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64);
+        Moment(NonZeroU64::new(nanos).unwrap_or(NonZeroU64::MIN))
+    }
+
+    /// Now, as both, and how far they may be apart: something may come between the two looks.
+    fn with_instant() -> (Duration, Moment, Instant) {
+        let before = Moment::now();
+        let instant = Instant::now();
+        (Duration::from_nanos(Moment::now().0.get() - before.0.get()), before, instant)
+    }
+}
+
 /// The clock of one run: monotonic, shared by load, faults and observation, with the wall time of its zero for display only.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     zero: Instant,
+    /// The same, as nanoseconds of [`Moment`]s.
+    zero_nanos: i64,
     zero_wall: jiff::Timestamp,
 }
 
@@ -97,12 +121,20 @@ impl Clock {
     /// A clock whose zero, the start of the first phase, lies `lead` in the future: observers synchronise and connections are
     /// prepared in that time, and what they record carries negative offsets.
     pub fn starting_in(lead: Duration) -> Clock {
-        Clock { zero: Instant::now() + lead, zero_wall: wall_now() + lead }
+        // Of several looks, that during which nothing came between.
+        let looks = (0..8).map(|_| Moment::with_instant());
+        let (_, moment, instant) = looks.min_by_key(|(apart, ..)| *apart).expect("it looks");
+        Clock { zero: instant + lead, zero_nanos: moment.0.get() as i64 + nanos(lead), zero_wall: wall_now() + lead }
     }
 
     /// Now, on this clock.
     pub fn now(&self) -> Offset {
-        self.offset(Instant::now())
+        self.at(Moment::now())
+    }
+
+    /// The offset of a moment.
+    pub fn at(&self, moment: Moment) -> Offset {
+        Offset(moment.0.get() as i64 - self.zero_nanos)
     }
 
     /// The monotonic instant of `offset`, to arm timers with.
@@ -165,6 +197,14 @@ fn cpu_time(clock: rustix::time::ClockId) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn moments_and_instants_are_of_one_clock() {
+        let clock = Clock::starting_in(Duration::from_secs(60));
+        let (apart, moment, instant) = (0..100).map(|_| Moment::with_instant()).min_by_key(|(apart, ..)| *apart).expect("looks");
+        let differ = clock.at(moment).nanos().abs_diff(clock.offset(instant).nanos());
+        assert!(u128::from(differ) <= apart.as_nanos() + 100_000, "{differ} ns, of looks {apart:?} apart");
+    }
 
     #[test]
     fn a_clock_counts_backwards_before_its_zero() {

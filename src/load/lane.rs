@@ -20,6 +20,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 
+use super::alarm::Alarms;
 use super::bells::Bells;
 use super::client::Client;
 use super::course::{Course, Skip};
@@ -30,7 +31,7 @@ use super::pauses::Pauses;
 use super::pool::Pool;
 use super::seat::Seat;
 use crate::plan::Rotation;
-use crate::protocol::{Addresses, End, Identity, Peer, Reader, Wire};
+use crate::protocol::{Addresses, End, Identity, Peer, Protocol, Reader, Wire};
 use crate::schedule::Arrival;
 use crate::time::{Clock, Offset};
 use crate::varying::Supply;
@@ -59,6 +60,7 @@ pub(super) struct Lane {
     pub(super) client: Option<Arc<Client>>,
     pub(super) log: Rc<Log>,
     pub(super) gauges: Arc<Gauges>,
+    pub(super) alarms: Rc<Alarms>,
     pub(super) bells: Rc<Bells>,
     pub(super) state: State,
 }
@@ -108,6 +110,15 @@ pub(super) struct Due {
 }
 
 impl Lane {
+    /// Whether a request is the same each time, sent once, and nobody looks into its answer: such need nothing but a connection.
+    pub(super) fn sends_plainly(&self, request: usize) -> bool {
+        self.course.is_none()
+            && self.client.is_none()
+            && self.supply.is_empty()
+            && self.reader.is_content(request)
+            && self.wire.is_plain(request)
+    }
+
     /// What is due on this lane, in a phase by its number: a request, or the first step of a flow.
     pub(super) fn due(&self, at: Offset, phase: usize, number: u64, taken: Offset) -> Due {
         let request = self.course.as_ref().map_or(0, |course| course.first(number));

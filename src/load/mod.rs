@@ -43,6 +43,7 @@ mod pool;
 mod seat;
 mod spacing;
 mod tally;
+mod timer;
 mod users;
 mod worker;
 

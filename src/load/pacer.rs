@@ -1,57 +1,59 @@
-//! Waiting until a request is due, to tens of microseconds: a timerfd with the kernel's slack turned off. The runtime's own timers
-//! are a millisecond coarse, which would be the largest part of the latency that is reported, and would send in bursts that the
-//! plan never asked for.
+//! Waiting until a request is due, to some microseconds: a timer of the kernel's, with its slack turned off. A coarser one would be the
+//! largest part of the latency that is reported, and would send in bursts that the plan never asked for. What is left is the way from a timer to a thread that runs, which takes the kernel tens of microseconds: the
+//! timer is set so much earlier ([`Pacer::lead`]), and who is awake too early looks around until it is time.
 //!
-//! A wake-up costs about 20 us of CPU, so precision has to be given up where the core has no room for it: the [`Window`] says how much
-//! later than the first request that is due a wake-up may come, and so how many are sent together.
+//! A wake-up costs about 20 us of CPU, so precision has to be given up where the core has no room for it: first the time spent awake
+//! before what is due, and then the [`Window`] says how much later than that a wake-up may come, and so how many are sent together.
 
 use std::cell::Cell;
 use std::io;
 use std::num::NonZeroU64;
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
-
+use super::timer::Timer;
 use crate::plan::Pacing;
 use crate::time::{monotonic_now, thread_cpu};
 
+/// The most that a timer is set early, and so what each wake-up may spend on waiting awake. Waking up takes longer than that only
+/// where the core is busy with something else, of which more waiting would take even more.
+const LEAD_MOST: Duration = Duration::from_micros(60);
+/// By how much the lead changes with each wake-up: little enough to rest near the median, and a hundred of them are enough to find it.
+const LEAD_STEP: Duration = Duration::from_nanos(500);
+
 /// A precise timer of the thread that made it.
 pub(super) struct Pacer {
-    timer: AsyncFd<OwnedFd>,
+    timer: Timer,
+    /// How much earlier than it is due a wake-up is asked for.
+    lead: Cell<Duration>,
 }
 
 impl Pacer {
     /// Also turns off the timer slack of this thread, by which the kernel would bundle wake-ups up to 50 microseconds apart.
     ///
     /// # Errors
-    /// When the kernel gives no timer, most likely for want of file descriptors.
+    /// As [`Timer::new`].
     pub(super) fn new() -> io::Result<Pacer> {
         if let Err(error) = rustix::thread::set_current_timer_slack(NonZeroU64::new(1)) {
             tracing::warn!(%error, "cannot turn off timer slack; requests will be up to 50 us later");
         }
-        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
-        // SAFETY: the descriptor is open, since `timerfd_create` just returned it. The `OwnedFd` moves into the `AsyncFd` and is only
-        // ever borrowed from there, so that it stays open, and the same one, for as long as it is registered.
-        let timer = unsafe { AsyncFd::register_with_interest(timer, Interest::READABLE) }?;
-        Ok(Pacer { timer })
+        Ok(Pacer { timer: Timer::new()?, lead: Cell::new(Duration::ZERO) })
+    }
+
+    /// How much earlier than what is due the timer is to be set: what every other wake-up stays below, learned from those before.
+    pub(super) fn lead(&self) -> Duration {
+        self.lead.get()
+    }
+
+    /// Who asked to be woken for what is due in time is awake, `early` enough for it or not: the lead moves towards the median of what
+    /// waking up takes.
+    pub(super) fn woke(&self, early: bool) {
+        let lead = self.lead.get();
+        self.lead.set(if early { lead.saturating_sub(LEAD_STEP) } else { (lead + LEAD_STEP).min(LEAD_MOST) });
     }
 
     /// Waits `time`. May return early; the caller looks at the clock anyway.
-    ///
-    /// # Errors
-    /// When the timer is broken, which only a bug can do.
-    pub(super) async fn wait(&self, time: Duration) -> io::Result<()> {
-        // Zero would switch the timer off.
-        let time = time.max(Duration::from_nanos(1));
-        let value = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) };
-        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
-        // Setting it also forgets an expiry that nobody waited for, so that there is no need to read the descriptor.
-        timerfd_settime(self.timer.get_ref(), TimerfdTimerFlags::empty(), &Itimerspec { it_interval: zero, it_value: value })?;
-        self.timer.readable().await?.clear_ready();
-        Ok(())
+    pub(super) async fn wait(&self, time: Duration) {
+        self.timer.wait(time).await;
     }
 }
 
@@ -67,10 +69,10 @@ const CPU_ROOM: f64 = 0.60;
 /// How often the share is looked at: often enough to act within a burst, seldom enough to cost nothing.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How much later than the first request that is due a wake-up may come.
+/// How much later than the first request that is due a wake-up may come, and how long before that one may wait awake.
 pub(super) struct Window {
     pacing: Pacing,
-    width: Cell<Duration>,
+    fit: Cell<Fit>,
     /// When the CPU was last looked at, and what had been used by then.
     looked: Cell<(Instant, Duration)>,
 }
@@ -78,15 +80,20 @@ pub(super) struct Window {
 impl Window {
     /// The window of the thread that makes it.
     pub(super) fn new(pacing: Pacing) -> Window {
-        let width = match pacing {
-            Pacing::Precise | Pacing::Adaptive => Duration::ZERO,
-            Pacing::Coarse => WIDEST,
+        let fit = match pacing {
+            Pacing::Precise | Pacing::Adaptive => Fit { width: Duration::ZERO, lead: LEAD_MOST },
+            Pacing::Coarse => Fit { width: WIDEST, lead: Duration::ZERO },
         };
-        Window { pacing, width: Cell::new(width), looked: Cell::new((monotonic_now(), thread_cpu())) }
+        Window { pacing, fit: Cell::new(fit), looked: Cell::new((monotonic_now(), thread_cpu())) }
     }
 
     pub(super) fn width(&self) -> Duration {
-        self.width.get()
+        self.fit.get().width
+    }
+
+    /// The most that the timer is set early; nothing where there is a window.
+    pub(super) fn lead(&self) -> Duration {
+        self.fit.get().lead
     }
 
     /// Fits the window to what the thread has used since the last look, where it is time for one; whether it changed.
@@ -98,20 +105,35 @@ impl Window {
         }
         let spent = thread_cpu();
         self.looked.set((now, spent));
-        let width = fitted(self.width.get(), spent.saturating_sub(before).as_secs_f64() / elapsed.as_secs_f64());
-        self.width.replace(width) != width
+        let fit = self.fit.get().after(spent.saturating_sub(before).as_secs_f64() / elapsed.as_secs_f64());
+        self.fit.replace(fit).width != fit.width
     }
 }
 
-/// The next width after `width`, with which the thread used `cpu` of its core.
-fn fitted(width: Duration, cpu: f64) -> Duration {
-    if cpu > CPU_MOST {
-        // In proportion to what is too much, so that a sudden burst is caught up with in a few looks.
-        (width.max(LEAST).mul_f64(1.0 + 4.0 * (cpu - CPU_MOST))).min(WIDEST)
-    } else if cpu < CPU_ROOM {
-        Some(width.mul_f64(0.8)).filter(|narrower| *narrower >= LEAST).unwrap_or_default()
-    } else {
-        width
+/// What precision costs, more of the one or of the other: a lead costs CPU, a width saves it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Fit {
+    width: Duration,
+    lead: Duration,
+}
+
+impl Fit {
+    /// The next one after this, with which the thread used `cpu` of its core.
+    fn after(self, cpu: f64) -> Fit {
+        let Fit { width, lead } = self;
+        if cpu > CPU_MOST && !lead.is_zero() {
+            Fit { lead: Duration::ZERO, ..self }
+        } else if cpu > CPU_MOST {
+            // In proportion to what is too much, so that a sudden burst is caught up with in a few looks.
+            Fit { width: width.max(LEAST).mul_f64(1.0 + 4.0 * (cpu - CPU_MOST)).min(WIDEST), ..self }
+        } else if cpu < CPU_ROOM && !width.is_zero() {
+            Fit { width: Some(width.mul_f64(0.8)).filter(|narrower| *narrower >= LEAST).unwrap_or_default(), ..self }
+        } else if cpu < CPU_ROOM {
+            // In steps: how much it costs hangs on the rate.
+            Fit { lead: (lead + LEAST).min(LEAD_MOST), ..self }
+        } else {
+            self
+        }
     }
 }
 
@@ -121,20 +143,47 @@ mod tests {
 
     #[test]
     fn a_window_widens_while_the_core_is_full_and_closes_when_there_is_room() {
-        let mut width = Duration::ZERO;
+        let precise = Fit { width: Duration::ZERO, lead: LEAD_MOST };
+        let mut fit = precise.after(0.95);
+        assert_eq!(fit, Fit { width: Duration::ZERO, lead: Duration::ZERO }, "waiting awake is what is given up first");
         let mut looks = 0;
-        while width < WIDEST {
-            width = fitted(width, 0.95);
+        while fit.width < WIDEST {
+            fit = fit.after(0.95);
             looks += 1;
         }
         assert!((2..=10).contains(&looks), "a second is long: {looks}");
-        assert_eq!(fitted(width, 0.65), width, "between the two it stays");
+        assert_eq!(fit.after(0.65), fit, "between the two it stays");
         let mut narrowing = 0;
-        while width > Duration::ZERO {
-            width = fitted(width, 0.3);
+        while fit.width > Duration::ZERO {
+            fit = fit.after(0.3);
+            assert_eq!(fit.lead, Duration::ZERO, "a window makes late, a lead early: both together are no use");
             narrowing += 1;
         }
         assert!((5..=30).contains(&narrowing), "{narrowing}");
+        let looks = (1..).find(|_| {
+            fit = fit.after(0.3);
+            fit == precise
+        });
+        assert!(looks.is_some_and(|looks| (3..=10).contains(&looks)), "the way back has steps: {looks:?}");
+    }
+
+    /// Goal: a timer is set early by what waking up takes. How: wake-ups of a kind that takes 40 us, give or take 20.
+    #[tokio::test]
+    async fn the_lead_finds_the_median_of_wake_ups() {
+        let pacer = Pacer::new().expect("a timer");
+        let takes = |n: u64| Duration::from_micros(20 + (n * 7) % 41);
+        for n in 0..1_000 {
+            pacer.woke(takes(n) < pacer.lead());
+        }
+        assert!((35..=45).contains(&pacer.lead().as_micros()), "{:?}", pacer.lead());
+        for _ in 0..1_000 {
+            pacer.woke(false);
+        }
+        assert_eq!(pacer.lead(), LEAD_MOST, "of a busy core it does not ask for ever more");
+        for _ in 0..1_000 {
+            pacer.woke(true);
+        }
+        assert_eq!(pacer.lead(), Duration::ZERO);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::gauges::Gauges;
 use super::lane::Lane;
 use super::log::Window;
 use crate::protocol::{End, Link, Protocol, Wire};
-use crate::time::{Offset, monotonic_now};
+use crate::time::Offset;
 use crate::varying::Values;
 
 /// The shared connections of one lane.
@@ -79,10 +79,10 @@ pub(super) async fn take(pool: &Pool, lane: &Rc<Lane>, window: Window, crowded: 
                 let opener = lane.clone();
                 hold.opened_by(lane.spawn(async move {
                     // Nor for longer than any of them would: somebody always comes who would wait for one that never opens.
-                    let deadline = monotonic_now() + opener.timeout;
+                    let deadline = opener.clock.now() + opener.timeout;
                     // What many requests share has the values of none.
                     let values = Values::new();
-                    let done = Alarm::new(deadline).race(deadline, pin!(dial(&opener, window, &values))).await;
+                    let done = Alarm::new(&opener.alarms).race(deadline, pin!(dial(&opener, window, &values))).await;
                     let done = done.unwrap_or(Err(End::NoConnectionInTime));
                     if let Some(trunk) = trunk.upgrade() {
                         trunk.opened(done);

@@ -5,7 +5,8 @@ use std::future::poll_fn;
 use std::num::NonZeroU32;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::task::Poll;
+use std::time::Duration;
 
 use super::alarm::Alarm;
 use super::course::Skip;
@@ -17,7 +18,7 @@ use super::pool::{self, Hold};
 use crate::answers::Jar;
 use crate::protocol::{Afterwards, Answer, Awaited, Ear, End, Identity, Link, Next, Progress, Protocol, Reading, What, Wire};
 use crate::recording::Outcome;
-use crate::time::{Offset, monotonic_now};
+use crate::time::{Moment, Offset};
 use crate::varying::Values;
 
 mod effort;
@@ -31,6 +32,8 @@ const REPLACING: Duration = Duration::from_secs(1);
 pub(super) struct Seat {
     lane: Rc<Lane>,
     held: Option<Held>,
+    /// What has happened to a request that is still to be seen to its end.
+    begun: Progress,
     /// In whose window a connection is to be opened in place of one that has grown old.
     worn: Option<Window>,
     alarm: Alarm,
@@ -92,8 +95,9 @@ impl Seat {
         Seat {
             lane: lane.clone(),
             held: None,
+            begun: Progress::default(),
             worn: None,
-            alarm: Alarm::new(monotonic_now() + lane.timeout),
+            alarm: Alarm::new(&lane.alarms),
             values: Values::new(),
             ear: Ear::default(),
             jar: Jar::default(),
@@ -120,8 +124,13 @@ impl Seat {
     /// Sees a request, or the run of a flow, to its end, and returns when that was. `ready` is since when this seat could have sent it:
     /// what it waited before that was not for want of speed.
     pub(super) async fn serve(&mut self, due: Due, ready: Offset) -> Offset {
+        if self.is_plain(due, ready)
+            && let Some(ended) = self.plain(due, ready).await
+        {
+            return ended;
+        }
         let lane = Rc::clone(&self.lane);
-        let mut run = Run { lane: &lane, due, skips: Some(Skip::Stopped) };
+        let mut run = Run { lane: &lane, due, skips: Some(Skip::Stopped), _inside: Inside(&lane) };
         if !lane.supply.is_empty() {
             lane.supply.fill(due.number, &mut self.values);
         }
@@ -181,7 +190,7 @@ impl Seat {
 
     /// Sees a request to its end, and returns when that was, and how.
     async fn request(&mut self, due: Due, ready: Offset) -> (Offset, Outcome) {
-        let Seat { lane, held, worn, alarm, values, ear, jar, .. } = self;
+        let Seat { lane, held, worn, alarm, values, ear, jar, begun, .. } = self;
         *worn = None;
         if lane.course.is_some() {
             lane.reader.prepare(due.request, jar, values);
@@ -189,42 +198,72 @@ impl Seat {
         if lane.client.is_some() {
             // In a box: of whoever sends once, no task is to be as large as that.
             let done = Box::pin(self.persist(due, ready)).await;
-            self.lane.bells.awake(done.0);
             return done;
         }
         let (done, (ended, outcome)) = {
             let mut ticket = Ticket::new(lane, due, ready);
-            let deadline = lane.clock.instant(ticket.until);
-            let mut done = Some(None);
-            if lane.course.is_none()
-                && lane.reader.is_content(due.request)
-                && let Some(kept) = held.as_mut().filter(|kept| kept.shared.is_none())
-                && kept.is_good(&lane.wire, due.taken.max(ready))
-            {
-                ticket.to = kept.life.to;
-                let (wire, link, progress) = (&lane.wire, &mut kept.link, &mut ticket.progress);
-                let plain = alarm.race(deadline, pin!(poll_fn(|cx| wire.poll_plain(cx, link, due.request, progress)))).await;
-                done = plain.map(|done| done.map(|done| done.map(|answer| (answer, answer.end))));
-            }
-            let done = match done {
-                Some(None) => alarm.race(deadline, pin!(answered(lane, held, (values, ear, jar), &mut ticket, deadline))).await,
-                Some(done) => done,
-                None => None,
-            };
+            ticket.progress = std::mem::take(begun);
+            let done = alarm.race(ticket.until, pin!(answered(lane, held, (values, ear, jar), &mut ticket))).await;
             (done, ticket.settle(done))
         };
-        lane.bells.awake(ended);
-        self.let_go(done, ended, due.window);
+        let good = self.is_kept(done);
+        self.let_go(good, ended, due.window);
         (ended, outcome)
     }
 
-    /// Keeps the connection for the next request or closes it, after an exchange over it that ended so at `now`, or was given up.
-    fn let_go(&mut self, done: Option<Result<(Answer, End), End>>, now: Offset, window: Window) {
-        let Seat { lane, held, worn, .. } = self;
-        let good = match done {
-            Some(Ok((answer, _))) => answer.connection == Afterwards::Keep,
-            _ => held.as_ref().is_some_and(|held| lane.wire.outlives(&held.link)),
+    /// Whether a request is of the usual kind: the same each time, sent once, whose answer nobody looks into, over a connection of its
+    /// own that is there.
+    fn is_plain(&mut self, due: Due, ready: Offset) -> bool {
+        let Seat { lane, held, .. } = self;
+        lane.sends_plainly(due.request)
+            && held.as_mut().is_some_and(|kept| kept.shared.is_none() && kept.is_good(&lane.wire, due.taken.max(ready)))
+    }
+
+    /// Sees such a request to its end, and returns when that was: all that [`Seat::serve`] does, without what only others need. `None`
+    /// where its answer is not as simple as that after all: the request has [begun](Seat::begun) then, and goes on.
+    async fn plain(&mut self, due: Due, ready: Offset) -> Option<Offset> {
+        let Seat { lane, held, worn, alarm, begun, .. } = self;
+        let Some(Held { link, life, .. }) = held else { unreachable!("it is there") };
+        *worn = None;
+        let (ended, good) = {
+            let inside = Inside(lane);
+            let mut ticket = Ticket::new(lane, due, ready);
+            ticket.to = life.to;
+            // All is written down where it is known, and little is handed on: answers that are moved about cost more than they say.
+            let done = poll_fn(|cx| match lane.wire.poll_plain(cx, link, due.request, &mut ticket.progress) {
+                Poll::Ready(Some(Ok(answer))) => {
+                    Poll::Ready(Some((ticket.write(answer.end, Some(&answer)), answer.connection == Afterwards::Keep)))
+                }
+                Poll::Ready(Some(Err(end))) => Poll::Ready(Some((ticket.write(end, None), lane.wire.outlives(link)))),
+                Poll::Ready(None) => Poll::Ready(None),
+                Poll::Pending => alarm
+                    .poll_rings(cx, ticket.until)
+                    .map(|()| Some((ticket.write(ticket.out_of_time(), None), lane.wire.outlives(link)))),
+            });
+            match done.await {
+                Some(done) => done,
+                None => {
+                    *begun = ticket.goes_on();
+                    std::mem::forget(inside);
+                    return None;
+                }
+            }
         };
+        self.let_go(good, ended, due.window);
+        Some(ended)
+    }
+
+    /// Whether the connection is as good as before after an exchange that ended so, or was given up.
+    fn is_kept(&self, done: Option<Result<(Answer, End), End>>) -> bool {
+        match done {
+            Some(Ok((answer, _))) => answer.connection == Afterwards::Keep,
+            _ => self.held.as_ref().is_some_and(|held| self.lane.wire.outlives(&held.link)),
+        }
+    }
+
+    /// Keeps the connection for the next request where it is `good`, or closes it, after an exchange over it that ended at `now`.
+    fn let_go(&mut self, good: bool, now: Offset, window: Window) {
+        let Seat { lane, held, worn, .. } = self;
         *worn = (carried(&lane.wire, held, good, now) == Some(Over::Old)).then_some(window);
     }
 
@@ -233,8 +272,8 @@ impl Seat {
     pub(super) async fn renew(&mut self, now: Offset) -> Offset {
         let Seat { lane, held, worn, alarm, values, .. } = self;
         let Some(window) = worn.take() else { return now };
-        let deadline = lane.clock.instant(now + REPLACING);
-        *held = alarm.race(deadline, Box::pin(connect(lane, window, values, &mut false)).as_mut()).await.and_then(Result::ok);
+        *held =
+            alarm.race(now + REPLACING, Box::pin(connect(lane, window, values, &mut false)).as_mut()).await.and_then(Result::ok);
         if let Some(held) = held {
             held.rests(&lane.wire);
         }
@@ -256,6 +295,16 @@ struct Run<'l> {
     due: Due,
     /// Why those after it are skipped, where they have not been counted yet.
     skips: Option<Skip>,
+    _inside: Inside<'l>,
+}
+
+/// What was let in has not left for as long as this lives.
+struct Inside<'l>(&'l Lane);
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.0.left();
+    }
 }
 
 impl Drop for Run<'_> {
@@ -263,7 +312,6 @@ impl Drop for Run<'_> {
         if let Some(why) = self.skips {
             self.lane.skip_after(self.due, why);
         }
-        self.lane.left();
     }
 }
 
@@ -281,21 +329,20 @@ fn carried(wire: &Wire, held: &mut Option<Held>, good: bool, now: Offset) -> Opt
     over
 }
 
-/// Sees the request of `ticket` to an answer that leads nowhere else, and says what that comes to. It is given up at `deadline`.
+/// Sees the request of `ticket` to an answer that leads nowhere else, and says what that comes to.
 async fn answered(
     lane: &Rc<Lane>,
     held: &mut Option<Held>,
     (values, ear, jar): (&mut Values, &Ear, &mut Jar),
     ticket: &mut Ticket<'_>,
-    deadline: Instant,
 ) -> Result<(Answer, End), End> {
-    let mut request = ticket.due.request;
+    let (mut request, deadline) = (ticket.due.request, lane.clock.instant(ticket.until));
     loop {
         let what = What { request, values, ear: Some(ear), deadline };
         let answer = exchange(lane, held, what, ticket).await?;
         if lane.reader.listens(request) {
             // What looking into it takes is not the service's doing.
-            ticket.progress.last.get_or_insert_with(monotonic_now);
+            ticket.progress.last.get_or_insert_with(Moment::now);
         }
         // What says more than a status, or less, has nothing in it that is looked for.
         let End::Answered(status) = answer.end else { return Ok((answer, answer.end)) };
@@ -396,6 +443,12 @@ impl<'a> Ticket<'a> {
         }
     }
 
+    /// Its request goes on with another ticket, after all that this one has seen.
+    fn goes_on(mut self) -> Progress {
+        self.settled = true;
+        self.progress
+    }
+
     /// A redirect is followed: what happens next happens to the same request.
     fn hops(&mut self) {
         self.before = Some(Box::new(self.whole()));
@@ -416,25 +469,38 @@ impl<'a> Ticket<'a> {
         let (end, answer) = match done {
             Some(Ok((answer, end))) => (end, Some(answer)),
             Some(Err(end)) => (end, None),
-            None => (out_of_time(&self.whole(), self.crowded), None),
+            None => (self.out_of_time(), None),
         };
-        (self.write(end, answer), end.outcome())
+        (self.write(end, answer.as_ref()), end.outcome())
     }
 
-    fn write(&mut self, end: End, answer: Option<Answer>) -> Offset {
+    /// How it ends when its time is up.
+    fn out_of_time(&self) -> End {
+        out_of_time(&self.whole(), self.crowded)
+    }
+
+    fn write(&mut self, end: End, answer: Option<&Answer>) -> Offset {
         self.settled = true;
-        let (clock, progress) = (self.lane.clock, self.whole());
+        let led;
+        let progress = match self.before {
+            None => &self.progress,
+            Some(_) => {
+                led = self.whole();
+                &led
+            }
+        };
+        let clock = &self.lane.clock;
         // Of a whole answer whose last byte's moment is known, that is the end.
-        let now = clock.offset(progress.last.filter(|_| answer.is_some()).unwrap_or_else(monotonic_now));
+        let now = clock.at(progress.last.filter(|_| answer.is_some()).unwrap_or_else(Moment::now));
         let sent = progress.sent.filter(|_| progress.is_out()).map(|sent| {
-            let sent = clock.offset(sent);
+            let sent = clock.at(sent);
             // Sent minus due, less the time in which there was no connection to send on, or none that took it.
-            let ready = progress.held.map_or(self.ready, |held| clock.offset(held).max(self.ready));
+            let ready = progress.held.map_or(self.ready, |held| clock.at(held).max(self.ready));
             let blocked = ready.since(self.due.taken);
             let first_byte = match progress.first {
                 // Of an answer that came in one piece, it came with the last.
                 Some(first) if answer.is_some() && progress.last == Some(first) => Some(now),
-                Some(first) => Some(clock.offset(first)),
+                Some(first) => Some(clock.at(first)),
                 // It takes at least so long.
                 None => (end.outcome() == Outcome::TimedOut).then_some(now),
             };

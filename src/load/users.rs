@@ -35,9 +35,16 @@ struct Room {
     closed: Cell<bool>,
 }
 
+/// A user: which one of all, and which of this crowd's own.
+#[derive(Clone, Copy)]
+struct Who {
+    user: u64,
+    place: usize,
+}
+
 /// A user between two requests.
 struct Thinker {
-    user: u64,
+    who: Who,
     until: Offset,
     number: u64,
     mailbox: Rc<Mailbox>,
@@ -80,7 +87,7 @@ impl Users {
         if thinking.peek().is_some_and(|Reverse(thinker)| thinker.until <= now)
             && let Some(Reverse(thinker)) = thinking.pop()
         {
-            thinker.mailbox.put(self.room.due(thinker.user, thinker.until, now));
+            thinker.mailbox.put(self.room.due(thinker.who, thinker.until, now));
         }
     }
 
@@ -95,7 +102,7 @@ impl Users {
         self.coming = Vec::new().into_iter().peekable();
         for Reverse(thinker) in self.room.thinking.take() {
             if thinker.until <= now {
-                self.room.lane.turn_away(self.room.due(thinker.user, thinker.until, now), End::Stopped);
+                self.room.lane.turn_away(self.room.due(thinker.who, thinker.until, now), End::Stopped);
             }
         }
     }
@@ -103,17 +110,17 @@ impl Users {
 
 impl Room {
     /// A user's next request.
-    fn due(&self, user: u64, at: Offset, taken: Offset) -> Due {
-        let begun = &mut self.begun.borrow_mut()[self.crowd.place_of(user)];
-        let number = self.crowd.number(user, *begun);
+    fn due(&self, who: Who, at: Offset, taken: Offset) -> Due {
+        let begun = &mut self.begun.borrow_mut()[who.place];
+        let number = self.crowd.number(who.user, *begun);
         *begun += 1;
         self.lane.due(at, self.crowd.phase_at(at), number, taken)
     }
 
     /// Waits until the worker comes to what is due at `at`.
-    async fn think(&self, user: u64, at: Offset, mailbox: &Rc<Mailbox>) -> Due {
+    async fn think(&self, who: Who, at: Offset, mailbox: &Rc<Mailbox>) -> Due {
         let number = self.counter.replace(self.counter.get() + 1);
-        self.thinking.borrow_mut().push(Reverse(Thinker { user, until: at, number, mailbox: mailbox.clone() }));
+        self.thinking.borrow_mut().push(Reverse(Thinker { who, until: at, number, mailbox: mailbox.clone() }));
         self.lane.bells.look.notify_one();
         mailbox.take().await
     }
@@ -123,13 +130,14 @@ impl Room {
 async fn there(present: Present, stay: Stay) {
     let room = &present.0;
     let lane = &room.lane;
+    let who = Who { user: stay.user, place: room.crowd.place_of(stay.user) };
     let mut steps = room.crowd.steps(stay.user);
     let mut seat = Seat::new(lane);
     let mailbox = Rc::new(Mailbox::default());
     let mut now = lane.clock.now();
     let mut at = steps.first(stay.from);
     while at < stay.to && !room.closed.get() {
-        let due = if at <= now { room.due(stay.user, at, now) } else { room.think(stay.user, at, &mailbox).await };
+        let due = if at <= now { room.due(who, at, now) } else { room.think(who, at, &mailbox).await };
         if room.closed.get() {
             // It came due before that, and nobody was told yet.
             return lane.turn_away(due, End::Stopped);

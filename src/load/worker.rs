@@ -12,6 +12,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, watch};
 
 use super::STOP_GRACE;
+use super::alarm::{Alarm, Alarms};
 use super::bells::Bells;
 use super::client::Client;
 use super::course::Course;
@@ -185,15 +186,15 @@ impl Worker {
             .context("cannot start a runtime")
             .and_then(|runtime| {
                 let _inside = runtime.enter();
-                let pacer = Pacer::new().context("cannot make a timer")?;
-                Ok((runtime, pacer))
+                let timers = Pacer::new().and_then(|pacer| Ok((pacer, Alarms::new(self.clock)?)));
+                Ok((runtime, timers.context("cannot make a timer")?))
             });
         // Nobody listens only when the start was given up.
         match prepared {
-            Ok((runtime, pacer)) => {
+            Ok((runtime, (pacer, alarms))) => {
                 let _ = ready.send(Ok(()));
                 let gauges = self.gauges.clone();
-                runtime.block_on(self.work(pacer));
+                runtime.block_on(self.work(pacer, alarms));
                 gauges.set_spent(thread_cpu());
             }
             Err(error) => {
@@ -202,14 +203,15 @@ impl Worker {
         }
     }
 
-    async fn work(mut self, pacer: Pacer) {
+    async fn work(mut self, pacer: Pacer, alarms: Rc<Alarms>) {
         let log = Rc::new(Log::new(self.batches.clone()));
         let bells = Rc::new(Bells::default());
         let mut feeds: Vec<Feed> = std::mem::take(&mut self.lanes)
             .into_iter()
-            .map(|(share, wire, reader)| self.feed(share, (wire, reader), &log, &bells))
+            .map(|(share, wire, reader)| self.feed(share, (wire, reader), (&log, &bells, &alarms)))
             .collect();
-        let clerk = tokio::task::spawn_local(hand_over(log.clone(), self.gauges.clone()));
+        let clerk = tokio::task::spawn_local(hand_over(log.clone(), self.gauges.clone(), self.clock, Alarm::new(&alarms)));
+        let ringer = tokio::task::spawn_local(alarms.ring());
 
         let stopped = self.pace(&pacer, &mut feeds, &bells).await;
         if stopped {
@@ -228,13 +230,19 @@ impl Worker {
             feed.lane().refuse_queued();
             feed.lane().cut().await;
         }
+        ringer.abort();
         log.close();
         if let Some(panic) = feeds.iter().find_map(|feed| feed.lane().panic()) {
             std::panic::resume_unwind(panic);
         }
     }
 
-    fn feed(&self, share: Share, (wire, reader): (Wire, Reader), log: &Rc<Log>, bells: &Rc<Bells>) -> Feed {
+    fn feed(
+        &self,
+        share: Share,
+        (wire, reader): (Wire, Reader),
+        (log, bells, alarms): (&Rc<Log>, &Rc<Bells>, &Rc<Alarms>),
+    ) -> Feed {
         let lane = Rc::new(Lane {
             load: share.load,
             wire,
@@ -253,6 +261,7 @@ impl Worker {
             log: log.clone(),
             gauges: self.gauges.clone(),
             bells: bells.clone(),
+            alarms: alarms.clone(),
             state: State::default(),
         });
         match share.traffic {
@@ -297,11 +306,27 @@ impl Worker {
                 self.gauges.set_window(window.width());
             }
             let idle = feeds.iter().filter_map(|feed| feed.goes_on_until(now)).map(|end| end.since(now)).min().unwrap_or(IDLE);
-            bells.wait_for(next.filter(|_| window.width() > Duration::ZERO));
+            let width = window.width();
+            let precise = next.filter(|_| width.is_zero());
+            let lead = pacer.lead().min(window.lead());
+            if precise.is_some_and(|due| due.since(now) <= lead) {
+                if *stop.borrow() {
+                    return true;
+                }
+                // Whatever comes meanwhile is seen to.
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let sleep = match next {
+                Some(due) => (due.since(now) + width).saturating_sub(lead),
+                None => idle,
+            };
             tokio::select! {
                 biased;
-                waited = pacer.wait(next.map_or(idle, |due| due.since(now) + window.width())) => {
-                    waited.expect("the kernel keeps a timer that it gave");
+                () = pacer.wait(sleep) => {
+                    if let Some(due) = precise {
+                        pacer.woke(self.clock.now() < due);
+                    }
                 }
                 () = bells.look.notified() => {}
                 // An error means that whoever could stop the run has dropped it, which stops it.
@@ -338,11 +363,11 @@ fn earliest(feeds: &mut [Feed]) -> Option<(Offset, &mut Feed)> {
 }
 
 /// Hands over entries again and again, and looks about once a second at the processor time of this thread, and at what it waited for.
-async fn hand_over(log: Rc<Log>, gauges: Arc<Gauges>) {
+async fn hand_over(log: Rc<Log>, gauges: Arc<Gauges>, clock: Clock, mut alarm: Alarm) {
     let look = || (monotonic_now(), thread_cpu(), waited_for_a_core());
     let mut last = look();
     loop {
-        tokio::time::sleep(HAND_OVER).await;
+        alarm.rings(clock.now() + HAND_OVER).await;
         log.hand_over();
         let elapsed = monotonic_now().duration_since(last.0);
         if elapsed >= 3 * HAND_OVER {

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use super::{
     Afterwards, Answer, Destination, End, Identities, Identity, Outline, Progress, Protocol, Refusal, Scheme, Steps, What,
 };
 use crate::answers::{Heard, Hears, TooLong};
-use crate::time::monotonic_now;
+use crate::time::Moment;
 use crate::varying::{Names, Values};
 
 mod chunks;
@@ -66,8 +67,11 @@ impl Memo {
 
     /// What `bytes` start with, where that is the same head as before.
     fn of(&self, bytes: &[u8], asked: Asked) -> Option<(Answer, Body, usize)> {
-        let same = !self.bytes.is_empty() && bytes.starts_with(&self.bytes) && self.asked == asked;
-        same.then_some((self.answer, self.body, self.bytes.len()))
+        self.begins(bytes, asked).then_some((self.answer, self.body, self.bytes.len()))
+    }
+
+    fn begins(&self, bytes: &[u8], asked: Asked) -> bool {
+        !self.bytes.is_empty() && self.asked == asked && bytes.starts_with(&self.bytes)
     }
 
     fn keep(&mut self, bytes: &[u8], asked: Asked, answer: Answer, body: Body) {
@@ -126,6 +130,14 @@ enum Sent {
 }
 
 impl Sent {
+    /// Why it went no further. A peer that does not want the rest may have said why before it hung up.
+    fn not(error: &io::Error) -> Result<Sent, End> {
+        match End::of_error(error) {
+            End::Reset => Ok(Sent::Cut),
+            end => Err(end),
+        }
+    }
+
     /// Why there was no whole answer, when reading says that it ended with `end`. The kernel tells of a reset once, and told whoever
     /// was sending; to reading, it then looks like a proper goodbye.
     fn why(&self, end: End) -> End {
@@ -208,6 +220,11 @@ impl Protocol for Http1 {
         done
     }
 
+    fn is_plain(&self, request: usize) -> bool {
+        let Prepared { written, hears, .. } = &self.requests[request];
+        matches!(written, Written::Fixed(_)) && hears.nothing()
+    }
+
     fn poll_plain(
         &self,
         cx: &mut Context<'_>,
@@ -215,15 +232,15 @@ impl Protocol for Http1 {
         request: usize,
         progress: &mut Progress,
     ) -> Poll<Option<Result<Answer, End>>> {
-        let Prepared { written: Written::Fixed(bytes), asked, hears } = &self.requests[request] else { return Poll::Ready(None) };
-        if !hears.nothing() {
-            return Poll::Ready(None);
-        }
-        let begun = ready!(link.poll_begin(cx, bytes, progress)).map(|_| self.known(link, *asked)).transpose();
-        if begun.is_some() {
+        let Prepared { written: Written::Fixed(bytes), asked, .. } = &self.requests[request] else { return Poll::Ready(None) };
+        let done = match ready!(link.poll_begin(cx, bytes, progress)) {
+            Ok(_) => self.known(link, *asked).map(Ok),
+            Err(end) => Some(Err(end)),
+        };
+        if done.is_some() {
             link.stage = Stage::Rests;
         }
-        Poll::Ready(begun)
+        Poll::Ready(done)
     }
 
     fn stands(&self, link: &mut Link) -> bool {
@@ -293,10 +310,9 @@ impl Http1 {
     /// The answer in the buffer, where it is whole and begins as the one before: nearly every one, where bodies are short.
     fn known(&self, link: &Link, asked: Asked) -> Option<Answer> {
         let here = &link.buffer[..link.filled];
-        match self.memo.borrow().of(here, asked)? {
-            (answer, Body::Length(n), length) if (here.len() - length) as u64 == n => Some(answer),
-            _ => None,
-        }
+        let memo = self.memo.borrow();
+        let whole = |n| (here.len() - memo.bytes.len()) as u64 == n;
+        (memo.begins(here, asked) && matches!(memo.body, Body::Length(n) if whole(n))).then_some(memo.answer)
     }
 
     /// Reads until a whole head stands in the buffer: what it says, its body, its length and whether it is an interim one.
@@ -371,12 +387,21 @@ impl Link {
 
     /// Sends `request` and reads what comes first. Nearly every request is taken whole at once, and nearly every answer comes in one piece.
     fn poll_begin(&mut self, cx: &mut Context<'_>, request: &[u8], progress: &mut Progress) -> Poll<Result<Sent, End>> {
+        // Whoever comes back here was told that something has come.
+        let told = matches!(self.stage, Stage::Waits);
         loop {
             self.stage = match self.stage {
                 Stage::Rests => {
-                    progress.sent.get_or_insert_with(monotonic_now);
+                    progress.sent.get_or_insert_with(Moment::now);
                     self.filled = 0;
-                    Stage::Sends(0)
+                    match self.stream.try_send(request) {
+                        Some(Ok(n)) => {
+                            progress.bytes_out += n as u64;
+                            if n == request.len() { Stage::Waits } else { Stage::Sends(n) }
+                        }
+                        Some(Err(error)) if error.kind() != ErrorKind::WouldBlock => Stage::Heard(Sent::not(&error)?),
+                        _ => Stage::Sends(0),
+                    }
                 }
                 Stage::Sends(mut at) => match self.poll_send(cx, request, &mut at, progress)? {
                     Poll::Ready(Sent::Whole) => Stage::Waits,
@@ -386,7 +411,7 @@ impl Link {
                         return Poll::Pending;
                     }
                 },
-                Stage::Waits => match ready!(self.poll_fill(cx, 0, progress))? {
+                Stage::Waits => match ready!(if told { self.poll_come(cx, progress) } else { self.poll_fill(cx, 0, progress) })? {
                     0 => return Poll::Ready(Err(End::ClosedUnanswered)),
                     _ => Stage::Heard(Sent::Whole),
                 },
@@ -420,9 +445,7 @@ impl Link {
                     *at += n;
                     progress.bytes_out += n as u64;
                 }
-                // A peer that does not want the rest may have said why before it hung up.
-                Poll::Ready(Err(error)) if End::of_error(&error) == End::Reset => return Poll::Ready(Ok(Sent::Cut)),
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(End::of_error(&error))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Sent::not(&error)),
                 Poll::Pending => break,
             }
         }
@@ -436,6 +459,19 @@ impl Link {
         poll_fn(|cx| self.poll_fill(cx, at, progress)).await
     }
 
+    /// As [`Link::poll_fill`], of what has come already.
+    fn poll_come(&mut self, cx: &mut Context<'_>, progress: &mut Progress) -> Poll<Result<usize, End>> {
+        match self.stream.try_take(&mut self.buffer) {
+            Some(Ok(n)) => {
+                self.filled = n;
+                progress.came(n);
+                Poll::Ready(Ok(n))
+            }
+            Some(Err(error)) => Poll::Ready(Err(End::of_error(&error))),
+            None => self.poll_fill(cx, 0, progress),
+        }
+    }
+
     fn poll_fill(&mut self, cx: &mut Context<'_>, at: usize, progress: &mut Progress) -> Poll<Result<usize, End>> {
         let mut into = ReadBuf::new(&mut self.buffer[at..]);
         Poll::Ready(match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut into)) {
@@ -446,7 +482,7 @@ impl Link {
                 Ok(n)
             }
             // Where a stream knows a proper goodbye, this is none.
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
                 self.cut = true;
                 self.filled = at;
                 progress.came(0);

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use crate::answers::Heard;
 use crate::plan::{self, Request, TargetUrl};
 use crate::proxy::Proxy;
-use crate::time::monotonic_now;
+use crate::time::Moment;
 use crate::varying::{Names, Values};
 
 mod addresses;
@@ -238,7 +238,7 @@ impl<'v> What<'v> {
     /// The first of the requests that were prepared, to whose answer nobody listens.
     #[cfg(any(test, fuzzing))]
     fn plain(values: &'v Values) -> What<'v> {
-        What { request: 0, values, ear: None, deadline: monotonic_now() + Duration::from_secs(1) }
+        What { request: 0, values, ear: None, deadline: crate::time::monotonic_now() + Duration::from_secs(1) }
     }
 }
 
@@ -246,14 +246,14 @@ impl<'v> What<'v> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Progress {
     /// When its first byte was handed to the kernel for the first time.
-    pub sent: Option<Instant>,
+    pub sent: Option<Moment>,
     /// Until when the peer's own limits (of streams, of what it takes in) kept it from being sent, where they did: such waiting is not
     /// the generator's lateness.
-    pub held: Option<Instant>,
+    pub held: Option<Moment>,
     /// When the first byte of an answer came.
-    pub first: Option<Instant>,
+    pub first: Option<Moment>,
     /// When the last one came, where that is known without asking what time it is: most answers come in one piece.
-    pub last: Option<Instant>,
+    pub last: Option<Moment>,
     pub bytes_out: u64,
     pub bytes_in: u64,
     /// Whole messages of the answer, where it comes in messages.
@@ -283,7 +283,7 @@ impl Progress {
     /// come, and never again.
     fn came(&mut self, bytes: usize) {
         self.bytes_in += bytes as u64;
-        self.last = (self.first.is_none() && bytes > 0).then(monotonic_now);
+        self.last = (self.first.is_none() && bytes > 0).then(Moment::now);
         self.first = self.first.or(self.last);
     }
 }
@@ -321,9 +321,15 @@ pub trait Protocol {
     fn exchange(&self, link: &mut Self::Link, what: What<'_>, progress: &mut Progress)
     -> impl Future<Output = Result<Answer, End>>;
 
-    /// Carries on, or begins, an exchange of the simplest kind, as nearly all are: a request that is always the same, to whose answer
-    /// nobody listens. By a state of its own and not by futures within futures, each of which would cost a few instructions more. `None`
-    /// where it is not as simple as that after all: [`Protocol::exchange`] then goes on from here.
+    /// Whether an exchange of this request is of the simplest kind, as nearly all are, as far as its request tells: always the same, with
+    /// an answer to which nobody listens.
+    fn is_plain(&self, _request: usize) -> bool {
+        false
+    }
+
+    /// Carries on, or begins, an exchange of the simplest kind. By a state of its own and not by futures within futures, each of which
+    /// would cost a few instructions more. `None` where it is not as simple as that after all: [`Protocol::exchange`] then goes on from
+    /// here.
     fn poll_plain(
         &self,
         _cx: &mut Context<'_>,
@@ -425,6 +431,14 @@ impl Protocol for Wire {
             (Wire::Http2(http2), Link::Http2(link)) => http2.exchange(link, what, progress).await,
             (Wire::WebSocket(websocket), Link::WebSocket(link)) => websocket.exchange(link, what, progress).await,
             _ => unreachable!("{ANOTHERS}"),
+        }
+    }
+
+    fn is_plain(&self, request: usize) -> bool {
+        match self {
+            Wire::Http1(http1) => http1.is_plain(request),
+            Wire::Http2(http2) => http2.is_plain(request),
+            Wire::WebSocket(websocket) => websocket.is_plain(request),
         }
     }
 

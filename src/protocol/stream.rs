@@ -7,7 +7,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use rustix::net::RecvFlags;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
@@ -74,6 +75,32 @@ impl Stream {
         match tokio::time::timeout(patience, heard).await {
             Ok(Err(error)) => Some(End::of_error(&error)).filter(|end| *end != End::Broken),
             Ok(Ok(())) | Err(_) => None,
+        }
+    }
+
+    /// Sends what is taken of `bytes` at once, without asking to be told when there is room: `None` where that is another's to say.
+    pub(super) fn try_send(&self, bytes: &[u8]) -> Option<io::Result<usize>> {
+        match self {
+            Stream::Plain(stream) => Some(stream.try_write(bytes)),
+            Stream::Encrypted(_) => None,
+        }
+    }
+
+    /// Takes what has come, without asking to be told when something does: `None` where nothing has, or that is another's to say.
+    pub(super) fn try_take(&self, into: &mut [u8]) -> Option<io::Result<usize>> {
+        let Stream::Plain(stream) = self else { return None };
+        let mut taken = None;
+        let tried = stream.try_io(Interest::READABLE, || {
+            let n = rustix::net::recv(stream, &mut *into, RecvFlags::empty())?.0;
+            taken = Some(n);
+            // Where there was room for more, there was no more: the runtime is told so, as its own reading does, rather than asked for
+            // another system call before it will wait. What comes after this look makes it ready again.
+            if n > 0 && n < into.len() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        match (taken, tried) {
+            (Some(n), _) => Some(Ok(n)),
+            (None, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => None,
+            (None, tried) => Some(tried.map(|()| 0)),
         }
     }
 

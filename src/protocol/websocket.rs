@@ -28,7 +28,7 @@ use super::{
 };
 use crate::answers::{BODY_MOST, BodyChecks};
 use crate::plan::{Exchange, Payload, Talk};
-use crate::time::monotonic_now;
+use crate::time::{Moment, monotonic_now};
 use crate::varying::{Names, Template, Values};
 
 mod boundary;
@@ -149,7 +149,7 @@ impl Protocol for WebSocket {
         let Prepared { send, expect, .. } = &self.exchanges[what.request];
         let mut frame = send.as_ref().map(|send| send.frame(what.values));
         progress.awaited = Some(Awaited::Nothing);
-        progress.sent.get_or_insert_with(monotonic_now);
+        progress.sent.get_or_insert_with(Moment::now);
         let turn = Turn::begin(connection, send.is_some());
         poll_fn(|cx| {
             let mut connection = turn.0.borrow_mut();

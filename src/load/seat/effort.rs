@@ -22,7 +22,7 @@ use crate::load::lane::{Due, Lane};
 use crate::load::log::{Attempt, Ended, Role, Times, micros};
 use crate::protocol::{End, Identity, RetryAfter};
 use crate::recording::Outcome;
-use crate::time::{Offset, monotonic_now};
+use crate::time::Offset;
 
 /// A request and what has been done for it. However its task ends, dropped in the middle included, the request ends exactly once.
 pub(super) struct Effort<'l> {
@@ -73,9 +73,7 @@ impl Seat {
                     break;
                 }
                 Next::Retry(wait) => {
-                    if wait > Duration::ZERO
-                        && self.alarm.race(lane.clock.instant(failure.at + wait), pin!(lane.closed())).await.is_some()
-                    {
+                    if wait > Duration::ZERO && self.alarm.race(failure.at + wait, pin!(lane.closed())).await.is_some() {
                         break;
                     }
                     (role, ready) = (Role::Retry, lane.clock.now());
@@ -96,11 +94,11 @@ impl Seat {
         let (done, (ended, _)) = {
             let mut ticket = Ticket::new(lane, effort.due, ready);
             (ticket.until, ticket.effort) = (until, Some((effort, role)));
-            let deadline = lane.clock.instant(until);
-            let done = alarm.race(deadline, pin!(answered(lane, held, (values, ear, jar), &mut ticket, deadline))).await;
+            let done = alarm.race(until, pin!(answered(lane, held, (values, ear, jar), &mut ticket))).await;
             (done, ticket.settle(done))
         };
-        self.let_go(done, ended, effort.due.window);
+        let good = self.is_kept(done);
+        self.let_go(good, ended, effort.due.window);
     }
 
     /// An attempt, and others beside it for as long as none has been answered well.
@@ -113,7 +111,7 @@ impl Seat {
     ) {
         let lane = effort.lane;
         let began = lane.clock.now();
-        let mut patience = self.patience.take().unwrap_or_else(|| Alarm::new(lane.clock.instant(began + hedge.after)));
+        let mut patience = self.patience.take().unwrap_or_else(|| Alarm::new(&lane.alarms));
         let spares = self.lane.clone();
         let mut beside: Vec<Pin<Box<dyn Future<Output = ()> + '_>>> = Vec::new();
         let mut first_over = false;
@@ -134,7 +132,7 @@ impl Seat {
                     over.await;
                     break;
                 };
-                if patience.race(lane.clock.instant(at), pin!(over)).await.is_some() {
+                if patience.race(at, pin!(over)).await.is_some() {
                     break;
                 }
                 hedges += 1;
@@ -166,7 +164,8 @@ impl Seat {
             spares.has_room();
         }
         if !first_over {
-            self.let_go(None, lane.clock.now(), effort.due.window);
+            let good = self.is_kept(None);
+            self.let_go(good, lane.clock.now(), effort.due.window);
         }
         self.patience = Some(patience);
     }
@@ -244,7 +243,7 @@ impl Effort<'_> {
         book.settled = true;
         let Some((ended, _, at)) = book.last else {
             // It was dropped before anything was tried.
-            let now = self.lane.clock.offset(monotonic_now());
+            let now = self.lane.clock.now();
             self.lane.unsent(Due { taken: now, ..self.due }, End::Stopped);
             return (now, Outcome::Unsent);
         };

@@ -12,7 +12,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
 
 use super::frame::{self, Code, HEAD, Head, MOST, PAYLOAD_MOST, WINDOW, flag, kind, setting};
 use super::incoming::{IDLE_PER_REQUEST, Incoming};
@@ -22,7 +21,7 @@ use super::request::Template;
 use super::streams::{Slot, Stream, Streams};
 use crate::answers::Heard;
 use crate::protocol::{Afterwards, Answer, End, Progress, What};
-use crate::time::monotonic_now;
+use crate::time::Moment;
 
 /// What a client says first (RFC 9113, section 3.4).
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -61,7 +60,7 @@ pub(super) struct Connection {
     /// The kernel took less than it was given, last time.
     pub(super) blocked: bool,
     /// When the bytes that are being taken in were read, once somebody has asked.
-    pub(super) read_at: Option<Instant>,
+    pub(super) read_at: Option<Moment>,
     links: usize,
     /// It is to end although there are links.
     leaving: bool,
@@ -295,7 +294,7 @@ impl Connection {
     }
 
     /// The kernel took `n` bytes at `now`.
-    pub(super) fn wrote(&mut self, n: usize, now: Instant) {
+    pub(super) fn wrote(&mut self, n: usize, now: Moment) {
         self.out.wrote(n);
         while let Some(departure) = self.out.departed() {
             if self.streams.holds(departure.slot, departure.id) {
@@ -311,8 +310,8 @@ impl Connection {
     }
 
     /// When the bytes that are being taken in were read: one look at the clock for all the answers that they bring.
-    pub(super) fn read_at(&mut self) -> Instant {
-        *self.read_at.get_or_insert_with(monotonic_now)
+    pub(super) fn read_at(&mut self) -> Moment {
+        *self.read_at.get_or_insert_with(Moment::now)
     }
 
     /// The whole answer has come.

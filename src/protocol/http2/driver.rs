@@ -14,7 +14,7 @@ use super::connection::Connection;
 use super::frame::{self, Code};
 use crate::protocol::End;
 use crate::protocol::stream::Stream;
-use crate::time::monotonic_now;
+use crate::time::{Moment, monotonic_now};
 
 /// What a connection's buffer starts with: the answers of a few streams, and thousands of connections stay small.
 const BUFFER: usize = 4 * 1024;
@@ -157,7 +157,7 @@ impl Driver {
     /// Writes as much as the kernel takes.
     fn flush(&mut self, connection: &mut Connection, cx: &mut Context<'_>) {
         while !connection.out.rest().is_empty() {
-            let now = monotonic_now();
+            let now = Moment::now();
             match Pin::new(&mut self.stream).poll_write(cx, connection.out.rest()) {
                 Poll::Ready(Ok(n)) if n > 0 => connection.wrote(n, now),
                 // It may have said why before it hung up: that is still to be read.

@@ -14,7 +14,7 @@ use super::streams::Slot;
 use crate::answers::Wanted;
 use crate::plan::{Request, Talk};
 use crate::protocol::{Answer, Destination, End, Trust, outline};
-use crate::time::monotonic_now;
+use crate::time::{Moment, monotonic_now};
 use crate::units::Span;
 use crate::varying::Values;
 
@@ -87,7 +87,7 @@ impl Peer {
     /// What it wants to write, which the kernel takes.
     pub(super) fn written(&mut self) -> Vec<u8> {
         let bytes = self.connection.out.rest().to_vec();
-        self.connection.wrote(bytes.len(), monotonic_now());
+        self.connection.wrote(bytes.len(), Moment::now());
         bytes
     }
 }

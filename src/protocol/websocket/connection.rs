@@ -6,7 +6,7 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -19,7 +19,7 @@ use super::boundary::Boundary;
 use super::breach::{Closing, end_of};
 use crate::protocol::stream::Stream;
 use crate::protocol::{Awaited, End, Identity, Progress};
-use crate::time::monotonic_now;
+use crate::time::Moment;
 
 /// What is read at once, in bytes: most messages fit, and thousands of connections that are only held stay small.
 const PIECE: usize = 4 * 1024;
@@ -81,9 +81,9 @@ struct Traffic {
     bytes_in: u64,
     bytes_out: u64,
     /// When bytes last came.
-    came: Option<Instant>,
+    came: Option<Moment>,
     /// When the first came of the message that is on its way.
-    first: Option<Instant>,
+    first: Option<Moment>,
     /// Where the last byte lies.
     boundary: Boundary,
     /// The peer takes no more. It may have said why before that, so that it is still read.
@@ -185,7 +185,7 @@ impl Connection {
         let Traffic { came, first, .. } = self.traffic;
         if done.is_ready() && self.over.is_none() {
             // What came with the handshake came before it was waited for.
-            progress.last = Some(came.unwrap_or_else(monotonic_now));
+            progress.last = Some(came.unwrap_or_else(Moment::now));
             progress.first = first.or(progress.last);
         }
         self.owes &= !matches!(done, Poll::Ready(Ok(())));
@@ -387,7 +387,7 @@ impl io::Read for Pipe<'_, '_> {
         }
         let n = into.filled().len();
         if n > 0 {
-            let now = monotonic_now();
+            let now = Moment::now();
             self.traffic.bytes_in += n as u64;
             self.traffic.came = Some(now);
             self.traffic.first.get_or_insert(now);

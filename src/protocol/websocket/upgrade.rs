@@ -13,7 +13,7 @@ use crate::protocol::http1::head::{self, Asked, HEAD_LIMIT};
 use crate::protocol::stream::Stream;
 use crate::protocol::{Destination, End, Outline, Progress, RetryAfter};
 use crate::target;
-use crate::time::monotonic_now;
+use crate::time::Moment;
 use crate::varying::{Form, Names, Template, Values};
 
 /// What is read at once: most heads fit.
@@ -88,7 +88,7 @@ impl Upgrade {
         request.extend_from_slice(key.as_bytes());
         request.extend_from_slice(b"\r\n\r\n");
         self.offered.render(values, &mut offered);
-        progress.sent = Some(monotonic_now());
+        progress.sent = Some(Moment::now());
         stream.write_all(&request).await.map_err(lost)?;
         progress.bytes_out += request.len() as u64;
         stream.flush().await.map_err(lost)?;
