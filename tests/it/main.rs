@@ -36,6 +36,7 @@ mod load;
 mod metrics;
 mod observe;
 mod pacing;
+mod place;
 mod pod_kill;
 mod pod_network;
 mod proxy;
