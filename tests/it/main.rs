@@ -33,6 +33,7 @@ mod latency;
 mod listed;
 mod listening;
 mod load;
+mod manifests;
 mod metrics;
 mod observe;
 mod pacing;

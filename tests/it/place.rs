@@ -160,7 +160,9 @@ pub fn namespace(name: &str) -> Value {
 /// some of them, by this binary in a process of its own that has that file, against a sandbox that is not theirs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_tests_pass_in_a_cluster_that_is_named() {
-    const SAME: [&str; 2] = [
+    const SAME: [&str; 4] = [
+        "manifests::a_job_is_waited_for_until_it_is_complete_and_taken_away_with_its_pods",
+        "manifests::a_job_that_fails_is_told_of_at_once_with_its_reason",
         "observe::scaling_shows_in_every_probe",
         "pod_kill::a_kill_is_journalled_proven_and_healed_by_the_platform",
     ];
