@@ -10,6 +10,7 @@ mod capacity;
 mod chaos_mesh;
 mod cluster;
 mod command;
+mod detectors;
 mod doctor;
 mod eavesdropper;
 mod exit_codes;
