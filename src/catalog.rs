@@ -175,6 +175,14 @@ pub fn sections() -> Vec<Section> {
                 .collect(),
         },
         Section {
+            name: "detectors",
+            title: "What may explain a check that failed (detected in run.json)",
+            entries: verdict::detectors::ALL
+                .iter()
+                .map(|detector| Entry { name: detector.name.into(), summary: detector.summary.into(), example: String::new() })
+                .collect(),
+        },
+        Section {
             name: "exit-codes",
             title: "Exit codes",
             entries: Exit::ALL

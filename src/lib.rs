@@ -45,7 +45,7 @@
 //! | `workload/` | the demo service, each pattern a dial | is needed by anything else |
 //! | `recording/` | the vocabulary of facts, the one writer, reading back | judges |
 //! | `metrics/` | live metrics, derived from the recording as it is written; one file per exporter | measures, or holds anybody up |
-//! | `verdict/` | statistics, one file per assertion kind, the algebra of verdicts | sees plan or cluster |
+//! | `verdict/` | statistics, one file per assertion kind, the algebra of verdicts; `detectors/`: what is known to cause what failed | sees plan or cluster |
 //! | `report/` | one file per format | computes a fact of its own |
 //!
 //! # Invariants
@@ -77,6 +77,7 @@
 //! - **outcome**: how one request ended: ok, rejected, failed, timed out, unsent.
 //! - **intended start**: when a request was due, whether or not it could be sent then; **lateness**: sent minus due.
 //! - **recording**: every fact of a run, in order; **history**: a recording read back.
+//! - **detector**: what is known to go wrong, looked for in the recording when a check failed; **gotcha**: the same, seen without load.
 //! - **finding**: one check judged, with value, interval, limit and evidence; **verdict**: PASS, FAIL or INCONCLUSIVE.
 //! - **capacity**: the highest rate at which an objective holds; it is searched for with probes, each a run of its own.
 //! - **certificate**: the generator's own error, and whether its numbers may be used.

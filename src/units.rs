@@ -200,6 +200,34 @@ impl fmt::Display for Users {
     }
 }
 
+/// A Kubernetes quantity as a number: `37m`, `1500`, `2Gi`, `1e3`.
+pub fn quantity(text: &str) -> Option<f64> {
+    const SUFFIXES: [(&str, f64); 15] = [
+        ("Ki", 1024.0),
+        ("Mi", 1_048_576.0),
+        ("Gi", 1_073_741_824.0),
+        ("Ti", 1_099_511_627_776.0),
+        ("Pi", 1_125_899_906_842_624.0),
+        ("Ei", 1_152_921_504_606_846_976.0),
+        ("n", 1e-9),
+        ("u", 1e-6),
+        ("m", 1e-3),
+        ("k", 1e3),
+        ("M", 1e6),
+        ("G", 1e9),
+        ("T", 1e12),
+        ("P", 1e15),
+        ("E", 1e18),
+    ];
+    let text = text.trim();
+    for (suffix, scale) in SUFFIXES {
+        if let Some(number) = text.strip_suffix(suffix) {
+            return number.parse::<f64>().ok().map(|n| n * scale);
+        }
+    }
+    text.parse().ok()
+}
+
 /// Reading and writing as text, and the schema of that text, for a quantity that has `FromStr` and `Display`.
 macro_rules! as_text {
     ($type:ident, $expecting:literal, $pattern:literal, $bare:expr) => {
@@ -275,6 +303,14 @@ mod tests {
     #[track_caller]
     fn round_trip<T: FromStr<Err = String> + fmt::Display>(text: &str) {
         assert_eq!(text.parse::<T>().unwrap_or_else(|e| panic!("{e}")).to_string(), text);
+    }
+
+    #[test]
+    fn kubernetes_quantities_are_numbers() {
+        for (text, number) in [("37m", 0.037), ("8", 8.0), ("1500m", 1.5), ("2Ki", 2048.0), ("1e3", 1000.0), ("3M", 3e6)] {
+            assert_eq!(quantity(text), Some(number), "{text}");
+        }
+        assert_eq!(quantity("x"), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::workload::{Condition, conditions};
 use super::{Cluster, Error, count, list, text};
 use crate::names::ObjectRef;
 use crate::recording::fact::{AutoscalerSpec, ScalingPolicy, ScalingRules};
-use crate::units::Span;
+use crate::units::{Span, quantity};
 
 /// Where the embedded sandbox says how often its controller looks.
 const SYNC_ANNOTATION: &str = "/metadata/annotations/sandbox.squall.dev~1autoscaler-sync";
@@ -144,34 +144,6 @@ fn current(metric: &Value) -> Vec<(String, f64)> {
     out
 }
 
-/// A Kubernetes quantity as a number: `37m`, `1500`, `2Gi`, `1e3`.
-pub fn quantity(text: &str) -> Option<f64> {
-    const SUFFIXES: [(&str, f64); 15] = [
-        ("Ki", 1024.0),
-        ("Mi", 1_048_576.0),
-        ("Gi", 1_073_741_824.0),
-        ("Ti", 1_099_511_627_776.0),
-        ("Pi", 1_125_899_906_842_624.0),
-        ("Ei", 1_152_921_504_606_846_976.0),
-        ("n", 1e-9),
-        ("u", 1e-6),
-        ("m", 1e-3),
-        ("k", 1e3),
-        ("M", 1e6),
-        ("G", 1e9),
-        ("T", 1e12),
-        ("P", 1e15),
-        ("E", 1e18),
-    ];
-    let text = text.trim();
-    for (suffix, scale) in SUFFIXES {
-        if let Some(number) = text.strip_suffix(suffix) {
-            return number.parse::<f64>().ok().map(|n| n * scale);
-        }
-    }
-    text.parse().ok()
-}
-
 impl Cluster {
     /// An autoscaler's live spec and status.
     pub async fn autoscaler(&self, object: &ObjectRef) -> Result<(AutoscalerSpec, AutoscalerStatus), Error> {
@@ -184,14 +156,6 @@ impl Cluster {
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn quantities_are_numbers() {
-        for (text, number) in [("37m", 0.037), ("8", 8.0), ("1500m", 1.5), ("2Ki", 2048.0), ("1e3", 1000.0), ("3M", 3e6)] {
-            assert_eq!(quantity(text), Some(number), "{text}");
-        }
-        assert_eq!(quantity("x"), None);
-    }
 
     #[test]
     fn defaults_of_the_api_are_filled_in() {

@@ -274,12 +274,20 @@ impl Cluster {
             Err(error) => return Err(error),
         };
         let namespace = namespaced.then(|| text(manifest, "/metadata/namespace").unwrap_or(&self.default_namespace).to_owned());
-        let pods = manifest
-            .pointer("/spec/template")
-            .and(manifest.pointer("/spec/selector"))
-            .map(selector)
-            .filter(|selector| !selector.is_empty());
+        let pods = pods_of(manifest);
         Ok(Applied { api_version, kind, namespace, name, pods })
+    }
+}
+
+/// The selector of the pods that a manifest's object makes; `None` where it makes none.
+pub fn pods_of(manifest: &Value) -> Option<String> {
+    manifest.pointer("/spec/template")?;
+    let is_job = text(manifest, "/kind") == Some("Job") && text(manifest, "/apiVersion")?.starts_with("batch/");
+    match manifest.pointer("/spec/selector") {
+        Some(given) => Some(selector(given)).filter(|selector| !selector.is_empty()),
+        // Its selector is made with its uid; this label has been on its pods for as long as there have been Jobs.
+        None if is_job => Some(format!("job-name={}", text(manifest, "/metadata/name")?)),
+        None => None,
     }
 }
 

@@ -1,13 +1,15 @@
-//! Waiting until what was applied works: workloads available, autoscalers with a metric. A pod that cannot start is an answer at once,
-//! with its last words.
+//! Waiting until what was applied works: workloads available, Jobs complete, autoscalers with a metric. A pod that cannot start and a Job
+//! that has failed are an answer at once, with their last words.
 
 use std::time::Duration;
+
+use serde_json::Value;
 
 use super::autoscaler::AutoscalerStatus;
 use super::manifests::Applied;
 use super::pod::LogOf;
-use super::workload::Workload;
-use super::{Cluster, Error, Pod};
+use super::workload::{Workload, conditions};
+use super::{Cluster, Error, Pod, count, text};
 use crate::names::ObjectRef;
 use crate::rights::Right;
 use crate::time::monotonic_now;
@@ -32,37 +34,92 @@ const HOPELESS: [&str; 6] = [
 ];
 
 impl Cluster {
-    /// Waits until every workload among `objects` is fully available and every autoscaler has read its metric, or says what is missing.
+    /// Waits until every workload among `objects` is fully available, every Job has completed and every autoscaler has read its metric, or
+    /// says what is missing.
+    ///
+    /// # Errors
+    /// When one of them will never be, or is not `within` that time.
     pub async fn wait_ready(&self, objects: &[Applied], within: Duration) -> Result<(), Error> {
         let deadline = monotonic_now() + within;
-        let mut waiting: Vec<&Applied> =
-            objects.iter().filter(|o| o.pods.is_some() || o.kind == "HorizontalPodAutoscaler").collect();
-        // Autoscalers last: they read from pods that must be up.
-        waiting.sort_by_key(|o| o.pods.is_none());
-        for object in waiting {
-            loop {
-                let looked =
-                    if object.pods.is_some() { self.workload_lacks(object).await } else { self.autoscaler_lacks(object).await };
-                let (why, pause) = match looked {
-                    Ok(None) => break,
-                    Ok(Some(why)) => (why, LOOK),
+        let mut waiting: Vec<(&Applied, Awaited)> = objects.iter().filter_map(|o| Some((o, Awaited::of(o)?))).collect();
+        // What others wait for is told of first.
+        waiting.sort_by_key(|(_, awaited)| *awaited);
+        loop {
+            let (mut first, mut pause) = (None, LOOK);
+            let mut left = Vec::new();
+            // All of them at each look: what has failed for good is told of, though another is not up yet for just that reason.
+            for (object, awaited) in waiting {
+                let looked = match awaited {
+                    Awaited::Job => self.job_lacks(object).await,
+                    Awaited::Workload => self.workload_lacks(object).await,
+                    Awaited::Autoscaler => self.autoscaler_lacks(object).await,
+                };
+                let why = match looked {
+                    Ok(None) => continue,
+                    Ok(Some(why)) => why,
                     // It is only looked at: a server that is away for a moment is looked at again.
-                    Err(error) if error.is_passing() => (error.to_string(), error.pause(LOOK)),
+                    Err(error) if error.is_passing() => {
+                        pause = error.pause(pause);
+                        error.to_string()
+                    }
                     Err(error) => return Err(error),
                 };
-                if monotonic_now() >= deadline {
-                    return Err(Error::NotReady { what: object.to_string(), why: format!("after {}s {why}", within.as_secs()) });
-                }
-                tokio::time::sleep(pause).await;
+                first.get_or_insert((object, why));
+                left.push((object, awaited));
             }
+            let Some((object, why)) = first else { return Ok(()) };
+            if monotonic_now() >= deadline {
+                return Err(Error::NotReady { what: object.to_string(), why: format!("after {}s {why}", within.as_secs()) });
+            }
+            waiting = left;
+            tokio::time::sleep(pause).await;
         }
-        Ok(())
+    }
+
+    /// As `kubectl wait --for=condition=complete` does; but a Job that has failed never will be.
+    async fn job_lacks(&self, object: &Applied) -> Result<Option<String>, Error> {
+        let not_ready = |why: String| Err(Error::NotReady { what: object.to_string(), why });
+        let Some(value) = self.existing(object).await? else {
+            return not_ready("it was gone before it was seen to complete: raise its ttlSecondsAfterFinished".into());
+        };
+        let conditions = conditions(&value);
+        let holding = |kind: &str| conditions.iter().find(|c| c.kind == kind && c.status == "True");
+        if holding("Complete").is_some() {
+            return Ok(None);
+        }
+        let pods = self.pods_of_job(object, &value).await?;
+        // That it is to fail stands in the second before its last pods are gone.
+        if let Some(failed) = holding("Failed").or_else(|| holding("FailureTarget")) {
+            let trouble = pods.iter().find(|pod| pod.trouble.is_some());
+            let words = match trouble {
+                Some(pod) => format!("; {}", self.last_words(pod).await),
+                None => String::new(),
+            };
+            return not_ready(format!("it has failed: {} ({}){words}", failed.message, failed.reason));
+        }
+        if let Some(lost) = pods.iter().find(|pod| cannot_start(pod)) {
+            return not_ready(self.last_words(lost).await);
+        }
+        let suspended = if value["spec"]["suspend"] == true { ", and it is suspended" } else { "" };
+        let [active, succeeded, failed] = ["active", "succeeded", "failed"].map(|of| count(&value, &format!("/status/{of}")));
+        let wanted = value["spec"]["completions"].as_u64().map_or(String::new(), |n| format!(" of {n}"));
+        let unplaced = pods.iter().find_map(|pod| Some(format!("; {} has no node ({})", pod.name, pod.unplaced.as_ref()?)));
+        let unplaced = unplaced.unwrap_or_default();
+        let why =
+            format!("it is not complete: {active} active, {succeeded} succeeded{wanted}, {failed} failed{suspended}{unplaced}");
+        Ok(Some(why))
+    }
+
+    /// The pods that a Job made, as far as they are there still.
+    async fn pods_of_job(&self, object: &Applied, job: &Value) -> Result<Vec<Pod>, Error> {
+        let (Some(namespace), Some(selector)) = (&object.namespace, &object.pods) else { return Ok(Vec::new()) };
+        let uid = text(job, "/metadata/uid");
+        let mut pods = self.pods(namespace, selector).await?;
+        pods.retain(|pod| pod.owner_uid.as_deref() == uid);
+        Ok(pods)
     }
 
     async fn workload_lacks(&self, object: &Applied) -> Result<Option<String>, Error> {
-        if !matches!(object.kind.as_str(), "Deployment" | "StatefulSet" | "ReplicaSet") {
-            return Ok(None);
-        }
         let reference = reference(object);
         let (_, value) = self.object(&reference).await?;
         let Some(workload) = Workload::read(&reference, &value) else {
@@ -136,11 +193,34 @@ impl Cluster {
     }
 }
 
-/// Whether waiting will not help: the image cannot be had, or what runs keeps ending. One restart may be a dependency that was not up yet.
-fn hopeless(pod: &Pod) -> bool {
+/// What is waited for, in the order in which others wait for it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Awaited {
+    Job,
+    Workload,
+    /// They read from pods that must be up.
+    Autoscaler,
+}
+
+impl Awaited {
+    fn of(object: &Applied) -> Option<Awaited> {
+        match object.kind.as_str() {
+            "Job" if object.api_version.starts_with("batch/") => Some(Awaited::Job),
+            "Deployment" | "StatefulSet" | "ReplicaSet" => Some(Awaited::Workload),
+            "HorizontalPodAutoscaler" => Some(Awaited::Autoscaler),
+            _ => None,
+        }
+    }
+}
+
+/// Whether it cannot even begin, however long one waits: the image cannot be had.
+fn cannot_start(pod: &Pod) -> bool {
     pod.trouble.as_ref().is_some_and(|trouble| HOPELESS.contains(&trouble.reason.as_str()))
-        || (pod.trouble.is_some() && pod.restarts >= RESTARTS_MAX)
-        || pod.phase == "Failed"
+}
+
+/// Whether waiting will not help: it cannot start, or what runs keeps ending. One restart may be a dependency that was not up yet.
+fn hopeless(pod: &Pod) -> bool {
+    cannot_start(pod) || (pod.trouble.is_some() && pod.restarts >= RESTARTS_MAX) || pod.phase == "Failed"
 }
 
 fn reference(object: &Applied) -> ObjectRef {

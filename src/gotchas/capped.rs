@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::world::{containers, label, request};
 use super::{Autoscaler, Found, World};
-use crate::cluster::autoscaler::quantity;
 use crate::cluster::{count, list};
+use crate::units::quantity;
 
 pub fn look(world: &World) -> Vec<Found> {
     let mut found = Vec::new();

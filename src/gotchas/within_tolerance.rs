@@ -5,8 +5,8 @@ use serde_json::Value;
 
 use super::world::label;
 use super::{Found, World};
-use crate::cluster::autoscaler::quantity;
 use crate::cluster::{count, list, text};
+use crate::units::quantity;
 
 /// `--horizontal-pod-autoscaler-tolerance`.
 const TOLERANCE: f64 = 0.1;

@@ -167,7 +167,7 @@ pub fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
 pub fn request(container: &Value, resource: &str) -> Option<f64> {
     let resources = &container["resources"];
     let given = resources["requests"].get(resource).or_else(|| resources["limits"].get(resource))?;
-    given.as_f64().or_else(|| crate::cluster::autoscaler::quantity(given.as_str()?))
+    given.as_f64().or_else(|| crate::units::quantity(given.as_str()?))
 }
 
 /// Whether the reference at `pointer` in an object means this workload.

@@ -48,7 +48,7 @@ pub(super) struct Written {
     pub params: Pairs<Located<Name>, Located<Text>>,
     /// Where the plan runs.
     pub cluster: Option<Located<WrittenCluster>>,
-    /// Kubernetes manifests, relative to this file; applied before the run and removed after it.
+    /// Kubernetes manifests, relative to this file; applied and waited for before the run (workloads ready, Jobs complete), removed after it.
     pub manifests: Option<Vec<Located<String>>>,
     /// What is under test.
     #[schemars(required)]

@@ -40,6 +40,9 @@ const HEADER: &[&str] = &[
     "window_from_s",
     "window_to_s",
     "evidence_events",
+    "detected",
+    "detected_says",
+    "detected_events",
 ];
 
 fn render(report: &Report) -> anyhow::Result<Vec<u8>> {
@@ -75,8 +78,15 @@ fn render(report: &Report) -> anyhow::Result<Vec<u8>> {
             cells::text(&finding.limit_source),
             cells::number(finding.window_s[0]),
             cells::number(finding.window_s[1]),
-            finding.evidence.iter().map(u64::to_string).collect::<Vec<_>>().join(";"),
+            events(&finding.evidence),
+            finding.detected.iter().map(|detected| cells::text(&detected.detector)).collect::<Vec<_>>().join(";"),
+            cells::text(&finding.detected.iter().map(|detected| detected.says.as_str()).collect::<Vec<_>>().join(" | ")),
+            events(&finding.detected.iter().flat_map(|detected| detected.evidence.clone()).collect::<Vec<_>>()),
         ])?;
     }
     table.bytes()
+}
+
+fn events(numbers: &[u64]) -> String {
+    numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(";")
 }

@@ -99,6 +99,9 @@ fn case(report: &Report, finding: &Finding, class: &str) -> TestCase {
     }
     case.add_property(Property::new("unit", finding.unit.as_str()));
     case.add_property(Property::new("n", finding.n.to_string()));
+    for detected in &finding.detected {
+        case.add_property(Property::new("detected", detected.detector.as_str()));
+    }
     case
 }
 
@@ -144,7 +147,12 @@ fn body(report: &Report, finding: &Finding) -> String {
         lines.push(format!("limit {} ({})", numbers::value(limit, &finding.unit), finding.limit_source));
     }
     lines.extend(finding.notes.iter().map(|note| format!("note: {note}")));
-    lines.extend(report.evidence_of(finding).map(EvidenceRow::sentence));
+    lines.extend(report.evidence_of(&finding.evidence).map(EvidenceRow::sentence));
+    for detected in &finding.detected {
+        lines.push(format!("detected {}: {}", detected.detector, detected.says));
+        lines.push(format!("try: {}", detected.fix));
+        lines.extend(report.evidence_of(&detected.evidence).map(EvidenceRow::sentence));
+    }
     lines.extend(report.reproduce().map(|command| format!("again: {command}")));
     let mut text = lines.iter().map(|line| words::clean(line)).collect::<Vec<_>>().join("\n");
     if text.len() > TEXT_BYTES {

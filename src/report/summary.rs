@@ -209,9 +209,9 @@ impl Report {
         self.phases.iter().rfind(|phase| phase.start_s <= from).unwrap_or(first).name.as_str()
     }
 
-    /// The events that a finding points at, the most telling first.
-    pub fn evidence_of<'a>(&'a self, finding: &'a Finding) -> impl Iterator<Item = &'a EvidenceRow> {
-        finding.evidence.iter().filter_map(|n| self.evidence.iter().find(|row| row.event == *n))
+    /// The events that a finding, or what was detected for it, points at, the most telling first.
+    pub fn evidence_of<'a>(&'a self, events: &'a [u64]) -> impl Iterator<Item = &'a EvidenceRow> {
+        events.iter().filter_map(|n| self.evidence.iter().find(|row| row.event == *n))
     }
 
     /// The command that runs the same again; none for a run without a plan file.
@@ -274,7 +274,10 @@ fn phases(history: &History) -> Vec<PhaseRow> {
 }
 
 fn evidence(history: &History, findings: &[Finding]) -> Vec<EvidenceRow> {
-    let wanted: BTreeSet<u64> = findings.iter().flat_map(|finding| finding.evidence.iter().copied()).collect();
+    let of_detectors =
+        |finding: &'_ Finding| finding.detected.iter().flat_map(|detected| detected.evidence.clone()).collect::<Vec<_>>();
+    let own = findings.iter().flat_map(|finding| finding.evidence.iter().copied());
+    let wanted: BTreeSet<u64> = own.chain(findings.iter().flat_map(of_detectors)).collect();
     history
         .events
         .iter()

@@ -38,6 +38,8 @@ pub enum Detail {
 const WIDTH: usize = 80;
 /// How much of the evidence of one finding is shown; `run.json` has the rest.
 const EVIDENCE: usize = 5;
+/// How much of that of what was detected for it.
+const EVIDENCE_OF_DETECTOR: usize = 3;
 /// How many scaling steps are shown, from the start and from the end.
 const STEPS: (usize, usize) = (14, 6);
 
@@ -163,15 +165,25 @@ fn block(page: &mut Page, report: &Report, finding: &Finding) {
             page.labelled(&format!("       {:>4} | ", finding.line), source);
         }
     }
-    let seen: Vec<String> = report.evidence_of(finding).map(EvidenceRow::sentence).collect();
-    for (index, sentence) in seen.iter().take(EVIDENCE).enumerate() {
-        page.labelled(if index == 0 { "  evidence  " } else { "            " }, sentence);
-    }
-    if seen.len() > EVIDENCE {
-        page.labelled("            ", &format!("and {} more in run.json", seen.len() - EVIDENCE));
-    }
+    evidence(page, report, &finding.evidence, EVIDENCE);
     for note in &finding.notes {
         page.labelled("  note      ", note);
+    }
+    for detected in &finding.detected {
+        page.labelled("  detected  ", &format!("{}: {}", detected.detector, detected.says));
+        page.labelled("  try       ", &detected.fix);
+        evidence(page, report, &detected.evidence, EVIDENCE_OF_DETECTOR);
+    }
+}
+
+/// The first of these events, in words.
+fn evidence(page: &mut Page, report: &Report, events: &[u64], most: usize) {
+    let seen: Vec<String> = report.evidence_of(events).map(EvidenceRow::sentence).collect();
+    for (index, sentence) in seen.iter().take(most).enumerate() {
+        page.labelled(if index == 0 { "  evidence  " } else { "            " }, sentence);
+    }
+    if seen.len() > most {
+        page.labelled("            ", &format!("and {} more in run.json", seen.len() - most));
     }
 }
 

@@ -145,7 +145,8 @@ impl<'a> Asking<'a> {
         let namespace = (!lies_anywhere(manifest, self.manifests)).then(|| self.namespace(manifest));
         self.rights.kind(namespace, &kind, name, applying::VERBS, MANIFESTS);
         self.rights.kind(namespace, &kind, None, applying::VERBS_OF_KIND, MANIFESTS);
-        if let Some(namespace) = namespace.filter(|_| has_pods(manifest)) {
+        // Its pods must be up, and gone.
+        if let Some(namespace) = namespace.filter(|_| applying::pods_of(&manifest.value).is_some()) {
             self.rights.table(namespace, workload::PODS, MANIFESTS);
             self.rights.table(namespace, ready::PODS, MANIFESTS);
         }
@@ -224,9 +225,4 @@ fn lies_anywhere(manifest: &Manifest, all: &[Manifest]) -> bool {
         Some(definition) => definition.value["spec"]["scope"] == "Cluster",
         None => ANYWHERE.contains(&manifest.kind()),
     }
-}
-
-/// Whether it makes pods that must be up, and gone.
-fn has_pods(manifest: &Manifest) -> bool {
-    manifest.value.pointer("/spec/template").is_some() && manifest.value.pointer("/spec/selector").is_some()
 }

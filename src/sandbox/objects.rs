@@ -107,19 +107,21 @@ pub enum Rounding {
     Down,
 }
 
-/// A count that may be written as a per cent of `total`: `2`, `"25%"`. `None` when absent or neither.
+/// A count that may be written as a per cent of `total`: `2`, `"25%"`. `None` when absent or neither. Counts of the API have 32 bits: what
+/// is more, or less, is the most, or the least, that they hold.
 pub fn count_or_percent(value: &Value, total: i64, rounding: Rounding) -> Option<i64> {
-    if let Some(count) = value.as_i64() {
-        return Some(count);
-    }
-    let text = value.as_str()?;
-    match text.strip_suffix('%') {
-        None => text.parse().ok(),
-        Some(percent) => {
-            let share: i64 = percent.parse::<i64>().ok()? * total;
-            Some(if rounding == Rounding::Up { (share + 99).div_euclid(100) } else { share.div_euclid(100) })
-        }
-    }
+    let count = match (value.as_i64(), value.as_str()) {
+        (Some(count), _) => i128::from(count),
+        (None, Some(text)) => match text.strip_suffix('%') {
+            None => i128::from(text.parse::<i64>().ok()?),
+            Some(percent) => {
+                let share = i128::from(percent.parse::<i64>().ok()?) * i128::from(total);
+                if rounding == Rounding::Up { (share + 99).div_euclid(100) } else { share.div_euclid(100) }
+            }
+        },
+        (None, None) => return None,
+    };
+    Some(count.clamp(i32::MIN.into(), i32::MAX.into()) as i64)
 }
 
 /// Sets a condition in `object.status`: its time of transition moves only when its status does. With `updates`, the condition also
@@ -176,6 +178,9 @@ mod tests {
         check(json!("25%"), Rounding::Down, Some(1));
         check(json!(3), Rounding::Up, Some(3));
         check(json!("x"), Rounding::Up, None);
+        check(json!("9223372036854775807%"), Rounding::Up, Some(2_147_483_647));
+        check(json!("-9223372036854775808%"), Rounding::Down, Some(-2_147_483_648));
+        check(json!(i64::MAX), Rounding::Up, Some(2_147_483_647));
         check(Value::Null, Rounding::Up, None);
     }
 

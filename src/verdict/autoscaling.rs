@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::certificate::{Certificate, integrity};
+use super::detectors::Symptom;
 use super::draft::Draft;
 use super::level::{Step, hidden, steps};
 use super::moment::{Seen, decide};
@@ -18,8 +19,7 @@ use super::words::{count, seconds};
 use super::{Claim, Finding, Judge, Need, Verdict};
 use crate::names::ObjectRef;
 use crate::recording::History;
-use crate::recording::fact::{AutoscalerSpec, Fact, PhaseSpan};
-use crate::recording::history::same_object;
+use crate::recording::fact::{AutoscalerSpec, PhaseSpan};
 use crate::recording::metric::{DESIRED_REPLICAS, EXISTS, READY_REPLICAS, REPLICAS};
 use crate::time::Offset;
 
@@ -147,29 +147,8 @@ impl Spec {
         let until = (window.from + bound).min(window.to);
         match blind(history, &[&spec.scales], window.from, until) {
             Some((why, events)) => draft.evidence(events).inconclusive(why),
-            None => draft.notes(&self.explain(subject, history)).end(verdict, said),
+            None => draft.end(verdict, said),
         }
-    }
-
-    /// What the autoscaler said about itself in the window, where that may explain why it did not scale.
-    fn explain(&self, subject: &Subject, history: &History) -> Vec<String> {
-        let mut notes = Vec::new();
-        for event in &history.events {
-            if event.t_ns >= subject.window.to {
-                break;
-            }
-            let Fact::Condition { object, condition, status, reason, message } = &event.fact else { continue };
-            let telling = match condition.as_str() {
-                "ScalingActive" | "AbleToScale" => status == "False",
-                "ScalingLimited" => status == "True",
-                _ => false,
-            };
-            if telling && same_object(object, &subject.object) {
-                notes.push(format!("the autoscaler said {condition}={status}, {reason}: {message} (event {})", event.n));
-            }
-        }
-        let from = notes.len().saturating_sub(3);
-        notes.split_off(from)
     }
 
     fn reversals(&self, most: u32, draft: Draft, subject: &Subject, history: &History) -> Finding {
@@ -270,6 +249,14 @@ impl Judge for Spec {
                 (None, Check::AtMost(most)) => self.at_most(most, draft, &subject, history),
             }
         })
+    }
+
+    fn symptoms(&self, check: &str) -> &'static [Symptom] {
+        match check {
+            "reach" => &[Symptom::TooFew],
+            "reversals" => &[Symptom::Restless],
+            _ => &[Symptom::TooMany],
+        }
     }
 
     fn needs(&self) -> Vec<Need> {

@@ -36,6 +36,7 @@ impl Draft {
             window_s: [0.0, 0.0],
             evidence: Vec::new(),
             notes: Vec::new(),
+            detected: Vec::new(),
             line: claim.line,
         })
     }

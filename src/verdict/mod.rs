@@ -16,6 +16,7 @@ use crate::units::Span;
 mod amplification;
 mod autoscaling;
 pub mod certificate;
+pub mod detectors;
 mod draft;
 mod latency;
 mod level;
@@ -36,6 +37,8 @@ mod words;
 
 pub use certificate::{CERTIFIED, Certificate};
 pub use window::doubt;
+
+use detectors::{Detected, Symptom};
 
 kinds! {
     /// What can be claimed.
@@ -83,6 +86,11 @@ pub trait Judge {
 
     /// The claim in words, for a person.
     fn describe(&self) -> String;
+
+    /// How it looks when `check` fails (`p99` of `steady.p99`): what detectors are asked for. None: whatever there is.
+    fn symptoms(&self, _check: &str) -> &'static [Symptom] {
+        &[]
+    }
 
     /// The tightest latency that the claim holds the service to, if it does: it decides how late the generator may be.
     fn latency_limit(&self) -> Option<Span> {
@@ -175,13 +183,16 @@ pub struct Finding {
     /// What stood in the way of a decision, or what a reader should know.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// What is known to cause what failed, and was seen in its window.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub detected: Vec<Detected>,
     /// The plan's line.
     pub line: u32,
 }
 
-/// Judges every claim, in the order of the plan.
+/// Judges every claim, in the order of the plan, and looks for what explains the checks that fail.
 pub fn judge(claims: &[Claim], history: &History) -> Vec<Finding> {
-    claims.iter().flat_map(|claim| claim.spec.judge(claim, history)).collect()
+    claims.iter().flat_map(|claim| detectors::explain(claim, history, claim.spec.judge(claim, history))).collect()
 }
 
 /// The certificate of the whole run, held against the tightest latency limit of `claims`.

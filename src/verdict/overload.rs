@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::amplification;
 use super::certificate::Certificate;
+use super::detectors::Symptom;
 use super::draft::{Draft, heaviest, unless_blamed};
 use super::latency::{self, Objective, Of};
 use super::ratio::Share;
@@ -421,6 +422,14 @@ impl Judge for Spec {
                 unless_blamed(finding, blame.as_deref())
             })
             .collect()
+    }
+
+    fn symptoms(&self, check: &str) -> &'static [Symptom] {
+        match check {
+            "queue" | "accepted_p99" | "rejected_p99" => &[Symptom::Slow],
+            "abandoned" => &[Symptom::Lost],
+            _ => &[Symptom::Lost, Symptom::Slow],
+        }
     }
 
     fn needs(&self) -> Vec<Need> {

@@ -9,7 +9,7 @@ use crate::recording::fact::Fact;
 use crate::time::Offset;
 
 /// Whether a pod is of `workload`. Its name starts with the workload's: that is how every controller names them.
-fn belongs(namespace: &str, name: &str, workload: &ObjectRef) -> bool {
+pub fn belongs(namespace: &str, name: &str, workload: &ObjectRef) -> bool {
     namespace == workload.namespace && name.strip_prefix(&workload.name).is_some_and(|rest| rest.starts_with('-'))
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::amplification;
 use super::certificate::Certificate;
+use super::detectors::Symptom;
 use super::draft::{Draft, heaviest, unless_blamed};
 use super::latency;
 use super::pods::PodReady;
@@ -260,6 +261,10 @@ impl Judge for Spec {
                 unless_blamed(finding, blame.as_deref())
             })
             .collect()
+    }
+
+    fn symptoms(&self, check: &str) -> &'static [Symptom] {
+        if check == "failed" { &[Symptom::Lost] } else { &[Symptom::Lost, Symptom::Slow] }
     }
 
     fn needs(&self) -> Vec<Need> {

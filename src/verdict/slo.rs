@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::certificate::Certificate;
+use super::detectors::Symptom;
 use super::draft::{Draft, heaviest, unless_blamed};
 use super::latency::{self, Objective, Of};
 use super::ratio::{Share, budget};
@@ -234,6 +235,10 @@ impl Judge for Spec {
             });
         }
         findings
+    }
+
+    fn symptoms(&self, check: &str) -> &'static [Symptom] {
+        if check == "available" { &[Symptom::Lost] } else { &[Symptom::Slow] }
     }
 
     fn needs(&self) -> Vec<Need> {

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::certificate::{Certificate, integrity};
+use super::detectors::Symptom;
 use super::draft::{Draft, heaviest};
 use super::level::{Step, hidden, increase, least, mean, quantile, steps};
 use super::statistics::value_at;
@@ -298,6 +299,17 @@ impl Judge for Spec {
             None if verdict == Verdict::Pass => draft.evidence(evidence).end(verdict, format!("{said}, within the limit")),
             None => draft.evidence(evidence).end(verdict, format!("{said}, beyond the limit")),
         }]
+    }
+
+    fn symptoms(&self, _: &str) -> &'static [Symptom] {
+        let [few, many] = [self.at_least, self.at_most].map(|limit| limit.is_some());
+        match self.source() {
+            Ok(Source::Client(Client::InFlight | Client::LatenessMs, _)) => &[Symptom::Slow],
+            Ok(Source::Client(..)) => &[Symptom::Lost, Symptom::Slow],
+            Ok(Source::Object(_, metric)) if metric.ends_with("replicas") && few && !many => &[Symptom::TooFew],
+            Ok(Source::Object(_, metric)) if metric.ends_with("replicas") && many && !few => &[Symptom::TooMany],
+            _ => &[],
+        }
     }
 
     fn needs(&self) -> Vec<Need> {

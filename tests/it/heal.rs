@@ -12,7 +12,7 @@ use squall::recording::fact::FaultStep;
 
 use crate::command::Squall;
 use crate::scripted::{Scripted, not_scripted};
-use crate::shop::{Listener, RUN, Shop, act, is_step, manifests};
+use crate::shop::{Listener, RUN, Shop, act, is_step};
 
 fn no_sandbox() -> Box<Sweep> {
     Box::new(|line| Box::pin(async move { Err(format!("{} is not expected here", line.id)) }))
@@ -34,19 +34,17 @@ async fn a_run_that_dies_under_a_fault_is_healed_from_its_journal() {
     // Goal: heartbeats that stop are enough. How: abort the conductor's tasks, which is all that a SIGKILL leaves of them here, and heal
     // from a copy of the journal with a client of its own.
     let shop = Shop::open(2).await;
-    let kubeconfig = shop.dir.path().join("kubeconfig");
-    std::fs::write(&kubeconfig, shop.sandbox.kubeconfig()).unwrap();
     shop.journal.write(Entry::RunStarted { run: RUN.into(), pid: 1, seed: 7 }).await.unwrap();
-    let line = line_of(shop.cluster.server(), kubeconfig.display().to_string());
+    let line = line_of(shop.cluster.server(), shop.place.kubeconfig().display().to_string());
     shop.journal.write(Entry::Cluster(line)).await.unwrap();
-    let objects = shop.cluster.prepare(manifests(2), RUN).await.unwrap().objects();
+    let objects = shop.cluster.prepare(shop.manifests(2), RUN).await.unwrap().objects();
     shop.journal.write(Entry::Manifests { objects }).await.unwrap();
 
     let mut listener = Listener::of(&shop);
-    let spec = json!({"on": "shop/deployment/payments", "add": "200ms"});
+    let spec = json!({"on": shop.named("deployment/payments"), "add": "200ms"});
     let (conducted, _stop) = shop.conduct(vec![act("slow", 0.0, None, "latency", spec)]);
     listener.event("the injection", |fact| is_step(fact, "slow", &FaultStep::Injected)).await;
-    let pods = shop.cluster.pods("shop", "app=payments").await.unwrap();
+    let pods = shop.pods().await;
     assert!(pods.iter().all(|pod| pod.ephemeral.iter().any(|agent| agent.state == EphemeralState::Running)));
     conducted.abort();
 
@@ -54,23 +52,21 @@ async fn a_run_that_dies_under_a_fault_is_healed_from_its_journal() {
     let [report] = &heal(dir.path(), &*no_sandbox()).await.unwrap()[..] else { panic!("one run") };
     assert_eq!(report.outcome, Outcome::Healed, "{report:#?}");
     assert!(report.said.iter().any(|said| said.contains("agents reverted: 2")), "{report:#?}");
-    let left = shop.cluster.pods("shop", "app=payments").await.unwrap();
+    let left = shop.pods().await;
     assert!(left.is_empty(), "the manifests are removed too: {left:?}");
     let [again] = &heal(dir.path(), &*no_sandbox()).await.unwrap()[..] else { panic!("one run") };
     assert_eq!(again.outcome, Outcome::Nothing);
-    shop.sandbox.stop().await;
+    shop.place.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_journal_from_any_moment_is_healed() {
     // Goal: whatever line was the last, healing ends in proof. How: cut the journal of a whole run after each of its lines.
     let shop = Shop::open(2).await;
-    let kubeconfig = shop.dir.path().join("kubeconfig");
-    std::fs::write(&kubeconfig, shop.sandbox.kubeconfig()).unwrap();
-    let line = line_of(shop.cluster.server(), kubeconfig.display().to_string());
+    let line = line_of(shop.cluster.server(), shop.place.kubeconfig().display().to_string());
     shop.journal.write(Entry::RunStarted { run: RUN.into(), pid: 1, seed: 7 }).await.unwrap();
     shop.journal.write(Entry::Cluster(line)).await.unwrap();
-    let spec = json!({"on": "shop/deployment/payments", "add": "100ms"});
+    let spec = json!({"on": shop.named("deployment/payments"), "add": "100ms"});
     let (conducted, _stop) = shop.conduct(vec![
         act("kill", 0.0, None, "pod_kill", json!({"pods": 1, "grace": "0s"})),
         act("slow", 2.0, Some(2), "latency", spec),
@@ -89,14 +85,14 @@ async fn a_journal_from_any_moment_is_healed() {
         assert_eq!(reports[0].outcome, Outcome::Healed, "cut after line {count}: {reports:#?}");
     }
     // And one that died before its first deletion: the pod is there, and nothing is waited for.
-    let alive = shop.cluster.pods("shop", "app=payments").await.unwrap().remove(0);
+    let alive = shop.pods().await.remove(0);
     let intent = json!({"at": "2026-01-01T00:00:00Z", "entry": {"intent": {"fault": "kill", "kind": "pod_kill", "spec": {"pods": 1},
-        "undos": [{"says": "wait", "detail": {"workload": "shop/deployment/payments", "pod": alive.name, "uid": alive.uid, "ready": 2}}]}}});
+        "undos": [{"says": "wait", "detail": {"workload": shop.named("deployment/payments"), "pod": alive.name, "uid": alive.uid, "ready": 2}}]}}});
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("journal.jsonl"), format!("{}{}{intent}\n", lines[0], lines[1])).unwrap();
     let reports = tokio::time::timeout(Duration::from_secs(10), heal(dir.path(), &*no_sandbox())).await.unwrap().unwrap();
     assert_eq!(reports[0].outcome, Outcome::Healed, "{reports:#?}");
-    shop.sandbox.stop().await;
+    shop.place.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -106,9 +102,9 @@ async fn a_run_whose_kubeconfig_went_is_healed_by_the_one_of_now_and_in_no_other
     let shop = Shop::open(1).await;
     let elsewhere = Scripted::start(|_| not_scripted()).await;
     let squall = Squall::new();
-    let here = squall.file("here", shop.sandbox.kubeconfig());
+    let here = shop.place.kubeconfig().to_owned();
     let other = squall.file("other", &elsewhere.kubeconfig());
-    let objects = shop.cluster.prepare(manifests(1), RUN).await.unwrap().objects();
+    let objects = shop.cluster.prepare(shop.manifests(1), RUN).await.unwrap().objects();
     let gone = squall.path("gone").display().to_string();
     let cluster = line_of(shop.cluster.server(), gone);
     std::fs::create_dir(squall.path("run")).unwrap();
@@ -123,8 +119,8 @@ async fn a_run_whose_kubeconfig_went_is_healed_by_the_one_of_now_and_in_no_other
     };
     heal(&squall.path("gone")).await.unwrap().expect(6).saying("set KUBECONFIG");
     heal(&other).await.unwrap().expect(6).saying("leads to").saying("nothing is touched");
-    assert_eq!(shop.cluster.pods("shop", "app=payments").await.unwrap().len(), 1);
+    assert_eq!(shop.pods().await.len(), 1);
     heal(&here).await.unwrap().expect(0).saying("run: healed");
-    assert!(shop.cluster.pods("shop", "app=payments").await.unwrap().is_empty());
-    shop.sandbox.stop().await;
+    assert!(shop.pods().await.is_empty());
+    shop.place.close().await;
 }

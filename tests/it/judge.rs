@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use squall::exit::Exit;
 use squall::kinds::Kind;
 use squall::plan::Plan;
-use squall::recording::fact::{Ending, Fact, FaultStep, Outcome, RunEnded};
+use squall::recording::fact::{AutoscalerSpec, Ending, Fact, FaultStep, Outcome, RunEnded};
 use squall::recording::{EVENTS_FILE, HISTOGRAMS_FILE, History};
 use squall::verdict::{Certificate, Finding, Spec, Verdict, certificate, judge, overall};
 
-use crate::story::{Answer, Story, exponential_ms, not, ok};
+use crate::story::{self, Answer, Story, exponential_ms, not, ok};
 
 /// What is expected of a recording, as it stands in its folder.
 #[derive(serde::Serialize)]
@@ -30,7 +30,7 @@ struct Stored {
     torn: bool,
 }
 
-const STORED: [Stored; 16] = [
+const STORED: [Stored; 17] = [
     Stored {
         folder: "healthy",
         plan: "\
@@ -146,6 +146,22 @@ assert:
                 -0.5,
                 1.0,
             );
+        },
+        torn: false,
+    },
+    Stored {
+        folder: "at-its-maximum",
+        plan: BURST,
+        // What keeps it from five is told beside the finding.
+        story: |story| {
+            burst(story);
+            let object = story::object("shop/hpa/checkout");
+            let spec = AutoscalerSpec { max_replicas: 3, ..Story::autoscaler_spec() };
+            story.reading("shop/hpa/checkout", "exists", -0.6, 1.0).fact(story::at(-0.5), Fact::Autoscaler(Box::new(spec)));
+            story.sizes(&[(-0.5, 1), (8.0, 3)]);
+            let [condition, status, reason] = ["ScalingLimited", "True", "TooManyReplicas"].map(str::to_owned);
+            let message = "the desired replica count is more than the maximum replica count".to_owned();
+            story.fact(story::at(9.0), Fact::Condition { object, condition, status, reason, message });
         },
         torn: false,
     },
@@ -419,7 +435,7 @@ fn evidence_points_at_events_that_exist() {
         let history = History::load(&stored.path()).expect("was read before");
         let (_, findings) = judged(&stored.path());
         for finding in findings {
-            for n in &finding.evidence {
+            for n in finding.evidence.iter().chain(finding.detected.iter().flat_map(|detected| &detected.evidence)) {
                 let event = history.events.iter().find(|event| event.n == *n);
                 let event =
                     event.unwrap_or_else(|| panic!("{}: {} points at event {n}, which is not there", stored.folder, finding.name));

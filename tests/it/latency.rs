@@ -54,7 +54,7 @@ async fn through_service(shop: &Shop) -> Duration {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_delay_is_felt_proven_followed_and_gone() {
-    let shop = Shop::open(2).await;
+    let shop = Shop::sandboxed(2).await;
     let before = through_service(&shop).await;
     assert!(before < Duration::from_millis(100), "{before:?}");
     let client = Client::of(&shop).await;
@@ -120,7 +120,7 @@ async fn a_delay_that_has_no_effect_is_never_called_effective_and_still_heals() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_delay_that_only_probes_felt_is_never_called_effective() {
     let shop = Shop::open(1).await;
-    let spec = json!({"on": "shop/deployment/payments", "add": "100ms", "existing_connections": "leave"});
+    let spec = json!({"on": shop.named("deployment/payments"), "add": "100ms", "existing_connections": "leave"});
     let (conducted, _stop) = shop.conduct(vec![act("slow", 0.0, Some(4), "latency", spec)]);
     let curtain = conducted.await.unwrap();
     assert!(curtain.all_healed(), "{curtain:?}");
@@ -136,7 +136,7 @@ async fn a_delay_that_only_probes_felt_is_never_called_effective() {
 /// it live until its deadline, twenty seconds after the fault's end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_delay_that_leaves_connections_alone_is_proven_gone() {
-    let shop = Shop::open(1).await;
+    let shop = Shop::sandboxed(1).await;
     let mut listener = Listener::of(&shop);
     let spec = json!({"on": "shop/deployment/payments", "add": "100ms", "existing_connections": "leave"});
     let (conducted, _stop) = shop.conduct(vec![act("slow", 0.0, Some(2), "latency", spec)]);
@@ -153,9 +153,9 @@ async fn a_delay_that_leaves_connections_alone_is_proven_gone() {
 /// answered later than a lease lasts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_that_is_taken_keeps_its_delay_while_another_takes_longer_than_a_lease() {
-    let shop = Shop::open(2).await;
+    let shop = Shop::sandboxed(2).await;
     let mut listener = Listener::of(&shop);
-    let gate = Gate::before(&shop.sandbox).await;
+    let gate = Gate::before(shop.sandbox()).await;
     let pods = shop.cluster.pods("shop", "app=payments").await.unwrap();
     let (slow, looked) = (format!("/api/v1/namespaces/shop/pods/{}", pods[1].name), AtomicBool::new(false));
     gate.rule(move |came| match came.path == slow && !looked.swap(true, Ordering::SeqCst) {

@@ -18,33 +18,27 @@ use crate::shop::{Listener, Shop, started};
 async fn scaling_shows_in_every_probe() {
     let shop = Shop::open(1).await;
     let list = Watchlist {
-        workload: Some("shop/deploy/payments".parse().unwrap()),
-        autoscaler: Some("shop/hpa/payments".parse().unwrap()),
-        scrape: Some(Scrape { every: Duration::from_millis(200) }),
+        workload: Some(shop.named("deploy/payments").parse().unwrap()),
+        autoscaler: Some(shop.named("hpa/payments").parse().unwrap()),
         ..Watchlist::default()
     };
     let mut listener = Listener::of(&shop);
     let mut observers = observe::start(shop.cluster.clone(), list, shop.sink.clone()).await.unwrap();
-    observers.synced(Duration::from_secs(5)).await.unwrap();
-    let reading = |object: &str, metric: &str, value: f64| {
+    observers.synced(Duration::from_secs(20)).await.unwrap();
+    let reading = |object: String, metric: &str, value: f64| {
         Fact::Reading(Reading { object: object.parse().unwrap(), metric: metric.into(), value })
     };
-    shop.cluster.scale(&"shop/deployment/payments".parse().unwrap(), 2).await.unwrap();
-    let two = reading("shop/deploy/payments", READY_REPLICAS, 2.0);
+    shop.cluster.scale(&shop.named("deployment/payments").parse().unwrap(), 2).await.unwrap();
+    let two = reading(shop.named("deploy/payments"), READY_REPLICAS, 2.0);
     listener.event("two ready replicas, under the plan's own name", |fact| *fact == two).await;
-    listener
-        .event(
-            "a gauge of a pod",
-            |fact| matches!(fact, Fact::Reading(r) if r.object.kind == "pod" && r.metric == "http_requests_in_flight"),
-        )
-        .await;
-    let pods = shop.cluster.pods("shop", "app=payments").await.unwrap();
+    let pods = shop.pods().await;
     shop.cluster.delete_pod(&pods[0], squall::cluster::pod::Grace::Seconds(0)).await.unwrap();
     let uid = pods[0].uid.clone();
     listener.event("the deleted pod's last sight", |fact| matches!(fact, Fact::Pod(pod) if pod.uid == uid && pod.gone)).await;
     observers.stop().await;
+    let absent = reading(shop.named("hpa/payments"), EXISTS, 0.0);
     let facts = shop.close().await;
-    assert!(facts.contains(&reading("shop/hpa/payments", EXISTS, 0.0)), "an autoscaler that is not there is said not to be");
+    assert!(facts.contains(&absent), "an autoscaler that is not there is said not to be");
     assert!(
         facts
             .iter()
@@ -59,6 +53,24 @@ async fn scaling_shows_in_every_probe() {
     let gaps: Vec<&Fact> =
         facts.iter().filter(|fact| matches!(fact, Fact::Gap(gap) if !gap.reason.contains("first look"))).collect();
     assert!(gaps.is_empty(), "{gaps:?}");
+}
+
+/// Pods are asked where they are, which another cluster's need not be reached at from here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_pods_expose_shows_too() {
+    let shop = Shop::sandboxed(1).await;
+    let list = Watchlist {
+        workload: Some("shop/deploy/payments".parse().unwrap()),
+        scrape: Some(Scrape { every: Duration::from_millis(200) }),
+        ..Watchlist::default()
+    };
+    let mut listener = Listener::of(&shop);
+    let observers = observe::start(shop.cluster.clone(), list, shop.sink.clone()).await.unwrap();
+    let is_gauge =
+        |fact: &Fact| matches!(fact, Fact::Reading(r) if r.object.kind == "pod" && r.metric == "http_requests_in_flight");
+    listener.event("a gauge of a pod", is_gauge).await;
+    observers.stop().await;
+    shop.close().await;
 }
 
 #[tokio::test]

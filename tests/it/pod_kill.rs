@@ -12,7 +12,7 @@ use squall::time::Clock;
 use tokio::sync::{mpsc, watch};
 
 use crate::scripted::{Reply, Scripted, list, not_scripted};
-use crate::shop::{Listener, RUN, Shop, act, is_step, manifests, stage_of, started, steps};
+use crate::shop::{Listener, Shop, act, is_step, stage_of, started, steps};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_is_journalled_proven_and_healed_by_the_platform() {
@@ -24,7 +24,7 @@ async fn a_kill_is_journalled_proven_and_healed_by_the_platform() {
     let journal = std::fs::read_to_string(shop.journal.path()).unwrap();
     let order: Vec<_> = ["intent", "applied", "healed"].iter().map(|word| journal.find(&format!("\"{word}\""))).collect();
     assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{journal}");
-    let pods = shop.cluster.pods("shop", "app=payments").await.unwrap();
+    let pods = shop.pods().await;
     assert_eq!(pods.iter().filter(|pod| pod.serves()).count(), 3, "{pods:#?}");
 
     let facts = shop.close().await;
@@ -51,17 +51,17 @@ async fn a_kill_is_journalled_proven_and_healed_by_the_platform() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_last_ready_pod_and_an_unknown_workload_are_refused_before_anything_is_touched() {
     let shop = Shop::open(1).await;
-    let before = shop.cluster.pods("shop", "app=payments").await.unwrap();
+    let before = shop.pods().await;
     let (conducted, _stop) = shop.conduct(vec![
         act("last", 0.0, None, "pod_kill", json!({"pods": 1})),
-        act("nobody", 0.0, None, "pod_kill", json!({"pods": 1, "on": "shop/deployment/paymets"})),
+        act("nobody", 0.0, None, "pod_kill", json!({"pods": 1, "on": shop.named("deployment/paymets")})),
     ]);
     let curtain = conducted.await.unwrap();
     assert!(curtain.all_healed());
     let why: Vec<String> = curtain.not_injected.iter().map(|(name, why)| format!("{name}: {why}")).collect();
     assert!(why[0].contains("last ready pod is never taken"), "{why:?}");
-    assert!(why[1].contains("found: shop/deployment/payments"), "{why:?}");
-    let after = shop.cluster.pods("shop", "app=payments").await.unwrap();
+    assert!(why[1].contains(&format!("found: {}", shop.named("deployment/payments"))), "{why:?}");
+    let after = shop.pods().await;
     assert_eq!(before[0].uid, after[0].uid);
     assert_eq!(std::fs::read_to_string(shop.journal.path()).unwrap(), "", "nothing was intended");
     let facts = shop.close().await;
@@ -193,16 +193,15 @@ async fn nothing_is_injected_after_the_run_has_stopped() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pods_of_another_workload_with_the_same_labels_are_neither_counted_nor_touched() {
     let shop = Shop::open(1).await;
-    let mut canary = manifests(2).remove(0);
+    let mut canary = shop.manifests(2).remove(0);
     let labels = json!({"app": "payments", "track": "canary"});
     canary["metadata"]["name"] = "canary".into();
     canary["spec"]["selector"]["matchLabels"] = labels.clone();
     canary["spec"]["template"]["metadata"]["labels"] = labels;
-    let prepared = shop.cluster.prepare(vec![canary], RUN).await.unwrap();
-    shop.cluster.apply(&prepared).await.unwrap();
-    shop.cluster.wait_ready(&prepared.objects(), Duration::from_secs(30)).await.unwrap();
-    assert_eq!(shop.cluster.pods("shop", "app=payments").await.unwrap().len(), 3, "the selector matches all");
-    let payments = shop.cluster.workload(&"shop/deployment/payments".parse().unwrap()).await.unwrap();
+    let objects = shop.place.apply(vec![canary]).await;
+    shop.cluster.wait_ready(&objects, Duration::from_secs(60)).await.unwrap();
+    assert_eq!(shop.pods().await.len(), 3, "the selector matches all");
+    let payments = shop.cluster.workload(&shop.named("deployment/payments").parse().unwrap()).await.unwrap();
     assert_eq!(shop.cluster.pods_of(&payments).await.unwrap().len(), 1);
     let (conducted, _stop) = shop.conduct(vec![act("last", 0.0, None, "pod_kill", json!({"pods": 1}))]);
     let curtain = conducted.await.unwrap();

@@ -261,7 +261,7 @@ async fn an_image_that_cannot_be_pulled_is_told_by_the_kubelet_and_undone() {
 
 /// A sandbox behind a gate at which it takes itself for a real cluster.
 async fn real(shop: &Shop) -> Gate {
-    let gate = Gate::before(&shop.sandbox).await;
+    let gate = Gate::before(shop.sandbox()).await;
     gate.rule(|came| match came.path.as_str() {
         "/version" => Fate::Answered(200, json!({"major": "1", "minor": "36", "gitVersion": "v1.36.2"}).to_string()),
         _ => Fate::Pass,
@@ -274,7 +274,7 @@ fn label(shop: &Shop, level: Option<&str>) {
         namespace["metadata"]["labels"][ENFORCE] = level.map_or("privileged", |level| level).into();
         Ok(())
     };
-    shop.sandbox.store().update(&NAMESPACES, "", "shop", change).expect("the namespace is there");
+    shop.sandbox().store().update(&NAMESPACES, "", "shop", change).expect("the namespace is there");
 }
 
 const PLAN: &str = "
@@ -319,7 +319,7 @@ fn in_earnest(gate: &Gate) -> usize {
 /// where pod security forbids it, and then with all that is needed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_delays_the_pods_of_a_real_cluster_or_sends_nothing() {
-    let shop = Shop::open(1).await;
+    let shop = Shop::sandboxed(1).await;
     let gate = real(&shop).await;
     let (said, at) = squall(gate.kubeconfig(), RUN, &[]).await;
     said.expect(4).saying("fault slow-payments: shop/deployment/payments: its pods come from images, and no image is named");
@@ -340,7 +340,7 @@ async fn a_run_delays_the_pods_of_a_real_cluster_or_sends_nothing() {
     for step in ["effective", "healed"] {
         assert!(recording.contains(&format!("\"step\":\"{step}\"")), "{step} is not in {recording}");
     }
-    let pods = shop.sandbox.store().list(&squall::sandbox::resource::PODS, Some("shop")).0;
+    let pods = shop.sandbox().store().list(&squall::sandbox::resource::PODS, Some("shop")).0;
     let containers: Vec<&Value> =
         pods.iter().flat_map(|pod| pod["spec"]["ephemeralContainers"].as_array().into_iter().flatten()).collect();
     assert!(containers.len() == 1 && containers[0]["image"] == IMAGE, "{containers:#?}");
@@ -349,7 +349,7 @@ async fn a_run_delays_the_pods_of_a_real_cluster_or_sends_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_doctor_tries_the_agent_and_leaves_nothing() {
-    let shop = Shop::open(2).await;
+    let shop = Shop::sandboxed(2).await;
     let gate = real(&shop).await;
     let (said, _) = squall(gate.kubeconfig(), &["doctor", "p.yaml", "--agent-image", IMAGE], &[]).await;
     said.expect(0).saying("2 pods of shop/deployment/payments would take an agent in");
@@ -375,7 +375,7 @@ async fn the_doctor_tries_the_agent_and_leaves_nothing() {
 /// before a pod is added.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_that_appears_where_no_agent_works_is_left_alone_and_said_so() {
-    let shop = Shop::open(1).await;
+    let shop = Shop::sandboxed(1).await;
     let mut listener = Listener::of(&shop);
     let spec = json!({"on": "shop/deployment/payments", "add": "50ms"});
     let (conducted, stop) = shop.conduct(vec![act("slow", 0.0, None, "latency", spec)]);
@@ -384,7 +384,7 @@ async fn a_pod_that_appears_where_no_agent_works_is_left_alone_and_said_so() {
         node["metadata"]["labels"]["type"] = "virtual-kubelet".into();
         Ok(())
     };
-    shop.sandbox.store().update(&NODES, "", "sandbox", turn).expect("the node is there");
+    shop.sandbox().store().update(&NODES, "", "sandbox", turn).expect("the node is there");
     shop.cluster.scale(&"shop/deployment/payments".parse().unwrap(), 2).await.unwrap();
     let against = |fact: &Fact| matches!(fact, Fact::Fault { step: FaultStep::Evidence { supports: false, says, .. }, .. } if says.contains("a virtual node"));
     listener.event("a witness against it", against).await;
@@ -399,13 +399,13 @@ async fn a_pod_that_appears_where_no_agent_works_is_left_alone_and_said_so() {
 /// Goal: a namespace's pod security holds for the pods of its controllers, too. How: a workload grows, and cannot until the label is gone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_sandbox_makes_no_pod_that_a_namespace_forbids() {
-    let shop = Shop::open(1).await;
+    let shop = Shop::sandboxed(1).await;
     label(&shop, Some("restricted"));
     let payments = "shop/deployment/payments".parse().unwrap();
     shop.cluster.scale(&payments, 2).await.unwrap();
     let told = async {
         loop {
-            let (events, _) = shop.sandbox.store().list(&squall::sandbox::resource::EVENTS, Some("shop"));
+            let (events, _) = shop.sandbox().store().list(&squall::sandbox::resource::EVENTS, Some("shop"));
             if let Some(event) = events.iter().find(|event| event["reason"] == "FailedCreate") {
                 return event.to_string();
             }
@@ -432,11 +432,11 @@ async fn the_sandbox_makes_no_pod_that_a_namespace_forbids() {
 /// A sandbox that is spoken to as one needs no image.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sandbox_needs_no_image_and_a_real_cluster_does() {
-    let shop = Shop::open(1).await;
+    let shop = Shop::sandboxed(1).await;
     let gate = real(&shop).await;
     let spec = Spec::read("latency", json!({"on": "shop/deployment/payments", "add": "100ms"})).unwrap().unwrap();
     let fault: &dyn Fault = &*spec;
-    for (access, refusals) in [(shop.sandbox.kubeconfig().to_owned(), 0), (gate.kubeconfig(), 1)] {
+    for (access, refusals) in [(shop.sandbox().kubeconfig().to_owned(), 0), (gate.kubeconfig(), 1)] {
         let cluster = Cluster::connect(Access::Kubeconfig(access)).await.unwrap();
         let workload = cluster.workload(&"shop/deployment/payments".parse().unwrap()).await.unwrap();
         let findings = fault.preflight(&Ground { cluster, workload, agent_image: None }).await.unwrap();

@@ -22,6 +22,7 @@ use squall::recording::{History, Outcome};
 use squall::report::{self, ExitInfo, FORMATS, Format, Place, Report};
 use squall::time::Offset;
 use squall::verdict::certificate::{Certificate, Lateness};
+use squall::verdict::detectors::Detected;
 use squall::verdict::{Claim, Finding, Over, Verdict};
 
 const PLAN: &str = "\
@@ -294,8 +295,10 @@ fn findings(history: &History) -> Vec<Finding> {
         window_s,
         evidence: Vec::new(),
         notes: Vec::new(),
+        detected: Vec::new(),
         line,
     };
+    let scaler = event(history, |fact| matches!(fact, Fact::Autoscaler(_)));
     let gone = event(history, |fact| matches!(fact, Fact::Pod(pod) if pod.gone));
     let against = event(history, |fact| matches!(fact, Fact::Fault { step: FaultStep::Evidence { supports: false, .. }, .. }));
     let reached = event(history, |fact| matches!(fact, Fact::Reading(r) if r.metric == "ready_replicas" && r.value == 4.0));
@@ -324,6 +327,14 @@ fn findings(history: &History) -> Vec<Finding> {
             ci_high: Some(455.7),
             n: 250,
             evidence: vec![slow],
+            detected: vec![Detected {
+                detector: "within-tolerance".into(),
+                says: "shop/hpa/checkout read 106% of its target, less than 10% above it, from 0s to 5s (5s), and so left it at 2: that is \
+                       right for it under this load"
+                    .into(),
+                fix: "lower the target, or claim what this many replicas can do".into(),
+                evidence: vec![scaler],
+            }],
             ..finding("steady.p99", "slo", Verdict::Fail, 18, [0.0, 5.0])
         },
         Finding {

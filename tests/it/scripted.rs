@@ -184,6 +184,7 @@ fn usual(path: &str) -> Option<Value> {
             json!({"resources": [row("deployments", "Deployment", "deploy", true), {"name": "deployments/scale", "kind": "Scale", "namespaced": true}]})
         }
         "/apis/autoscaling/v2" => json!({"resources": [row("horizontalpodautoscalers", "HorizontalPodAutoscaler", "hpa", true)]}),
+        "/apis/batch/v1" => json!({"resources": [row("jobs", "Job", "", true)]}),
         "/apis/discovery.k8s.io/v1" => json!({"resources": [row("endpointslices", "EndpointSlice", "", true)]}),
         "/apis" => json!({"groups": [{"name": "apps", "preferredVersion": {"groupVersion": "apps/v1"}}]}),
         _ => return None,

@@ -1,11 +1,11 @@
-//! A sandbox with one small workload in it, a recording and a journal: what the tests of faults and observation share.
+//! A place with one small workload in it, a recording and a journal: what the tests of faults and observation share.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use squall::cluster::{Access, Cluster};
+use squall::cluster::{Cluster, Kind as ClusterKind, Pod};
 use squall::faults::blast::Permission;
 use squall::faults::{Act, Curtain, Journal, Spec, Stage, conduct};
 use squall::kinds::Kind;
@@ -17,11 +17,15 @@ use squall::timeline::{FaultSlot, Start};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
+use crate::place::{Place, namespace};
+
+pub use crate::place::RUN;
+
 /// The run's end, far enough away for every test; a test that is done stops earlier.
 const END_S: f64 = 120.0;
 
 pub struct Shop {
-    pub sandbox: Sandbox,
+    pub place: Place,
     pub cluster: Cluster,
     pub sink: Sink,
     pub journal: Arc<Journal>,
@@ -29,42 +33,63 @@ pub struct Shop {
     recording: Recording,
 }
 
-pub const RUN: &str = "test-run";
-
 impl Shop {
-    /// A ready workload `shop/deployment/payments` behind a Service, in a sandbox of its own.
+    /// A ready workload `payments` behind a Service, in whatever cluster tests are to use.
     pub async fn open(replicas: u32) -> Shop {
+        Shop::at(Place::open().await, replicas).await
+    }
+
+    /// `shop/deployment/payments` in a sandbox, for what no other cluster can do.
+    pub async fn sandboxed(replicas: u32) -> Shop {
         Shop::with(replicas, |config| config).await
     }
 
+    /// The same in a sandbox of that kind.
     pub async fn with(replicas: u32, adjust: impl FnOnce(SandboxConfig) -> SandboxConfig) -> Shop {
-        let config = SandboxConfig {
-            squall: env!("CARGO_BIN_EXE_squall").into(),
-            autoscaler_sync: Duration::from_millis(500),
-            ..SandboxConfig::default()
-        };
-        let sandbox = Sandbox::start(adjust(config)).await.unwrap();
-        let cluster = Cluster::connect(Access::Kubeconfig(sandbox.kubeconfig().to_owned())).await.unwrap();
+        Shop::at(Place::sandboxed("shop", adjust).await, replicas).await
+    }
+
+    async fn at(place: Place, replicas: u32) -> Shop {
+        let cluster = place.cluster.clone();
         let dir = tempfile::tempdir().unwrap();
         let (sink, recording) = Recording::create(dir.path(), Clock::starting_in(Duration::ZERO), started()).unwrap();
         let journal = Arc::new(Journal::create(dir.path()).unwrap());
-        let shop = Shop { sandbox, cluster, sink, journal, dir, recording };
-        let prepared = shop.cluster.prepare(manifests(replicas), RUN).await.unwrap();
-        shop.cluster.apply(&prepared).await.unwrap();
-        shop.cluster.wait_ready(&prepared.objects(), Duration::from_secs(30)).await.unwrap();
+        let shop = Shop { place, cluster, sink, journal, dir, recording };
+        let objects = shop.place.apply(shop.manifests(replicas)).await;
+        shop.cluster.wait_ready(&objects, Duration::from_secs(60)).await.unwrap();
         shop
     }
 
+    /// The shop's own manifests.
+    pub fn manifests(&self, replicas: u32) -> Vec<Value> {
+        manifests_in(&self.place.namespace, &self.place.image, replicas)
+    }
+
+    pub fn sandbox(&self) -> &Sandbox {
+        self.place.sandbox()
+    }
+
+    /// Something of the shop, as a plan names it: `deployment/payments`.
+    pub fn named(&self, what: &str) -> String {
+        format!("{}/{what}", self.place.namespace)
+    }
+
+    /// The pods that the workload's selector takes in.
+    pub async fn pods(&self) -> Vec<Pod> {
+        self.cluster.pods(&self.place.namespace, "app=payments").await.unwrap()
+    }
+
     pub fn stage(&self) -> Stage {
+        let is_sandbox = self.cluster.kind() == ClusterKind::Sandbox;
         Stage {
             cluster: self.cluster.clone(),
             sink: self.sink.clone(),
             journal: self.journal.clone(),
             run: RUN.into(),
             seed: 7,
-            workload: Some("shop/deployment/payments".parse().unwrap()),
-            permission: Permission::Sandbox,
-            agent_image: None,
+            workload: Some(self.named("deployment/payments").parse().unwrap()),
+            permission: if is_sandbox { Permission::Sandbox } else { Permission::Granted },
+            agent_image: (!is_sandbox).then(|| self.place.image.clone()),
             end: Offset::from_secs_f64(END_S),
         }
     }
@@ -77,10 +102,10 @@ impl Shop {
 
     /// Ends the recording and reads it back.
     pub async fn close(self) -> Vec<Fact> {
-        let Shop { sandbox, recording, dir, .. } = self;
+        let Shop { place, recording, dir, .. } = self;
         recording.close(RunEnded { how: Ending::Completed, lost_events: 0 }).unwrap();
         let facts = facts(dir.path());
-        sandbox.stop().await;
+        place.close().await;
         facts
     }
 }
@@ -169,21 +194,26 @@ pub fn facts(dir: &Path) -> Vec<Fact> {
     text.lines().map(|line| serde_json::from_str::<Event>(line).unwrap_or_else(|e| panic!("{line}: {e}")).fact).collect()
 }
 
+/// Those of a shop in the sandbox.
 pub fn manifests(replicas: u32) -> Vec<Value> {
+    manifests_in("shop", "squall", replicas)
+}
+
+fn manifests_in(place: &str, image: &str, replicas: u32) -> Vec<Value> {
     let labels = json!({"app": "payments"});
     vec![
         // Not in order, on purpose: the adapter sorts.
-        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "payments", "namespace": "shop"},
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "payments", "namespace": place},
             "spec": {"replicas": replicas, "selector": {"matchLabels": labels}, "template": {
                 "metadata": {"labels": labels, "annotations": {"prometheus.io/port": "8080", "prometheus.io/path": "/metrics"}},
                 "spec": {"terminationGracePeriodSeconds": 2, "containers": [{
-                    "name": "payments", "image": "squall",
+                    "name": "payments", "image": image,
                     "command": ["squall", "workload", "--service-time", "2ms", "--workers", "8"],
                     "ports": [{"name": "http", "containerPort": 8080}],
                     "readinessProbe": {"httpGet": {"path": "/readyz", "port": "http"}, "periodSeconds": 1}}]}}}}),
-        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "payments", "namespace": "shop"},
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "payments", "namespace": place},
             "spec": {"selector": labels, "ports": [{"name": "http", "port": 8080, "targetPort": "http"}]}}),
-        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}),
+        namespace(place),
     ]
 }
 

@@ -309,9 +309,9 @@ impl Story {
     }
 
     /// An autoscaler with the API's default behaviour that looks every second, up to ten replicas.
-    pub fn autoscaler(&mut self) -> &mut Story {
+    pub fn autoscaler_spec() -> AutoscalerSpec {
         let policy = |kind: &str, value| ScalingPolicy { kind: kind.to_owned(), value, period_s: 15 };
-        let spec = AutoscalerSpec {
+        AutoscalerSpec {
             object: object("shop/hpa/checkout"),
             scales: object("shop/deployment/checkout"),
             min_replicas: 1,
@@ -330,8 +330,13 @@ impl Story {
             sync_period_s: 1.0,
             sync_period_source: "the sandbox's autoscaler".to_owned(),
             tolerance: 0.1,
-        };
-        self.reading("shop/hpa/checkout", "exists", -0.6, 1.0).fact(at(-0.5), Fact::Autoscaler(Box::new(spec)))
+        }
+    }
+
+    /// The same, as it is seen at the start.
+    pub fn autoscaler(&mut self) -> &mut Story {
+        let spec = Fact::Autoscaler(Box::new(Story::autoscaler_spec()));
+        self.reading("shop/hpa/checkout", "exists", -0.6, 1.0).fact(at(-0.5), spec)
     }
 
     /// A stretch in which `source` saw nothing.

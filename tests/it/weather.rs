@@ -53,8 +53,8 @@ struct Ended {
 
 impl Run {
     async fn in_the_storm() -> Run {
-        let shop = Shop::open(2).await;
-        let gate = Gate::before(&shop.sandbox).await;
+        let shop = Shop::sandboxed(2).await;
+        let gate = Gate::before(shop.sandbox()).await;
         let squall = Squall::new();
         let plan = squall.file("weather.yaml", PLAN);
         let kubeconfig = squall.file("kubeconfig", &gate.kubeconfig());
@@ -267,8 +267,8 @@ async fn nonsense_about_one_kind_hides_that_kind_alone() {
 
 /// A shop whose own client goes through a gate.
 async fn gated(replicas: u32) -> (Shop, Gate) {
-    let mut shop = Shop::open(replicas).await;
-    let gate = Gate::before(&shop.sandbox).await;
+    let mut shop = Shop::sandboxed(replicas).await;
+    let gate = Gate::before(shop.sandbox()).await;
     shop.cluster = Cluster::connect(Access::Kubeconfig(gate.kubeconfig())).await.unwrap();
     (shop, gate)
 }

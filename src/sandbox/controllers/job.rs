@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::claim::claimed;
+use super::indexes::Indexes;
 use super::replicaset::victims;
 use super::template::pod_of;
 use super::{CREATED_MAX, Shared, follow};
@@ -86,7 +87,7 @@ struct Tally {
     /// On their way out, and not ended yet.
     leaving: usize,
     /// Of an Indexed Job, those that are done.
-    indexes: BTreeSet<i64>,
+    indexes: Indexes,
 }
 
 impl Tally {
@@ -96,12 +97,14 @@ impl Tally {
             succeeded: vec![],
             failed: vec![],
             leaving: pods.iter().filter(|pod| is_leaving(pod) && !has_ended(pod)).count(),
-            indexes: read_indexes(job["status"]["completedIndexes"].as_str().unwrap_or_default()),
+            indexes: Indexes::read(job["status"]["completedIndexes"].as_str().unwrap_or_default(), completions(job).unwrap_or(0)),
         };
         for pod in pods.iter().filter(|pod| is_tracked(pod)) {
             if pod["status"]["phase"] == "Succeeded" {
                 tally.succeeded.push(pod.clone());
-                tally.indexes.extend(index(pod).filter(|i| is_indexed(job) && *i < completions(job).unwrap_or(0)));
+                if let Some(i) = index(pod).filter(|i| is_indexed(job) && *i < completions(job).unwrap_or(0)) {
+                    tally.indexes.insert(i);
+                }
             } else if has_failed(job, pod) {
                 tally.failed.push(pod.clone());
             }
@@ -112,7 +115,7 @@ impl Tally {
     /// All that have succeeded so far.
     fn successes(&self, job: &Value) -> i64 {
         match is_indexed(job) {
-            true => self.indexes.len() as i64,
+            true => self.indexes.len(),
             false => int(&job["status"]["succeeded"], 0) + self.succeeded.len() as i64,
         }
     }
@@ -323,7 +326,7 @@ impl Work<'_> {
             if !suspended && (status.get("startTime").is_none() || resumes) {
                 status["startTime"] = json!(seconds(wall_now()));
             }
-            let succeeded = if indexed { tally.indexes.len() as i64 } else { int(&before["succeeded"], 0) };
+            let succeeded = if indexed { tally.indexes.len() } else { int(&before["succeeded"], 0) };
             for (field, n) in [("active", active.len() as i64), ("succeeded", succeeded), ("failed", int(&before["failed"], 0))] {
                 if n > 0 {
                     status[field] = json!(n);
@@ -331,7 +334,7 @@ impl Work<'_> {
             }
             status["terminating"] = json!(leaving);
             if !tally.indexes.is_empty() {
-                status["completedIndexes"] = json!(written_indexes(&tally.indexes));
+                status["completedIndexes"] = json!(tally.indexes.to_string());
             }
             status["uncountedTerminatedPods"] = uncounted;
             status["ready"] = json!(ready);
@@ -446,7 +449,7 @@ fn index(pod: &Value) -> Option<i64> {
 fn misnumbered<'a>(job: &Value, active: &[&'a Arc<Value>], tally: &Tally, surplus: i64) -> Vec<&'a Arc<Value>> {
     let mut seen = BTreeSet::new();
     let limit = completions(job).unwrap_or(0);
-    let mut fits = |pod: &Arc<Value>| index(pod).is_some_and(|i| i < limit && !tally.indexes.contains(&i) && seen.insert(i));
+    let mut fits = |pod: &Arc<Value>| index(pod).is_some_and(|i| i < limit && !tally.indexes.contains(i) && seen.insert(i));
     let (mut right, mut wrong): (Vec<_>, Vec<_>) = active.iter().copied().partition(|pod| fits(pod));
     right.sort_by_key(|pod| std::cmp::Reverse(index(pod)));
     let more = (surplus - wrong.len() as i64).max(0) as usize;
@@ -459,8 +462,8 @@ fn free_indexes(job: &Value, tally: &Tally, pods: &[Arc<Value>]) -> Vec<i64> {
     let waits = job["spec"]["podReplacementPolicy"] == "Failed";
     let holds = |pod: &&Arc<Value>| is_active(pod) || (waits && is_leaving(pod) && !has_ended(pod));
     let held: BTreeSet<i64> = pods.iter().filter(holds).filter_map(|pod| index(pod)).collect();
-    let free = |i: &i64| !held.contains(i) && !tally.indexes.contains(i);
-    (0..completions(job).unwrap_or(0)).filter(free).take(CREATED_MAX as usize).collect()
+    let free = |i: &i64| !held.contains(i);
+    tally.indexes.absent(completions(job).unwrap_or(0)).filter(free).take(CREATED_MAX as usize).collect()
 }
 
 fn new_pod(job: &Value, number: Option<i64>) -> Value {
@@ -487,46 +490,4 @@ fn new_pod(job: &Value, number: Option<i64>) -> Value {
     }
     pod["spec"]["hostname"] = json!(base);
     pod
-}
-
-/// `0-2,5` as numbers.
-fn read_indexes(text: &str) -> BTreeSet<i64> {
-    let range = |part: &str| {
-        let (from, to) = part.split_once('-').unwrap_or((part, part));
-        Some(from.parse::<i64>().ok()?..=to.parse::<i64>().ok()?)
-    };
-    text.split(',').filter_map(range).flatten().collect()
-}
-
-/// Numbers as `0-2,5`: two in a row are written out, three or more are a range.
-fn written_indexes(indexes: &BTreeSet<i64>) -> String {
-    let mut ranges: Vec<(i64, i64)> = vec![];
-    for i in indexes {
-        match ranges.last_mut() {
-            Some((_, last)) if *last + 1 == *i => *last = *i,
-            _ => ranges.push((*i, *i)),
-        }
-    }
-    let word = |(from, to): (i64, i64)| match to - from {
-        0 => from.to_string(),
-        1 => format!("{from},{to}"),
-        _ => format!("{from}-{to}"),
-    };
-    ranges.into_iter().map(word).collect::<Vec<_>>().join(",")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn completed_indexes_are_written_as_ranges_and_read_back() {
-        for (text, numbers) in
-            [("", vec![]), ("0", vec![0]), ("1,2", vec![1, 2]), ("0-2", vec![0, 1, 2]), ("0,3-5,9", vec![0, 3, 4, 5, 9])]
-        {
-            let set: BTreeSet<i64> = numbers.into_iter().collect();
-            assert_eq!(written_indexes(&set), text);
-            assert_eq!(read_indexes(text), set, "{text}");
-        }
-    }
 }

@@ -7,6 +7,7 @@ mod deployment;
 mod endpoints;
 mod garbage;
 mod history;
+mod indexes;
 mod job;
 mod node;
 mod replicaset;
