@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::autoscaler::AutoscalerStatus;
 use super::manifests::Applied;
 use super::pod::LogOf;
+use super::scaled_object::{self, Lack};
 use super::workload::Workload;
 use super::{Cluster, Error, Pod};
 use crate::names::ObjectRef;
@@ -32,17 +33,21 @@ const HOPELESS: [&str; 6] = [
 ];
 
 impl Cluster {
-    /// Waits until every workload among `objects` is fully available and every autoscaler has read its metric, or says what is missing.
+    /// Waits until every workload among `objects` is fully available, every autoscaler has read its metric and every ScaledObject is ready, or
+    /// says what is missing.
     pub async fn wait_ready(&self, objects: &[Applied], within: Duration) -> Result<(), Error> {
         let deadline = monotonic_now() + within;
-        let mut waiting: Vec<&Applied> =
-            objects.iter().filter(|o| o.pods.is_some() || o.kind == "HorizontalPodAutoscaler").collect();
+        let scales = |o: &Applied| matches!(o.kind.as_str(), "HorizontalPodAutoscaler" | "ScaledObject");
+        let mut waiting: Vec<&Applied> = objects.iter().filter(|o| o.pods.is_some() || scales(o)).collect();
         // Autoscalers last: they read from pods that must be up.
         waiting.sort_by_key(|o| o.pods.is_none());
         for object in waiting {
             loop {
-                let looked =
-                    if object.pods.is_some() { self.workload_lacks(object).await } else { self.autoscaler_lacks(object).await };
+                let looked = match object.kind.as_str() {
+                    _ if object.pods.is_some() => self.workload_lacks(object).await,
+                    "ScaledObject" => self.scaled_object_lacks(object).await,
+                    _ => self.autoscaler_lacks(object).await,
+                };
                 let (why, pause) = match looked {
                     Ok(None) => break,
                     Ok(Some(why)) => (why, LOOK),
@@ -116,6 +121,15 @@ impl Cluster {
         let message = trouble.message.trim();
         let message = if message.is_empty() { String::new() } else { format!(" ({message})") };
         format!("pod {} cannot run: container {} is in {}{message}{words}", pod.label(), trouble.container, trouble.reason)
+    }
+
+    async fn scaled_object_lacks(&self, object: &Applied) -> Result<Option<String>, Error> {
+        let (_, value) = self.object(&reference(object)).await?;
+        match scaled_object::lacks(&value) {
+            None => Ok(None),
+            Some(Lack::Passing(why)) => Ok(Some(why)),
+            Some(Lack::Lasting(why)) => Err(Error::NotReady { what: object.to_string(), why }),
+        }
     }
 
     async fn autoscaler_lacks(&self, object: &Applied) -> Result<Option<String>, Error> {

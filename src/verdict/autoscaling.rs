@@ -19,7 +19,7 @@ use super::{Claim, Finding, Judge, Need, Verdict};
 use crate::names::ObjectRef;
 use crate::recording::History;
 use crate::recording::fact::{AutoscalerSpec, Fact, PhaseSpan};
-use crate::recording::history::same_object;
+use crate::recording::history::{is_scaled_object, same_object};
 use crate::recording::metric::{DESIRED_REPLICAS, EXISTS, READY_REPLICAS, REPLICAS};
 use crate::time::Offset;
 
@@ -48,7 +48,7 @@ pub struct Spec {
     /// There are never more replicas than this, ready or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_most: Option<u32>,
-    /// Which autoscaler, as in `shop/hpa/checkout`; the target's when absent.
+    /// Which autoscaler, as in `shop/hpa/checkout` or `shop/scaledobject/checkout`; the target's when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<ObjectRef>,
 }
@@ -154,18 +154,26 @@ impl Spec {
     /// What the autoscaler said about itself in the window, where that may explain why it did not scale.
     fn explain(&self, subject: &Subject, history: &History) -> Vec<String> {
         let mut notes = Vec::new();
+        // A ScaledObject has an autoscaler of its own, which says what it does not.
+        let mut speakers = vec![&subject.object];
         for event in &history.events {
             if event.t_ns >= subject.window.to {
                 break;
             }
+            if let Fact::Autoscaler(spec) = &event.fact
+                && same_object(&spec.scales, &subject.spec.scales)
+            {
+                speakers.push(&spec.object);
+            }
             let Fact::Condition { object, condition, status, reason, message } = &event.fact else { continue };
             let telling = match condition.as_str() {
-                "ScalingActive" | "AbleToScale" => status == "False",
-                "ScalingLimited" => status == "True",
+                "ScalingActive" | "AbleToScale" | "Ready" | "Active" => status == "False",
+                "ScalingLimited" | "Fallback" | "Paused" => status == "True",
                 _ => false,
             };
-            if telling && same_object(object, &subject.object) {
-                notes.push(format!("the autoscaler said {condition}={status}, {reason}: {message} (event {})", event.n));
+            if telling && speakers.iter().any(|speaker| same_object(object, speaker)) {
+                let who = if same_object(object, &subject.object) { "the autoscaler".to_owned() } else { object.to_string() };
+                notes.push(format!("{who} said {condition}={status}, {reason}: {message} (event {})", event.n));
             }
         }
         let from = notes.len().saturating_sub(3);
@@ -344,7 +352,8 @@ fn absent(object: &ObjectRef, check: Check, draft: Draft, window: &Window, histo
                         }
                         None => draft,
                     };
-                    draft.end(Verdict::Fail, format!("{why}; apply a HorizontalPodAutoscaler, or correct `target.autoscaler`"))
+                    let kind = if is_scaled_object(object) { "ScaledObject" } else { "HorizontalPodAutoscaler" };
+                    draft.end(Verdict::Fail, format!("{why}; apply a {kind}, or correct `target.autoscaler`"))
                 }
                 Check::Reversals(_) | Check::AtMost(_) => draft.inconclusive(why),
             }

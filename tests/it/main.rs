@@ -47,6 +47,7 @@ mod reports;
 mod retries;
 mod sandbox;
 mod sandbox_api;
+mod scaled_objects;
 mod scheduling;
 mod scripted;
 mod shop;
