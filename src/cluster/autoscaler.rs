@@ -45,12 +45,9 @@ impl AutoscalerStatus {
 /// The live spec in an autoscaler object.
 pub fn spec(object: &ObjectRef, value: &Value) -> AutoscalerSpec {
     let target = |pointer: &str| text(value, pointer).unwrap_or_default();
-    let sync = text(value, SYNC_ANNOTATION).and_then(|span| span.parse::<Span>().ok());
     let metrics: Vec<String> = list(value, "/spec/metrics").iter().map(metric_line).collect();
-    let tolerance = ["/spec/behavior/scaleUp/tolerance", "/spec/behavior/scaleDown/tolerance"]
-        .iter()
-        .find_map(|pointer| value.pointer(pointer))
-        .and_then(|t| t.as_f64().or_else(|| quantity(t.as_str()?)));
+    let (sync_period_s, sync_period_source) = sync_period(value);
+    let behavior = Behavior::read(value.pointer("/spec/behavior"));
     AutoscalerSpec {
         object: object.clone(),
         scales: ObjectRef {
@@ -62,14 +59,42 @@ pub fn spec(object: &ObjectRef, value: &Value) -> AutoscalerSpec {
         max_replicas: count(value, "/spec/maxReplicas"),
         // The API's default when no metric is given.
         metrics: if metrics.is_empty() { vec!["resource cpu averageUtilization 80".into()] } else { metrics },
-        scale_up: rules(value.pointer("/spec/behavior/scaleUp"), 0, &[("Pods", 4, 15), ("Percent", 100, 15)]),
-        scale_down: rules(value.pointer("/spec/behavior/scaleDown"), 300, &[("Percent", 100, 15)]),
-        sync_period_s: sync.map_or(SYNC_DEFAULT_S, Span::seconds),
-        sync_period_source: match sync {
-            Some(_) => "the sandbox's autoscaler".into(),
-            None => "kube-controller-manager default".into(),
-        },
-        tolerance: tolerance.unwrap_or(TOLERANCE_DEFAULT),
+        scale_up: behavior.up,
+        scale_down: behavior.down,
+        sync_period_s,
+        sync_period_source,
+        tolerance: behavior.tolerance,
+        waking: None,
+    }
+}
+
+/// How often the controller looks at this object, and where that number comes from.
+pub(super) fn sync_period(value: &Value) -> (f64, String) {
+    match text(value, SYNC_ANNOTATION).and_then(|span| span.parse::<Span>().ok()) {
+        Some(sync) => (sync.seconds(), "the sandbox's autoscaler".into()),
+        None => (SYNC_DEFAULT_S, "kube-controller-manager default".into()),
+    }
+}
+
+/// A `behavior` with the API's defaults filled in.
+pub(super) struct Behavior {
+    pub up: ScalingRules,
+    pub down: ScalingRules,
+    pub tolerance: f64,
+}
+
+impl Behavior {
+    pub fn read(given: Option<&Value>) -> Behavior {
+        let given = given.unwrap_or(&Value::Null);
+        let tolerance = ["/scaleUp/tolerance", "/scaleDown/tolerance"]
+            .iter()
+            .find_map(|pointer| given.pointer(pointer))
+            .and_then(|t| t.as_f64().or_else(|| quantity(t.as_str()?)));
+        Behavior {
+            up: rules(given.get("scaleUp"), 0, &[("Pods", 4, 15), ("Percent", 100, 15)]),
+            down: rules(given.get("scaleDown"), 300, &[("Percent", 100, 15)]),
+            tolerance: tolerance.unwrap_or(TOLERANCE_DEFAULT),
+        }
     }
 }
 

@@ -26,6 +26,7 @@ pub mod node;
 pub mod pod;
 pub mod ready;
 mod review;
+pub mod scaled_object;
 pub mod watch;
 pub mod workload;
 

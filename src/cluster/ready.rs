@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::autoscaler::AutoscalerStatus;
 use super::manifests::Applied;
 use super::pod::LogOf;
+use super::scaled_object::{self, Lack};
 use super::workload::{Workload, conditions};
 use super::{Cluster, Error, Pod, count, text};
 use crate::names::ObjectRef;
@@ -34,8 +35,8 @@ const HOPELESS: [&str; 6] = [
 ];
 
 impl Cluster {
-    /// Waits until every workload among `objects` is fully available, every Job has completed and every autoscaler has read its metric, or
-    /// says what is missing.
+    /// Waits until every workload among `objects` is fully available, every Job has completed and every autoscaler has read its metric and
+    /// every ScaledObject is ready, or says what is missing.
     ///
     /// # Errors
     /// When one of them will never be, or is not `within` that time.
@@ -53,6 +54,7 @@ impl Cluster {
                     Awaited::Job => self.job_lacks(object).await,
                     Awaited::Workload => self.workload_lacks(object).await,
                     Awaited::Autoscaler => self.autoscaler_lacks(object).await,
+                    Awaited::ScaledObject => self.scaled_object_lacks(object).await,
                 };
                 let why = match looked {
                     Ok(None) => continue,
@@ -175,6 +177,15 @@ impl Cluster {
         format!("pod {} cannot run: container {} is in {}{message}{words}", pod.label(), trouble.container, trouble.reason)
     }
 
+    async fn scaled_object_lacks(&self, object: &Applied) -> Result<Option<String>, Error> {
+        let (_, value) = self.object(&reference(object)).await?;
+        match scaled_object::lacks(&value) {
+            None => Ok(None),
+            Some(Lack::Passing(why)) => Ok(Some(why)),
+            Some(Lack::Lasting(why)) => Err(Error::NotReady { what: object.to_string(), why }),
+        }
+    }
+
     async fn autoscaler_lacks(&self, object: &Applied) -> Result<Option<String>, Error> {
         let (_, value) = self.object(&reference(object)).await?;
         let status = AutoscalerStatus::read(&value);
@@ -200,6 +211,7 @@ enum Awaited {
     Workload,
     /// They read from pods that must be up.
     Autoscaler,
+    ScaledObject,
 }
 
 impl Awaited {
@@ -208,6 +220,7 @@ impl Awaited {
             "Job" if object.api_version.starts_with("batch/") => Some(Awaited::Job),
             "Deployment" | "StatefulSet" | "ReplicaSet" => Some(Awaited::Workload),
             "HorizontalPodAutoscaler" => Some(Awaited::Autoscaler),
+            "ScaledObject" => Some(Awaited::ScaledObject),
             _ => None,
         }
     }

@@ -15,7 +15,7 @@ pub fn look(world: &World) -> Vec<Found> {
             found.push(Found::wrong(
                 scaler.label(),
                 format!("it wants more than its {most} replicas already, before any load of the plan"),
-                "raise maxReplicas, or look at what it scales by: it may be off",
+                "raise maxReplicas (of a ScaledObject, maxReplicaCount), or look at what it scales by: it may be off",
             ));
         }
         let Some((room, short)) = room(world, &scaler) else { continue };

@@ -1,5 +1,5 @@
 //! A workload that stands at zero is left alone by an autoscaler with a minimum above zero (`ScalingDisabled`): it stays at zero under any
-//! load.
+//! load, unless KEDA wakes it.
 
 use super::world::label;
 use super::{Found, World};
@@ -7,7 +7,7 @@ use crate::cluster::{count, text};
 
 pub fn look(world: &World) -> Vec<Found> {
     let mut found = Vec::new();
-    for scaler in world.scaled() {
+    for scaler in world.scaled().filter(|scaler| !scaler.is_keda_s()) {
         let condition = scaler.condition("ScalingActive");
         let said = condition.is_some_and(|c| c["status"] == "False" && c["reason"] == "ScalingDisabled");
         let zero = scaler.workload.pointer("/spec/replicas").and_then(serde_json::Value::as_u64) == Some(0);
@@ -46,5 +46,10 @@ mod tests {
             world.autoscalers[0]["status"]["conditions"] = json!([{"type": "ScalingActive", "status": "False", "reason": "ScalingDisabled", "message": "scaling is disabled since the replica count of the target is zero"}]);
         });
         assert!(found[0].cause.contains("since the replica count"), "{found:?}");
+        let found = told(look, |world| {
+            world.workloads[0]["spec"]["replicas"] = json!(0);
+            world.autoscalers[0]["metadata"]["ownerReferences"] = json!([{"kind": "ScaledObject", "name": "web"}]);
+        });
+        assert_eq!(found, []);
     }
 }

@@ -12,10 +12,12 @@ const GROUP: &str = "external.metrics.k8s.io";
 pub fn look(world: &World) -> Vec<Found> {
     let Sight::Seen(services) = &world.api_services else { return Vec::new() };
     let external = |hpa: &Value| list(hpa, "/spec/metrics").iter().any(|metric| metric["type"] == "External");
-    let by_metric = world.scaled().filter(|scaler| external(scaler.hpa)).map(|scaler| (scaler.label(), made_by_keda(scaler.hpa)));
+    let by_metric = world.scaled().filter(|scaler| external(scaler.hpa)).map(|scaler| (scaler.label(), scaler.is_keda_s()));
+    let by_metric: Vec<(String, bool)> = by_metric.collect();
     let by_event = world.scaled_by_events().map(|(scaled, _)| (label(scaled, "scaledobject"), true));
+    let by_event: Vec<(String, bool)> = by_event.filter(|one| !by_metric.contains(one)).collect();
     let mut found = Vec::new();
-    for (object, keda) in by_metric.chain(by_event) {
+    for (object, keda) in by_metric.into_iter().chain(by_event) {
         let server = services.iter().find(|service| service["spec"]["group"] == GROUP);
         let Some(server) = server else {
             found.push(Found::wrong(
@@ -45,10 +47,6 @@ pub fn look(world: &World) -> Vec<Found> {
         }
     }
     found
-}
-
-fn made_by_keda(hpa: &Value) -> bool {
-    list(hpa, "/metadata/ownerReferences").iter().any(|owner| owner["kind"] == "ScaledObject")
 }
 
 #[cfg(test)]

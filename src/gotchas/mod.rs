@@ -6,6 +6,7 @@ use serde_json::Value;
 mod capped;
 mod diluted;
 mod disabled;
+mod empty_answers;
 mod external_metrics;
 mod no_request;
 mod partitions;
@@ -108,6 +109,12 @@ pub const ALL: &[Gotcha] = &[
         summary: "more consumers than the topic has partitions: the last ones have nothing to do, or never come",
         needs: &[Source::ScaledObjects, Source::Topics],
         look: partitions::look,
+    },
+    Gotcha {
+        name: "empty-answers",
+        summary: "an answer of Prometheus without a value counts as zero: lost series look like no load",
+        needs: &[Source::ScaledObjects],
+        look: empty_answers::look,
     },
     Gotcha {
         name: "disabled",

@@ -2,12 +2,9 @@
 
 use serde_json::Value;
 
-use super::world::label;
+use super::world::{MOST_DEFAULT, label};
 use super::{Found, World, name};
 use crate::cluster::{list, text};
-
-/// What `maxReplicaCount` is where a ScaledObject does not say it.
-const MOST_DEFAULT: u64 = 100;
 
 pub fn look(world: &World) -> Vec<Found> {
     let mut found = Vec::new();

@@ -1,19 +1,16 @@
 //! Two autoscalers of one workload: the controller refuses both (`AmbiguousSelector`). A ScaledObject makes one of its own.
 
-use super::world::{aims_at, label};
+use super::world::{aims_at, keda_owner, label, scaler_label};
 use super::{Found, World, name};
-use crate::cluster::list;
 
 pub fn look(world: &World) -> Vec<Found> {
     let mut found = Vec::new();
     for workload in &world.workloads {
         let hpas = world.autoscalers.iter().filter(|hpa| aims_at(hpa, "/spec/scaleTargetRef", workload));
-        let mut all: Vec<String> = hpas.clone().map(|hpa| label(hpa, "hpa")).collect();
+        let mut all: Vec<String> = hpas.clone().map(scaler_label).collect();
         let events = world.scaled_objects.objects().iter().filter(|scaled| aims_at(scaled, "/spec/scaleTargetRef", workload));
         // Its own autoscaler stands for it where that is made already.
-        let made = |scaled: &serde_json::Value| {
-            hpas.clone().any(|hpa| list(hpa, "/metadata/ownerReferences").iter().any(|owner| owner["name"] == name(scaled)))
-        };
+        let made = |scaled: &serde_json::Value| hpas.clone().any(|hpa| keda_owner(hpa) == Some(name(scaled)));
         all.extend(events.filter(|scaled| !made(scaled)).map(|scaled| label(scaled, "scaledobject")));
         if all.len() > 1 {
             found.push(Found::wrong(

@@ -1,9 +1,12 @@
 //! The objects that gotchas look at, as they were read: from the cluster, or from a plan's manifests where they are not there yet.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::name;
 use crate::cluster::{list, text};
+
+/// What `maxReplicaCount` is where a ScaledObject does not say it.
+pub const MOST_DEFAULT: u64 = 100;
 
 /// Kinds of objects that may be hidden from whoever looks, or not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +73,7 @@ pub struct World {
     pub api_services: Sight,
 }
 
-/// An autoscaler and the workload that it scales.
+/// An autoscaler and the workload that it scales. One that KEDA makes is called by its ScaledObject, which is what people change.
 pub struct Autoscaler<'a> {
     pub hpa: &'a Value,
     pub workload: &'a Value,
@@ -107,6 +110,18 @@ impl World {
         })
     }
 
+    /// Adds the autoscalers that KEDA is yet to make of ScaledObjects.
+    pub fn foresee(&mut self) {
+        let made = |scaled: &Value| {
+            self.autoscalers.iter().any(|hpa| {
+                hpa["metadata"]["namespace"] == scaled["metadata"]["namespace"] && keda_owner(hpa) == text(scaled, "/metadata/name")
+            })
+        };
+        let missing = self.scaled_objects.objects().iter().filter(|scaled| !made(scaled));
+        let missing: Vec<Value> = missing.map(to_be_made).collect();
+        self.autoscalers.extend(missing);
+    }
+
     /// The ScaledObjects of the plan's workloads.
     pub fn scaled_by_events(&self) -> impl Iterator<Item = (&Value, &Value)> {
         self.scaled_objects.objects().iter().filter_map(|scaled| {
@@ -127,7 +142,12 @@ impl World {
 impl Autoscaler<'_> {
     /// `shop/hpa/web`.
     pub fn label(&self) -> String {
-        label(self.hpa, "hpa")
+        scaler_label(self.hpa)
+    }
+
+    /// Whether KEDA makes it.
+    pub fn is_keda_s(&self) -> bool {
+        keda_owner(self.hpa).is_some()
     }
 
     /// The resource metrics that are shares of requests: the resource, its one container where it is of one, and the target in percent.
@@ -180,6 +200,43 @@ pub fn aims_at(object: &Value, pointer: &str, workload: &Value) -> bool {
         && workload["kind"] == kind
 }
 
+/// The ScaledObject of which KEDA made an autoscaler.
+pub fn keda_owner(hpa: &Value) -> Option<&str> {
+    list(hpa, "/metadata/ownerReferences")
+        .iter()
+        .find(|owner| owner["kind"] == "ScaledObject")
+        .and_then(|owner| text(owner, "/name"))
+}
+
+/// `shop/hpa/web`, or `shop/scaledobject/web` where KEDA makes it.
+pub fn scaler_label(hpa: &Value) -> String {
+    match (keda_owner(hpa), text(hpa, "/metadata/namespace")) {
+        (Some(owner), Some(namespace)) => format!("{namespace}/scaledobject/{owner}"),
+        (Some(owner), None) => format!("scaledobject/{owner}"),
+        (None, _) => label(hpa, "hpa"),
+    }
+}
+
+/// The autoscaler that KEDA will make of a ScaledObject, as far as gotchas look at it.
+fn to_be_made(scaled: &Value) -> Value {
+    let (spec, name) = (&scaled["spec"], text(scaled, "/metadata/name").unwrap_or_default());
+    let external = json!({"type": "External", "external": {}});
+    let mut target = spec["scaleTargetRef"].clone();
+    if target["kind"].is_null() {
+        target["kind"] = json!("Deployment");
+    }
+    json!({
+        "metadata": {"name": format!("keda-hpa-{name}"), "namespace": scaled["metadata"]["namespace"],
+            "ownerReferences": [{"kind": "ScaledObject", "name": name}]},
+        "spec": {
+            "scaleTargetRef": target, "minReplicas": spec["minReplicaCount"].as_u64().unwrap_or(0).max(1),
+            "maxReplicas": spec["maxReplicaCount"].as_u64().unwrap_or(MOST_DEFAULT),
+            "metrics": list(scaled, "/spec/triggers").iter().map(|_| external.clone()).collect::<Vec<_>>(),
+            "behavior": spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"],
+        },
+    })
+}
+
 /// `shop/hpa/web`.
 pub fn label(object: &Value, kind: &str) -> String {
     let kind = if kind.is_empty() { text(object, "/kind").unwrap_or("object").to_lowercase() } else { kind.to_owned() };
@@ -212,8 +269,21 @@ pub fn matches(selector: &Value, labels: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::world;
     use super::*;
-    use serde_json::json;
+
+    #[test]
+    fn an_autoscaler_that_keda_is_yet_to_make_is_foreseen_once() {
+        let scaled = json!({"metadata": {"namespace": "shop", "name": "web"}, "spec": {"scaleTargetRef": {"name": "web"}, "maxReplicaCount": 7,
+            "triggers": [{"type": "cron", "metadata": {}}]}});
+        let mut world = World { autoscalers: vec![], scaled_objects: Sight::Seen(vec![scaled]), ..world() };
+        world.foresee();
+        world.foresee();
+        let [scaler] = &world.scaled().collect::<Vec<_>>()[..] else { panic!("one: {:?}", world.autoscalers) };
+        assert!(scaler.is_keda_s());
+        assert_eq!(scaler.label(), "shop/scaledobject/web");
+        assert_eq!((&scaler.hpa["spec"]["minReplicas"], &scaler.hpa["spec"]["maxReplicas"]), (&json!(1), &json!(7)));
+    }
 
     #[test]
     fn selectors_take_in_what_they_say() {

@@ -1,4 +1,5 @@
-//! Autoscalers: the live spec, what each asks for and reads, and its conditions.
+//! Autoscalers: the live spec, what each asks for and reads, and its conditions. A ScaledObject says of the last only its conditions: what
+//! comes of it is its workload's replicas.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,8 +8,9 @@ use serde_json::Value;
 
 use super::workloads::Conditions;
 use super::{Changes, Names, Probe, place};
-use crate::cluster::autoscaler::{AutoscalerStatus, spec};
+use crate::cluster::autoscaler::{self, AutoscalerStatus};
 use crate::cluster::discovery::Resource;
+use crate::cluster::scaled_object;
 use crate::names::ObjectRef;
 use crate::recording::fact::{AutoscalerSpec, Fact};
 use crate::recording::metric::{CURRENT_REPLICAS, DESIRED_REPLICAS, EXISTS};
@@ -59,7 +61,8 @@ impl Probe for Autoscalers {
         let object = self.names.of(&self.resource, namespace, name);
         self.known.insert(object.clone());
         let mut facts: Vec<Fact> = self.readings.reading(&object, EXISTS, 1.0).into_iter().collect();
-        let mut spec = spec(&object, value);
+        let event_driven = scaled_object::is(&self.resource);
+        let mut spec = if event_driven { scaled_object::spec(&object, value) } else { autoscaler::spec(&object, value) };
         if let Some(kind) = self.workloads.iter().find(|kind| kind.singular == spec.scales.kind) {
             spec.scales = self.names.of(kind, namespace, &spec.scales.name);
         }
@@ -69,7 +72,7 @@ impl Probe for Autoscalers {
         }
         let status = AutoscalerStatus::read(value);
         // Before its controller has looked, its zeroes are no wish for zero.
-        if !status.conditions.is_empty() || status.desired_replicas > 0 {
+        if !event_driven && (!status.conditions.is_empty() || status.desired_replicas > 0) {
             facts.extend(self.readings.reading(&object, CURRENT_REPLICAS, f64::from(status.current_replicas)));
             facts.extend(self.readings.reading(&object, DESIRED_REPLICAS, f64::from(status.desired_replicas)));
         }

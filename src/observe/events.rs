@@ -25,9 +25,8 @@ pub(super) struct Events {
 }
 
 impl Events {
-    pub(super) fn new(names: Arc<Names>, workloads: &[Resource], autoscaler: &Resource) -> Events {
-        let mut kinds = workloads.to_vec();
-        kinds.push(autoscaler.clone());
+    pub(super) fn new(names: Arc<Names>, workloads: &[Resource], scalers: &[Resource]) -> Events {
+        let kinds = [workloads, scalers].concat();
         Events { names, kinds, told: BTreeMap::new(), started: false, lost: 0 }
     }
 

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::cluster::discovery::Resource;
 use crate::cluster::watch::{Missed, Scope, Sight, VERBS, Watching};
-use crate::cluster::{self, Cluster};
+use crate::cluster::{self, Cluster, scaled_object};
 use crate::names::ObjectRef;
 use crate::recording::Sink;
 use crate::recording::fact::{Fact, Gap, Reading};
@@ -37,6 +37,8 @@ pub struct Watchlist {
     pub autoscaler: Option<ObjectRef>,
     /// Other workloads that the plan names: what faults touch.
     pub others: Vec<ObjectRef>,
+    /// Where there are ScaledObjects that nobody names: those of the manifests. Elsewhere they are watched where one is named.
+    pub scaled_objects: BTreeSet<String>,
     /// Reads the Prometheus metrics of the named workloads' pods.
     pub scrape: Option<Scrape>,
 }
@@ -75,19 +77,29 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 pub async fn start(cluster: Cluster, mut list: Watchlist, sink: Sink) -> Result<Observers, cluster::Error> {
     let named: Vec<ObjectRef> = list.workload.iter().chain(&list.autoscaler).chain(&list.others).cloned().collect();
     list.namespaces.extend(named.iter().map(|object| object.namespace.clone()));
+    list.namespaces.extend(list.scaled_objects.iter().cloned());
     let mut names = Names::default();
     let mut kinds: Vec<Resource> = vec![cluster.resource_of("apps/v1", "Deployment").await?];
-    for object in list.workload.iter().chain(&list.others) {
-        let resource = cluster.resource_named(&object.kind).await?;
-        if !kinds.contains(&resource) {
-            kinds.push(resource.clone());
-        }
-        names.0.push((resource, object.clone()));
-    }
+    let mut scraped = Vec::new();
     let autoscaler = cluster.resource_of("autoscaling/v2", "HorizontalPodAutoscaler").await?;
-    if let Some(object) = &list.autoscaler {
-        names.0.push((cluster.resource_named(&object.kind).await?, object.clone()));
+    for object in named {
+        let resource = cluster.resource_named(&object.kind).await?;
+        // What scales has no pods of its own.
+        if scaled_object::is(&resource) {
+            list.scaled_objects.insert(object.namespace.clone());
+        } else if resource != autoscaler {
+            if !kinds.contains(&resource) {
+                kinds.push(resource.clone());
+            }
+            scraped.push(object.clone());
+        }
+        names.0.push((resource, object));
     }
+    let scaled = match list.scaled_objects.is_empty() {
+        true => None,
+        false => Some(cluster.resource_named(&format!("scaledobjects.{}", scaled_object::KIND.0)).await?),
+    };
+    let scalers: Vec<Resource> = [Some(&autoscaler), scaled.as_ref()].into_iter().flatten().cloned().collect();
     let pod = cluster.resource_of("v1", "Pod").await?;
     let event = cluster.resource_of("v1", "Event").await?;
     let slice = cluster.resource_of("discovery.k8s.io/v1", "EndpointSlice").await?;
@@ -99,17 +111,23 @@ pub async fn start(cluster: Cluster, mut list: Watchlist, sink: Sink) -> Result<
     for namespace in &list.namespaces {
         starting.watch(&pod, namespace, pods::Pods::default());
         starting.watch(&slice, namespace, endpoints::Endpoints::default());
-        starting.watch(&event, namespace, events::Events::new(names.clone(), &kinds, &autoscaler));
+        starting.watch(&event, namespace, events::Events::new(names.clone(), &kinds, &scalers));
         for kind in &kinds {
             let word = names.word(kind, namespace);
             starting.watch_called(&word, kind, namespace, workloads::Workloads::new(kind.clone(), namespace, names.clone()));
         }
-        starting.watch(&autoscaler, namespace, autoscalers::Autoscalers::new(autoscaler.clone(), namespace, names.clone(), &kinds));
+        for scaler in &scalers {
+            if scaler == &autoscaler || list.scaled_objects.contains(namespace) {
+                let probe = autoscalers::Autoscalers::new(scaler.clone(), namespace, names.clone(), &kinds);
+                let word = names.word(scaler, namespace);
+                starting.watch_called(&word, scaler, namespace, probe);
+            }
+        }
     }
     if let Some(scrape) = &list.scrape {
-        for object in list.workload.iter().chain(&list.others) {
+        for object in scraped {
             let stop = starting.stop.subscribe();
-            starting.tasks.spawn(metrics::run(cluster.clone(), sink.clone(), object.clone(), scrape.every, stop));
+            starting.tasks.spawn(metrics::run(cluster.clone(), sink.clone(), object, scrape.every, stop));
         }
     }
     Ok(Observers { tasks: starting.tasks, stop: starting.stop, pending })

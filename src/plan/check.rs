@@ -403,10 +403,10 @@ fn objects(desk: &mut Desk<'_>, plan: &Plan, places: &Places, manifests: Option<
         podded(desk, workload, at, known);
     }
     if let (Some(autoscaler), Some(at)) = (&plan.target.autoscaler, places.autoscaler)
-        && !manifest::is_called(&autoscaler.kind, "horizontalpodautoscaler")
+        && !AUTOSCALERS.iter().any(|kind| manifest::is_called(&autoscaler.kind, kind))
     {
-        desk.wrong(at, format!("`{autoscaler}` is no autoscaler: only a HorizontalPodAutoscaler is watched")).help =
-            Some("name it as in shop/hpa/checkout".into());
+        let message = format!("`{autoscaler}` is no autoscaler: a HorizontalPodAutoscaler or a ScaledObject is watched");
+        desk.wrong(at, message).help = Some("name it as in shop/hpa/checkout or shop/scaledobject/checkout".into());
     }
     if let (Some(url), Some(known)) = (places.url.filter(|_| places.target_whole), known)
         && !known.is_empty()
@@ -440,8 +440,10 @@ impl Desk<'_> {
     }
 }
 
+/// What scales.
+const AUTOSCALERS: [&str; 2] = ["horizontalpodautoscaler", "scaledobject"];
 /// Kinds that are at hand where a workload is asked for, and make no pods.
-const NO_WORKLOADS: [&str; 4] = ["service", "pod", "configmap", "horizontalpodautoscaler"];
+const NO_WORKLOADS: [&str; 5] = ["service", "pod", "configmap", "horizontalpodautoscaler", "scaledobject"];
 
 /// A workload makes pods, and is there as far as that can be known.
 fn podded(desk: &mut Desk<'_>, object: &ObjectRef, at: Id, known: Option<&[Manifest]>) {

@@ -238,12 +238,23 @@ fn pods(workload: &ObjectRef, manifests: &[Manifest]) -> Option<u32> {
     let replicas = object.value["spec"]["replicas"].as_u64().unwrap_or(1);
     let least = manifests
         .iter()
-        .filter(|manifest| manifest.kind() == "HorizontalPodAutoscaler" && manifest.namespace() == workload.namespace)
-        .filter(|manifest| manifest.value["spec"]["scaleTargetRef"]["name"] == workload.name)
-        .filter(|manifest| manifest.value["spec"]["scaleTargetRef"]["kind"] == object.kind())
-        .filter_map(|manifest| manifest.value["spec"]["minReplicas"].as_u64())
+        .filter_map(|manifest| Some((manifest, least_field(manifest.kind())?)))
+        .filter(|(manifest, _)| manifest.namespace() == workload.namespace)
+        .filter(|(manifest, _)| manifest.value["spec"]["scaleTargetRef"]["name"] == workload.name)
+        // A ScaledObject that says no kind means a Deployment; of an autoscaler the API server asks for one.
+        .filter(|(manifest, _)| manifest.value["spec"]["scaleTargetRef"]["kind"].as_str().unwrap_or("Deployment") == object.kind())
+        .filter_map(|(manifest, field)| manifest.value["spec"][field].as_u64())
         .max();
     u32::try_from(replicas.max(least.unwrap_or(0))).ok()
+}
+
+/// Where what scales says its least.
+fn least_field(kind: &str) -> Option<&'static str> {
+    match kind {
+        "HorizontalPodAutoscaler" => Some("minReplicas"),
+        "ScaledObject" => Some("minReplicaCount"),
+        _ => None,
+    }
 }
 
 fn assertions(page: &mut Page, plan: &Plan, timeline: &Timeline) {

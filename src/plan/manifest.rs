@@ -38,12 +38,13 @@ impl Manifest {
 }
 
 /// The short names that people use for the kinds that scale, for the scaler, and for what is mistaken for them.
-const SHORT: [(&str, &str); 8] = [
+const SHORT: [(&str, &str); 9] = [
     ("deploy", "deployment"),
     ("sts", "statefulset"),
     ("ds", "daemonset"),
     ("rs", "replicaset"),
     ("hpa", "horizontalpodautoscaler"),
+    ("so", "scaledobject"),
     ("svc", "service"),
     ("po", "pod"),
     ("cm", "configmap"),
@@ -53,7 +54,7 @@ const SHORT: [(&str, &str); 8] = [
 pub fn is_called(written: &str, kind: &str) -> bool {
     let written = written.to_lowercase();
     // With its group, as kubectl takes it.
-    let written = written.strip_suffix(".autoscaling").unwrap_or(&written);
+    let written = [".autoscaling", ".keda.sh"].iter().find_map(|group| written.strip_suffix(group)).unwrap_or(&written);
     let long = SHORT.iter().find(|(short, _)| *short == written).map_or(written, |(_, long)| long);
     let kind = kind.to_lowercase();
     long == kind || long.strip_suffix('s') == Some(&kind)

@@ -168,7 +168,7 @@ pub(super) struct WrittenTarget {
     pub url: Located<String>,
     /// The workload under test, as namespace/kind/name: whose pods are watched, and killed where a fault names no other.
     pub workload: Option<Located<ObjectRef>>,
-    /// Its autoscaler, as in shop/hpa/checkout.
+    /// Its autoscaler, as in shop/hpa/checkout or shop/scaledobject/checkout.
     pub autoscaler: Option<Located<ObjectRef>>,
     /// How the service tells which pod answered.
     pub identity: Option<WrittenIdentity>,

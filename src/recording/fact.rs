@@ -12,7 +12,7 @@ mod generator;
 mod start;
 mod tally;
 
-pub use cluster::{AutoscalerSpec, PodSeen, ScalingPolicy, ScalingRules};
+pub use cluster::{AutoscalerSpec, PodSeen, ScalingPolicy, ScalingRules, Waking};
 pub use generator::{GeneratorSample, SPACING_MS, Spacing};
 pub use start::{FaultLine, FlowLine, LoadLine, PhaseSpan, RunStarted, StepLine};
 pub use tally::{Counts, LIMITS, Outcome, Part, Tally};

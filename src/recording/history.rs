@@ -18,7 +18,7 @@ mod windows;
 
 pub use faults::{EvidenceSeen, FailureSeen, FaultSeen};
 pub use lines::Error;
-pub use readings::same_object;
+pub use readings::{asker, is_scaled_object, same_object};
 pub use windows::{Selection, WindowKey};
 
 use windows::{Bars, add, merge};

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::names::{Name, ObjectRef};
 use crate::recording::fact::{Counts, Event, Fact, FaultStep, PhaseSpan};
-use crate::recording::history::same_object;
+use crate::recording::history::{asker, same_object};
 use crate::recording::metric::{DESIRED_REPLICAS, READY_REPLICAS};
 use crate::report::{numbers, words};
 use crate::time::Offset;
@@ -215,10 +215,12 @@ impl State {
             },
             Fact::Reading(reading) => {
                 let of = |object: &Option<ObjectRef>| object.as_ref().is_some_and(|object| same_object(object, &reading.object));
+                let workload = self.workload.as_ref();
+                let asker = self.autoscaler.as_ref().map(|autoscaler| asker(autoscaler, workload)).or(workload);
                 // What an autoscaler asks for is told once, not again when the workload is told.
                 let (known, what) = match reading.metric.as_str() {
                     READY_REPLICAS if of(&self.workload) => (&mut self.ready, "ready"),
-                    DESIRED_REPLICAS if of(&self.autoscaler) || (self.autoscaler.is_none() && of(&self.workload)) => {
+                    DESIRED_REPLICAS if asker.is_some_and(|asker| same_object(asker, &reading.object)) => {
                         (&mut self.desired, "wanted")
                     }
                     _ => return None,

@@ -5,8 +5,8 @@ use std::io::{self, Write};
 
 use crate::exit::Exit;
 use crate::names::ObjectRef;
-use crate::recording::history::same_object;
-use crate::recording::metric::READY_REPLICAS;
+use crate::recording::history::{asker, same_object};
+use crate::recording::metric::{DESIRED_REPLICAS, READY_REPLICAS};
 use crate::report::load::ALL;
 use crate::report::{EvidenceRow, FaultRow, Format, LoadRow, Report, ScaleStep, numbers, words};
 use crate::verdict::{Finding, Verdict};
@@ -300,7 +300,8 @@ fn state(fault: &FaultRow) -> String {
 fn scaling(page: &mut Page, report: &Report) {
     // What an autoscaler asks for and the same number in the workload that it writes to are one line, not two.
     let is = |step: &ScaleStep, object: &Option<ObjectRef>| object.as_ref().is_some_and(|of| same_object(of, &step.object));
-    let asks = |step: &ScaleStep| is(step, &report.autoscaler);
+    let asker = report.autoscaler.as_ref().map(|autoscaler| asker(autoscaler, report.workload.as_ref()));
+    let asks = |step: &ScaleStep| step.metric == DESIRED_REPLICAS && asker.is_some_and(|asker| same_object(asker, &step.object));
     let any_asks = report.scaling.iter().any(asks);
     let steps: Vec<&ScaleStep> =
         report.scaling.iter().filter(|step| step.metric == READY_REPLICAS || asks(step) || !any_asks).collect();

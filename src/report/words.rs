@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::recording::fact::{Ending, Fact, FaultStep, Lookup, SPACING_MS};
+use crate::recording::fact::{Ending, Fact, FaultStep, Lookup, SPACING_MS, Waking};
 use crate::recording::plain::plain;
 use crate::report::numbers;
 
@@ -65,12 +65,13 @@ pub fn of(fact: &Fact) -> String {
             terminating.len()
         ),
         Fact::Autoscaler(spec) => format!(
-            "{} scales {} from {} to {} replicas on {}; it looks every {} ({})",
+            "{} scales {} from {} to {} replicas on {}; {}it looks every {} ({})",
             spec.object,
             spec.scales,
             spec.min_replicas,
             spec.max_replicas,
             spec.metrics.join(", "),
+            spec.waking.as_ref().map(woken).unwrap_or_default(),
             numbers::value(spec.sync_period_s, "s"),
             spec.sync_period_source
         ),
@@ -170,6 +171,15 @@ fn step_words(step: &FaultStep) -> String {
         FaultStep::Healed => "is proven healed".to_owned(),
         FaultStep::Failed { during, reason } => format!("failed during {during}: {}", plain(reason)),
     }
+}
+
+fn woken(waking: &Waking) -> String {
+    format!(
+        "it is woken to {} within a look at its triggers every {}, and rests {} after the last activity; ",
+        numbers::plural(waking.first.into(), "replica"),
+        numbers::value(waking.polling_interval_s, "s"),
+        numbers::value(waking.cooldown_s, "s"),
+    )
 }
 
 fn after_colon(text: &str) -> String {

@@ -117,6 +117,7 @@ pub async fn examine(plan: &Plan, reach: &Reach, home: Option<&str>, agent_image
             admission(&mut found, plan, &asked).await;
             let mut world = World::default();
             planned(&mut world, &manifests, "default");
+            world.foresee();
             gotchas(&mut found, &world, Whole::Yes);
             return Ok(found);
         }
@@ -275,6 +276,7 @@ async fn read(found: &mut Examination, cluster: &Cluster, plan: &Plan, manifests
     }
     let sources = Source::ALL.iter().filter(|source| **source != Source::ScaledObjects);
     see(cluster, &mut world, Source::ScaledObjects, &places).await;
+    world.foresee();
     // Without anything that scales there is nothing to be kept from it.
     if world.scaled().next().is_none() && world.scaled_by_events().next().is_none() {
         return (world, whole);

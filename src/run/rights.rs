@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::cluster::{address, manifests as applying, ready, watch, workload};
+use crate::cluster::{address, manifests as applying, ready, scaled_object, watch, workload};
 use crate::exit::{Exit, Failure};
 use crate::names::ObjectRef;
 use crate::observe;
@@ -16,12 +16,13 @@ use crate::protocol::Destination;
 use crate::rights::{Account, Kind, Rights, plural, render};
 
 /// The kinds that a plan may name as workloads, with their groups: `deploy` is found by way of the first column.
-const USUAL: [(&str, &str); 5] = [
+const USUAL: [(&str, &str); 6] = [
     ("Deployment", "apps"),
     ("StatefulSet", "apps"),
     ("ReplicaSet", "apps"),
     ("DaemonSet", "apps"),
     ("HorizontalPodAutoscaler", "autoscaling"),
+    (scaled_object::KIND.1, scaled_object::KIND.0),
 ];
 /// Kinds that lie in no namespace, of those that people apply; of any other one its definition says it.
 const ANYWHERE: [&str; 16] = [
@@ -160,6 +161,17 @@ impl<'a> Asking<'a> {
         let mut places: BTreeSet<String> = workloads.iter().chain(&plan.target.autoscaler).map(|o| o.namespace.clone()).collect();
         let namespaced = self.manifests.iter().filter(|manifest| !lies_anywhere(manifest, self.manifests));
         places.extend(namespaced.map(|manifest| self.namespace(manifest).to_owned()));
+        // What scales is watched as what it is, and has no pods of its own.
+        let scales = |object: &ObjectRef| is_called(&object.kind, "HorizontalPodAutoscaler") || is_scaled_object(object);
+        let scalers: BTreeSet<ObjectRef> =
+            workloads.iter().chain(&plan.target.autoscaler).filter(|object| scales(object)).cloned().collect();
+        workloads.retain(|object| !scales(object));
+        let brought = self.manifests.iter().filter(|manifest| manifest.kind() == scaled_object::KIND.1);
+        let mut scaled: BTreeSet<&str> = brought.map(|manifest| self.namespace(manifest)).collect();
+        scaled.extend(scalers.iter().filter(|object| is_scaled_object(object)).map(|object| object.namespace.as_str()));
+        for place in scaled {
+            self.rights.table(place, scaled_object::WATCHED, OBSERVATION);
+        }
         for object in &workloads {
             // Its metrics are read from its pods, for which it is looked up.
             self.workload(object, OBSERVATION)?;
@@ -210,6 +222,10 @@ impl<'a> Asking<'a> {
     fn namespace(&self, manifest: &'a Manifest) -> &'a str {
         manifest.value["metadata"]["namespace"].as_str().unwrap_or(self.home)
     }
+}
+
+fn is_scaled_object(object: &ObjectRef) -> bool {
+    is_called(&object.kind, scaled_object::KIND.1)
 }
 
 fn group(manifest: &Manifest) -> &str {

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::lookup::Lookups;
 use super::preflight::preflight;
 use super::{Audience, Order};
-use crate::cluster::{Access, Applied, Cluster};
+use crate::cluster::{Access, Applied, Cluster, scaled_object};
 use crate::exit::{Exit, Failure};
 use crate::faults::blast::Permission;
 use crate::faults::journal::{ClusterLine, Entry, Journal, SandboxLine};
@@ -186,6 +186,10 @@ impl World {
             workload: target.cloned(),
             autoscaler: plan.target.autoscaler.clone(),
             others,
+            scaled_objects: {
+                let scaled = self.applied.iter().filter(|object| object.kind == scaled_object::KIND.1);
+                scaled.filter_map(|object| object.namespace.clone()).collect()
+            },
             scrape: Some(Scrape { every: SCRAPE }),
         };
         observe::start(cluster, list, sink.clone()).await.map(Some).map_err(environment)

@@ -36,6 +36,12 @@ pub fn apply(resource: &'static Resource, object: &mut Value, stage: Stage) {
         "Job" => job(object, stage),
         "Service" => service(object, stage),
         "HorizontalPodAutoscaler" => autoscaler(object, stage),
+        // All else that a ScaledObject leaves out is the operator's to know: its definition has one default.
+        "ScaledObject" => {
+            if let Some(fallback) = object["spec"].get_mut("fallback").filter(|fallback| fallback.is_object()) {
+                fill(fallback, "behavior", json!("static"));
+            }
+        }
         "Namespace" if stage == Stage::New => {
             let name = object["metadata"]["name"].clone();
             fill(&mut object["metadata"], "labels", json!({}));

@@ -32,7 +32,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use self::address::Block;
 use self::api::tls::Identity;
-use self::controllers::{Autoscaling, Shared};
+use self::controllers::{Autoscaling, Desk, Shared};
 use self::keeper::Keeper;
 use self::kubelet::{Kubelet, Setup};
 use self::network::{Honours, Network};
@@ -151,6 +151,7 @@ impl Sandbox {
             pods_max: config.pods_max,
             autoscaling: Autoscaling::with_sync(config.autoscaler_sync),
             crash_backoff: config.crash_backoff,
+            scaled: Arc::new(Desk::new(&store)),
         };
         controllers::start(&shared, &mut tasks);
         tasks.spawn(network::balancer::run(store.clone(), network, config.seed));

@@ -48,6 +48,11 @@ impl Resource {
         if self.group.is_empty() { self.kind.to_owned() } else { format!("{}.{}", self.kind, self.group) }
     }
 
+    /// Whether a real cluster serves it only where its CustomResourceDefinition was installed. Such a kind has no strategic merge patch.
+    pub fn is_custom(&self) -> bool {
+        self.group.contains('.') && !self.group.ends_with(".k8s.io")
+    }
+
     pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {
         self.subresources.iter().find(|s| s.name == name)
     }
@@ -252,7 +257,7 @@ pub static HPAS: Resource = Resource {
     plural: "horizontalpodautoscalers",
     singular: "horizontalpodautoscaler",
     kind: "HorizontalPodAutoscaler",
-    summary: "the real algorithm over CPU, memory and what pods show on /metrics; nothing serves Object and External metrics",
+    summary: "the real algorithm over CPU, memory, what pods show on /metrics and the triggers of ScaledObjects; no Object metrics",
     short_names: &["hpa"],
     categories: &["all"],
     subresources: &[status("HorizontalPodAutoscaler")],
@@ -302,6 +307,19 @@ pub static PODDISRUPTIONBUDGETS: Resource = Resource {
     ..PLAIN
 };
 
+pub static SCALEDOBJECTS: Resource = Resource {
+    group: "keda.sh",
+    version: "v1alpha1",
+    plural: "scaledobjects",
+    singular: "scaledobject",
+    kind: "ScaledObject",
+    summary: "scaling to zero and back as KEDA's operator does it, by triggers of cron, metrics-api and prometheus",
+    short_names: &["so"],
+    counts_generations: true,
+    subresources: &[status("ScaledObject")],
+    ..PLAIN
+};
+
 /// Everything that is served, in the order of discovery.
 pub static RESOURCES: &[&Resource] = &[
     &CONFIGMAPS,
@@ -322,4 +340,5 @@ pub static RESOURCES: &[&Resource] = &[
     &LEASES,
     &ENDPOINTSLICES,
     &PODDISRUPTIONBUDGETS,
+    &SCALEDOBJECTS,
 ];

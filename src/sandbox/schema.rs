@@ -266,6 +266,19 @@ PodDisruptionBudget: apiVersion s, kind s, metadata ObjectMeta, spec PodDisrupti
 PodDisruptionBudgetSpec: minAvailable n, selector LabelSelector, maxUnavailable n, unhealthyPodEvictionPolicy s
 PodDisruptionBudgetStatus: observedGeneration l, disruptedPods {s}, disruptionsAllowed i, currentHealthy i, desiredHealthy i
   expectedPods i, conditions [Condition/type]
+ScaledObject: apiVersion s, kind s, metadata ObjectMeta, spec ScaledObjectSpec, status ScaledObjectStatus
+ScaledObjectSpec: scaleTargetRef ScaleTarget, pollingInterval i, initialCooldownPeriod i, cooldownPeriod i, idleReplicaCount i
+  minReplicaCount i, maxReplicaCount i, advanced AdvancedConfig, triggers [ScaleTriggers], fallback Fallback
+ScaleTarget: name s, apiVersion s, kind s, envSourceContainerName s
+AdvancedConfig: horizontalPodAutoscalerConfig HorizontalPodAutoscalerConfig, restoreToOriginalReplicaCount b, scalingModifiers o
+HorizontalPodAutoscalerConfig: behavior HorizontalPodAutoscalerBehavior, name s
+ScaleTriggers: type s, name s, useCachedMetrics b, metadata {s}, authenticationRef o, metricType s
+Fallback: failureThreshold i, replicas i, behavior s
+ScaledObjectStatus: scaleTargetKind s, scaleTargetGVKR GroupVersionKindResource, originalReplicaCount i, lastActiveTime s
+  externalMetricNames [s], resourceMetricNames [s], compositeScalerName s, conditions [Condition], health {HealthStatus}
+  pausedReplicaCount i, hpaName s, triggersTypes s, authenticationsTypes s
+GroupVersionKindResource: group s, version s, kind s, resource s
+HealthStatus: numberOfFailures i, status s
 Eviction: apiVersion s, kind s, metadata ObjectMeta, deleteOptions DeleteOptions
 DeleteOptions: apiVersion s, kind s, gracePeriodSeconds l, preconditions Preconditions, orphanDependents b, propagationPolicy s
   dryRun [s], ignoreStoreReadErrorWithClusterBreakingPotential b

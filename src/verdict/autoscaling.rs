@@ -20,6 +20,7 @@ use super::{Claim, Finding, Judge, Need, Verdict};
 use crate::names::ObjectRef;
 use crate::recording::History;
 use crate::recording::fact::{AutoscalerSpec, PhaseSpan};
+use crate::recording::history::is_scaled_object;
 use crate::recording::metric::{DESIRED_REPLICAS, EXISTS, READY_REPLICAS, REPLICAS};
 use crate::time::Offset;
 
@@ -48,7 +49,7 @@ pub struct Spec {
     /// There are never more replicas than this, ready or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_most: Option<u32>,
-    /// Which autoscaler, as in `shop/hpa/checkout`; the target's when absent.
+    /// Which autoscaler, as in `shop/hpa/checkout` or `shop/scaledobject/checkout`; the target's when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<ObjectRef>,
 }
@@ -331,7 +332,8 @@ fn absent(object: &ObjectRef, check: Check, draft: Draft, window: &Window, histo
                         }
                         None => draft,
                     };
-                    draft.end(Verdict::Fail, format!("{why}; apply a HorizontalPodAutoscaler, or correct `target.autoscaler`"))
+                    let kind = if is_scaled_object(object) { "ScaledObject" } else { "HorizontalPodAutoscaler" };
+                    draft.end(Verdict::Fail, format!("{why}; apply a {kind}, or correct `target.autoscaler`"))
                 }
                 Check::Reversals(_) | Check::AtMost(_) => draft.inconclusive(why),
             }

@@ -6,12 +6,18 @@
 //! At the default sync period of 15 s the first three are the 100 s that Kubernetes' own end-to-end tests allow (two 30 s metric
 //! windows, 15 s until a new pod has metrics, one sync, 10 s to act: `test/e2e/autoscaling/horizontal_pod_autoscaling_behavior.go`).
 //! They are kept in proportion to the sync period, since a faster controller reads its metrics faster too.
+//!
+//! A workload at rest that a ScaledObject wakes is first looked at within a polling interval, and the autoscaler's turn comes when its first
+//! replicas are there:
+//! ```text
+//! polling interval + actuation + pod ready, then the above where more than the first replicas are to be reached
+//! ```
 
 use std::time::Duration;
 
 use super::pods::PodReady;
 use super::words::{count, seconds};
-use crate::recording::fact::AutoscalerSpec;
+use crate::recording::fact::{AutoscalerSpec, Waking};
 
 /// Metric windows and the first metrics of a new pod, in sync periods: (30 + 30 + 15) / 15.
 const METRIC_SYNCS: f64 = 5.0;
@@ -38,13 +44,56 @@ pub fn bound(spec: &AutoscalerSpec, start: u32, reach: u32, ready: PodReady) -> 
             count(u64::from(spec.max_replicas), "replica")
         ));
     }
+    let asleep = spec.waking.as_ref().filter(|waking| start < waking.first);
+    let (awake, from) = match asleep {
+        Some(waking) => (waking_terms(spec, waking, start, ready), waking.first),
+        None => (Terms::default(), start),
+    };
+    let scaled = if asleep.is_some() && reach <= from { Terms::default() } else { scaling_terms(spec, from, reach, ready)? };
+    let both = if awake.words.is_empty() || scaled.words.is_empty() { "" } else { ", then " };
+    let total = awake.seconds + scaled.seconds;
+    Ok(Bound {
+        // A recording may claim any sync period at all; one that no duration holds bounds nothing.
+        within: Duration::try_from_secs_f64(total).unwrap_or(Duration::MAX),
+        source: format!("auto, from the live autoscaler: {}{both}{} = {}", awake.words, scaled.words, seconds(total)),
+    })
+}
+
+/// A stretch of time, and what it is the sum of.
+#[derive(Default)]
+struct Terms {
+    seconds: f64,
+    words: String,
+}
+
+fn actuation_s(spec: &AutoscalerSpec) -> f64 {
+    (ACTUATION_S_PER_SYNC_S * spec.sync_period_s).max(ACTUATION_LEAST_S)
+}
+
+/// From rest to the first replicas.
+fn waking_terms(spec: &AutoscalerSpec, waking: &Waking, start: u32, ready: PodReady) -> Terms {
+    let (polling, actuation) = (waking.polling_interval_s, actuation_s(spec));
+    Terms {
+        seconds: polling + actuation + ready.p95_s,
+        words: format!(
+            "woken from {start} to {} by polling interval {} + actuation {} + {}",
+            waking.first,
+            seconds(polling),
+            seconds(actuation),
+            ready.words()
+        ),
+    }
+}
+
+/// What the autoscaler takes.
+fn scaling_terms(spec: &AutoscalerSpec, start: u32, reach: u32, ready: PodReady) -> Result<Terms, String> {
     let by_policy = policy_decisions(spec, start, reach)?;
     let by_saturation = saturation_decisions(spec, start, reach);
     let decisions = by_policy.count.max(by_saturation.map_or(0, |(count, _)| count)).max(1);
 
     let sync = spec.sync_period_s;
     let metric = METRIC_SYNCS * sync;
-    let actuation = (ACTUATION_S_PER_SYNC_S * sync).max(ACTUATION_LEAST_S);
+    let actuation = actuation_s(spec);
     let stabilization = f64::from(spec.scale_up.stabilization_window_s);
     let each = (ready.p95_s + metric + sync).max(by_policy.period_s);
     let total = metric + sync + actuation + ready.p95_s + f64::from(decisions - 1) * each + stabilization;
@@ -64,19 +113,17 @@ pub fn bound(spec: &AutoscalerSpec, start: u32, reach: u32, ready: PodReady) -> 
             seconds(by_policy.period_s)
         ),
     };
-    Ok(Bound {
-        // A recording may claim any sync period at all; one that no duration holds bounds nothing.
-        within: Duration::try_from_secs_f64(total).unwrap_or(Duration::MAX),
-        source: format!(
-            "auto, from the live autoscaler: metric {} (5 syncs of {}, {}) + sync {} + actuation {} + {}{further} + stabilization {} = {}",
+    Ok(Terms {
+        seconds: total,
+        words: format!(
+            "metric {} (5 syncs of {}, {}) + sync {} + actuation {} + {}{further} + stabilization {}",
             seconds(metric),
             seconds(sync),
             spec.sync_period_source,
             seconds(sync),
             seconds(actuation),
             ready.words(),
-            seconds(stabilization),
-            seconds(total)
+            seconds(stabilization)
         ),
     })
 }
@@ -160,6 +207,7 @@ mod tests {
             sync_period_s: 15.0,
             sync_period_source: "kube-controller-manager default".into(),
             tolerance: 0.1,
+            waking: None,
         }
     }
 
@@ -189,6 +237,22 @@ mod tests {
         let bound = bound(&spec("resource cpu averageUtilization 75"), 3, 9, READY).unwrap();
         // 3 -> 4 -> 6 -> 8 -> 11: four decisions.
         assert_eq!(bound.within, Duration::from_secs(100 + 12 + 3 * (12 + 75 + 15)), "{}", bound.source);
+    }
+
+    /// The rows of the literature for scaling from zero: a polling interval, ten seconds to act and the pod; then the autoscaler's turn.
+    #[test]
+    fn what_rests_is_woken_within_a_polling_interval_and_scaled_from_there() {
+        let mut scaled = spec("trigger prometheus threshold 5");
+        scaled.waking = Some(Waking { polling_interval_s: 30.0, cooldown_s: 300.0, first: 1 });
+        let of = |start, reach| bound(&scaled, start, reach, READY).expect("it can be reached");
+        assert_eq!(of(0, 1).within, Duration::from_secs(30 + 10 + 12), "{}", of(0, 1).source);
+        assert_eq!(of(0, 5).within, Duration::from_secs(30 + 10 + 12 + 112), "{}", of(0, 5).source);
+        assert_eq!(of(1, 5).within, Duration::from_secs(112), "{}", of(1, 5).source);
+        let source = of(0, 5).source;
+        assert!(source.contains("woken from 0 to 1 by polling interval 30s") && source.contains(", then metric 75s"), "{source}");
+        let mut idle = scaled.clone();
+        idle.waking = Some(Waking { polling_interval_s: 30.0, cooldown_s: 300.0, first: 3 });
+        assert_eq!(bound(&idle, 0, 2, READY).expect("it can be reached").within, Duration::from_secs(52));
     }
 
     #[test]

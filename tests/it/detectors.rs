@@ -14,6 +14,7 @@ use crate::story::{Answer, LOAD, Story, at, exponential_ms, name, not, object, o
 
 const HPAS: &str = "watch horizontalpodautoscalers in shop";
 const DEPLOYMENTS: &str = "watch deployments in shop";
+const SCALED_OBJECTS: &str = "watch scaledobjects in shop";
 const PODS: &str = "watch pods in shop";
 
 const HPA: &str = "shop/hpa/checkout";
@@ -206,6 +207,13 @@ const TWINS: [Twin; 29] = [
         says: &["went from 4 to 3 at 22s by queue, while 1 pod was told to go and still ready (shop/checkout-5d-a)"],
         healthy: || leaving(false),
         needs: &[HPAS, PODS],
+    },
+    Twin {
+        detector: "keda-not-by-triggers",
+        sick: || unwell("True", "FallbackExists"),
+        says: &["shop/scaledobject/checkout did not scale shop/deployment/checkout by its triggers", "Fallback=True, FallbackExists"],
+        healthy: || unwell("False", "NoFallbackFound"),
+        needs: &[SCALED_OBJECTS],
     },
     Twin {
         detector: "keda-to-zero",
@@ -515,6 +523,16 @@ fn to_zero(from: u32) -> Story {
     story.reading("shop/deployment/checkout", "desired_replicas", 30.1, 0.0);
     let says = format!("Deactivated apps/v1.Deployment shop/checkout from {from} to 0");
     event(&mut story, 30.0, "shop/scaledobject/checkout", "KEDAScaleTargetDeactivated", &says);
+    story
+}
+
+fn unwell(status: &str, reason: &str) -> Story {
+    let mut story = flat();
+    scaler(&mut story, &[IN_FLIGHT], |_| {});
+    let scaled = "shop/scaledobject/checkout";
+    named(&mut story, scaled, &["trigger prometheus threshold 5"], |_| {});
+    let [condition, status, reason, message] = ["Fallback", status, reason, "as its reason says"].map(str::to_owned);
+    story.fact(at(20.0), Fact::Condition { object: object(scaled), condition, status, reason, message });
     story
 }
 

@@ -50,6 +50,7 @@ mod reports;
 mod retries;
 mod sandbox;
 mod sandbox_api;
+mod scaled_objects;
 mod scheduling;
 mod scripted;
 mod shop;

@@ -12,7 +12,7 @@ use squall::sandbox::{Sandbox, SandboxConfig};
 use crate::command::{Said, Squall};
 use crate::eavesdropper::{Attributes, Eavesdropper};
 use crate::shop::manifests;
-use crate::statefulsets;
+use crate::{scaled_objects, statefulsets};
 
 fn squall(arguments: &[&str], kubeconfig: &Path) -> Said {
     Squall::new().start_with(arguments, &[("KUBECONFIG", kubeconfig)]).wait(Duration::from_secs(180))
@@ -131,6 +131,19 @@ async fn a_plan_that_kills_a_pod_of_a_stateful_set_asks_for_what_it_is_granted()
     std::fs::write(folder.path().join("set.yaml"), statefulsets::SET).unwrap();
     let plan = folder.path().join("plan.yaml");
     std::fs::write(&plan, statefulsets::PLAN.replace("LEAST", "2")).unwrap();
+    // The last words of a pod are for one that does not start.
+    brings_its_namespace(plan, &[("pods/log", "get")]).await;
+}
+
+/// Goal: one that brings a ScaledObject is granted to watch it, too. How: a worker that nothing wakes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plan_that_brings_a_scaled_object_asks_for_what_it_is_granted() {
+    let queue = scaled_objects::queue();
+    let url = queue.url().trim_end_matches('/').to_owned();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("worker.yaml"), scaled_objects::worker(&url, "1000")).unwrap();
+    let plan = folder.path().join("plan.yaml");
+    std::fs::write(&plan, scaled_objects::plan(&url)).unwrap();
     // The last words of a pod are for one that does not start.
     brings_its_namespace(plan, &[("pods/log", "get")]).await;
 }

@@ -224,6 +224,7 @@ fn sample() -> History {
             sync_period_s: 1.0,
             sync_period_source: "the sandbox's annotation".into(),
             tolerance: 0.1,
+            waking: None,
         })),
     );
     run.reading(-0.8, "shop/deployment/checkout", "ready_replicas", 2.0);

@@ -330,6 +330,7 @@ impl Story {
             sync_period_s: 1.0,
             sync_period_source: "the sandbox's autoscaler".to_owned(),
             tolerance: 0.1,
+            waking: None,
         }
     }
 

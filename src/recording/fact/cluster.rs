@@ -23,7 +23,7 @@ pub struct PodSeen {
     pub reason: Option<String>,
 }
 
-/// The live spec of a HorizontalPodAutoscaler, with the controller's constants as far as they can be known.
+/// The live spec of a HorizontalPodAutoscaler or of a ScaledObject, with the controller's constants as far as they can be known.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AutoscalerSpec {
     pub object: ObjectRef,
@@ -39,6 +39,20 @@ pub struct AutoscalerSpec {
     pub sync_period_s: f64,
     pub sync_period_source: String,
     pub tolerance: f64,
+    /// How a workload at rest is woken, by a ScaledObject. A HorizontalPodAutoscaler wakes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waking: Option<Waking>,
+}
+
+/// What KEDA's operator does itself: from rest to the first replicas, and back. Between them and the most it has an autoscaler.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Waking {
+    /// Between two looks at the triggers.
+    pub polling_interval_s: f64,
+    /// After the last activity, before the workload is put to rest.
+    pub cooldown_s: f64,
+    /// Replicas that it is woken to.
+    pub first: u32,
 }
 
 /// One direction of `spec.behavior`, with the API's defaults filled in.

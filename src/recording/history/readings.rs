@@ -92,6 +92,17 @@ pub fn same_object(a: &ObjectRef, b: &ObjectRef) -> bool {
     a.namespace == b.namespace && a.name == b.name && kind_of(&a.kind) == kind_of(&b.kind)
 }
 
+/// Who says how many replicas are wanted: the autoscaler, or its workload where that is a ScaledObject, which scales by itself and by way of
+/// an autoscaler of its own, so that only the sum of both is seen.
+pub fn asker<'a>(autoscaler: &'a ObjectRef, workload: Option<&'a ObjectRef>) -> &'a ObjectRef {
+    if is_scaled_object(autoscaler) { workload.unwrap_or(autoscaler) } else { autoscaler }
+}
+
+/// Whether it is one of KEDA's.
+pub fn is_scaled_object(object: &ObjectRef) -> bool {
+    kind_of(&object.kind) == "scaledobject"
+}
+
 /// The kind behind a short name or plural, as `kubectl api-resources` lists them, of the kinds that readings are about.
 fn kind_of(kind: &str) -> &str {
     match kind {
@@ -103,6 +114,7 @@ fn kind_of(kind: &str) -> &str {
         "po" | "pods" => "pod",
         "svc" | "services" => "service",
         "no" | "nodes" => "node",
+        "so" | "scaledobjects" => "scaledobject",
         // Of other kinds the plural: theirs, too, end in an `s`.
         other => other.strip_suffix('s').unwrap_or(other),
     }
@@ -118,6 +130,9 @@ mod tests {
         let b: ObjectRef = "shop/horizontalpodautoscaler/checkout".parse().expect("an object");
         let c: ObjectRef = "shop/deployment/checkout".parse().expect("an object");
         assert!(same_object(&a, &b) && !same_object(&a, &c));
+        let scaled: ObjectRef = "shop/so/checkout".parse().expect("an object");
+        assert!(same_object(&scaled, &"shop/scaledobject/checkout".parse().expect("an object")));
+        assert_eq!([asker(&a, Some(&c)), asker(&scaled, Some(&c)), asker(&scaled, None)], [&a, &c, &scaled]);
         let one: ObjectRef = "shop/rollout/checkout".parse().expect("an object");
         assert!(same_object(&one, &"shop/rollouts/checkout".parse().expect("an object")) && !same_object(&one, &c));
     }

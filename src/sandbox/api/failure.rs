@@ -75,6 +75,13 @@ impl Failure {
         Failure::new(404, "NotFound", "the server could not find the requested resource").with(json!({}))
     }
 
+    /// Of a kind that a definition brings, the server does not know which of its lists are keyed.
+    pub fn no_strategic_patch() -> Failure {
+        let message = "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, \
+            application/merge-patch+json, application/apply-patch+yaml";
+        Failure::new(415, "UnsupportedMediaType", message).with(json!({}))
+    }
+
     pub fn method_not_allowed() -> Failure {
         let message = "the server does not allow this method on the requested resource";
         Failure::new(405, "MethodNotAllowed", message).with(json!({}))

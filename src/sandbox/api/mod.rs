@@ -12,6 +12,7 @@ mod fields;
 pub mod fuzz;
 mod managed;
 mod namespaces;
+mod neighbours;
 mod objects;
 mod patch;
 mod pods;

@@ -38,7 +38,7 @@ fn swept(store: &Store, namespace: &str) -> bool {
     let mut left = 0;
     // Owners come before what they own in this order, so that controllers do not replace what is being deleted.
     let (owners, owned): (Vec<_>, Vec<_>) =
-        RESOURCES.iter().filter(|r| r.namespaced).partition(|r| matches!(r.group, "apps" | "autoscaling"));
+        RESOURCES.iter().filter(|r| r.namespaced).partition(|r| matches!(r.group, "apps" | "autoscaling" | "keda.sh"));
     for resource in owners.into_iter().chain(owned) {
         for object in store.list(resource, Some(namespace)).0 {
             left += 1;

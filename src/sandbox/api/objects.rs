@@ -11,10 +11,11 @@ use super::super::pod_security::Policy;
 use super::super::resource::{JOBS, NODES, PODS, Resource, SERVICES};
 use super::super::schema::Shape;
 use super::super::selector::Selector;
-use super::super::store::{self, Deletion, Preconditions, Propagation, StoreError, metadata, text, version_of};
+use super::super::store::{self, Deletion, Preconditions, Propagation, Store, StoreError, metadata, text, version_of};
 use super::failure::{Cause, Failure};
 use super::fields::FieldSelector;
 use super::managed::{self, Manager};
+use super::neighbours::Neighbours;
 use super::patch::{self, PatchKind};
 use super::reply::{self, Reply};
 use super::request::{Form, Request, Target};
@@ -192,9 +193,11 @@ impl Api {
         if !causes.is_empty() {
             return Err(invalid(resource, &object, &causes));
         }
+        let gate = Gate::of(&self.store, resource, text(&object, "namespace"));
         if *resource == PODS {
-            Policy::of(&self.store, text(&object, "namespace")).admit(&object)?;
+            gate.policy.admit(&object)?;
         }
+        gate.neighbours.admit(&object)?;
         match &books {
             Books::Update(manager) => {
                 metadata(&mut object).shift_remove("managedFields");
@@ -254,11 +257,11 @@ impl Api {
         }
         let incoming = decoded.object;
         let manager = request.manager(target.subresource.as_deref().unwrap_or_default());
-        let policy = Policy::of(&self.store, target.ns());
+        let gate = Gate::of(&self.store, resource, target.ns());
         let object = self.write(target, request.is_dry_run()?, |live| {
             let before = live.clone();
             let after = combined(part, &before, &incoming);
-            *live = settled(resource, part, &before, after, &Books::Update(manager), &policy)?;
+            *live = settled(resource, part, &before, after, &Books::Update(manager), &gate)?;
             Ok(())
         })?;
         Ok(reply::with_warnings(reply::json(200, &object), &decoded.warnings))
@@ -270,11 +273,14 @@ impl Api {
         if kind == PatchKind::Apply {
             return self.apply(target, part, request);
         }
+        if kind == PatchKind::Strategic && resource.is_custom() {
+            return Err(Failure::no_strategic_patch());
+        }
         let patch = decode::yaml(&request.body, resource.kind)?;
         let validation = request.field_validation()?;
         let manager = request.manager(target.subresource.as_deref().unwrap_or_default());
         let mut warnings = vec![];
-        let policy = Policy::of(&self.store, target.ns());
+        let gate = Gate::of(&self.store, resource, target.ns());
         let object = self.write(target, request.is_dry_run()?, |live| {
             let before = live.clone();
             let mut after = before.clone();
@@ -282,7 +288,7 @@ impl Api {
             let decoded = decode::object(resource, after, validation)?;
             warnings = decoded.warnings;
             let after = combined(part, &before, &decoded.object);
-            *live = settled(resource, part, &before, after, &Books::Update(manager), &policy)?;
+            *live = settled(resource, part, &before, after, &Books::Update(manager), &gate)?;
             Ok(())
         })?;
         Ok(reply::with_warnings(reply::json(200, &object), &warnings))
@@ -326,13 +332,13 @@ impl Api {
                 created => return Ok(reply::with_warnings(reply::json(201, &*created?), &decoded.warnings)),
             }
         }
-        let policy = Policy::of(&self.store, target.ns());
+        let gate = Gate::of(&self.store, resource, target.ns());
         let object = self.write(target, dry_run, |live| {
             let before = live.clone();
             check_identity(resource, &before, &wanted)?;
             let after = managed::apply(resource, &before, &wanted, &manager, force)?;
             let after = combined(part, &before, &after);
-            *live = settled(resource, part, &before, after, &Books::Kept, &policy)?;
+            *live = settled(resource, part, &before, after, &Books::Kept, &gate)?;
             Ok(())
         })?;
         Ok(reply::with_warnings(reply::json(200, &object), &decoded.warnings))
@@ -442,6 +448,19 @@ impl Api {
     }
 }
 
+/// Who lets an object in, beyond the rules of its kind.
+struct Gate {
+    policy: Policy,
+    neighbours: Neighbours,
+}
+
+impl Gate {
+    /// Asks the store, so not to be called while it is being written.
+    fn of(store: &Store, resource: &'static Resource, namespace: &str) -> Gate {
+        Gate { policy: Policy::of(store, namespace), neighbours: Neighbours::of(store, resource, namespace) }
+    }
+}
+
 /// What becomes of `managedFields`.
 enum Books {
     /// The manager owns what it changes.
@@ -526,10 +545,11 @@ fn filter(target: &Target, request: &Request) -> Result<Filter, Failure> {
 
 fn whole_list(resource: &'static Resource, meta: Value, objects: Vec<&Value>) -> Value {
     // The items of a list of a built-in kind do not repeat what the list says.
+    let repeats = |key: &str| !resource.is_custom() && matches!(key, "kind" | "apiVersion");
     let items: Vec<Value> = objects
         .into_iter()
         .map(|object| {
-            let fields = object.as_object().into_iter().flatten().filter(|(key, _)| !matches!(key.as_str(), "kind" | "apiVersion"));
+            let fields = object.as_object().into_iter().flatten().filter(|(key, _)| !repeats(key));
             Value::Object(fields.map(|(key, value)| (key.clone(), value.clone())).collect())
         })
         .collect();
@@ -658,7 +678,7 @@ fn settled(
     before: &Value,
     mut after: Value,
     books: &Books,
-    policy: &Policy,
+    gate: &Gate,
 ) -> Result<Value, Failure> {
     check_identity(resource, before, &after)?;
     if text(&after, "name") != text(before, "name") {
@@ -677,8 +697,10 @@ fn settled(
     if !causes.is_empty() {
         return Err(invalid(resource, before, &causes));
     }
-    if part == Part::EphemeralContainers {
-        policy.admit(&after)?;
+    match part {
+        Part::Main => gate.neighbours.admit(&after)?,
+        Part::EphemeralContainers => gate.policy.admit(&after)?,
+        Part::Status | Part::Finalizers => {}
     }
     if let Books::Update(manager) = books {
         managed::book_update(resource, before, &mut after, manager);

@@ -224,6 +224,33 @@ fn layout(resource: &'static Resource) -> Layout {
                 vec![name(o), or(&spec["minAvailable"]), or(&spec["maxUnavailable"]), allowed, age(o)]
             },
         },
+        "ScaledObject" => Layout {
+            columns: &[
+                NAME,
+                ("ScaleTargetKind", S, 0),
+                ("ScaleTargetName", S, 0),
+                ("Min", I, 0),
+                ("Max", I, 0),
+                ("Ready", S, 0),
+                ("Active", S, 0),
+                ("Fallback", S, 0),
+                ("Paused", S, 0),
+                ("Triggers", S, 0),
+                ("Authentications", S, 0),
+                ("Age", "date", 0),
+            ],
+            cells: |o| {
+                let (spec, status) = (&o["spec"], &o["status"]);
+                // What is not there is an empty cell, as of every kind that a definition brings.
+                let holds = |kind: &str| condition(o, kind).map_or(Value::Null, |c| c["status"].clone());
+                let target = [status["scaleTargetKind"].clone(), spec["scaleTargetRef"]["name"].clone()];
+                let bounds = [spec["minReplicaCount"].clone(), spec["maxReplicaCount"].clone()];
+                let states = ["Ready", "Active", "Fallback", "Paused"].map(holds);
+                let kinds = [status["triggersTypes"].clone(), status["authenticationsTypes"].clone()];
+                let cells = [vec![name(o)], target.into(), bounds.into(), states.into(), kinds.into(), vec![age(o)]];
+                cells.concat()
+            },
+        },
         "Lease" => Layout {
             columns: &[NAME, ("Holder", S, 0), AGE],
             cells: |o| vec![name(o), json!(plain(&o["spec"]["holderIdentity"])), age(o)],

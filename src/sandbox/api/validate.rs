@@ -1,6 +1,8 @@
 //! The rules that an object must keep, beyond its shape: all that are broken are told at once, with the field and the words of a real
 //! server. Only the rules that people run into are here; the rest of the Kubernetes rulebook is not.
 
+mod scaled_object;
+
 use std::collections::HashSet;
 
 use serde_json::{Value, json};
@@ -245,6 +247,7 @@ fn content(resource: &'static Resource, object: &Value, causes: &mut Vec<Cause>)
         "Pod" => pod_spec("spec", &object["spec"], causes),
         "Service" => service(&object["spec"], causes),
         "HorizontalPodAutoscaler" => autoscaler(&object["spec"], causes),
+        "ScaledObject" => scaled_object::check(object, causes),
         "PodDisruptionBudget" => {
             let spec = &object["spec"];
             if spec.get("minAvailable").is_some() && spec.get("maxUnavailable").is_some() {
@@ -579,9 +582,13 @@ fn autoscaler(spec: &Value, causes: &mut Vec<Cause>) {
             },
         }
     }
+    behavior("spec.behavior", spec.get("behavior").unwrap_or(&Value::Null), causes);
+}
+
+fn behavior(at: &str, behavior: &Value, causes: &mut Vec<Cause>) {
     for direction in ["scaleUp", "scaleDown"] {
-        let rules = &spec["behavior"][direction];
-        let at = format!("spec.behavior.{direction}");
+        let rules = &behavior[direction];
+        let at = format!("{at}.{direction}");
         if rules["stabilizationWindowSeconds"].as_i64().is_some_and(|s| s > 3600) {
             let why = "must be less than or equal to 3600";
             causes.push(Cause::invalid(format!("{at}.stabilizationWindowSeconds"), &rules["stabilizationWindowSeconds"], why));

@@ -11,6 +11,7 @@ mod indexes;
 mod job;
 mod node;
 mod replicaset;
+pub mod scaled_object;
 mod scheduler;
 mod statefulset;
 mod template;
@@ -34,6 +35,7 @@ use crate::time::{monotonic_now, until};
 pub use autoscaler::Autoscaling;
 pub use endpoints::named_port;
 pub use node::NODE;
+pub use scaled_object::Desk;
 
 /// Pods that one look at an owner makes at most, as a real controller's does. Each that is made has its owner looked at again.
 const CREATED_MAX: i64 = 500;
@@ -49,6 +51,8 @@ pub struct Shared {
     pub autoscaling: Autoscaling,
     /// Before a Job's first failed pod is replaced; it doubles.
     pub crash_backoff: Duration,
+    /// Of the ScaledObjects, for their autoscalers.
+    pub scaled: Arc<Desk>,
 }
 
 impl Shared {
@@ -75,6 +79,7 @@ pub fn start(shared: &Shared, tasks: &mut JoinSet<()>) {
     tasks.spawn(node::run(shared.clone()));
     tasks.spawn(garbage::run(shared.clone()));
     tasks.spawn(autoscaler::run(shared.clone()));
+    tasks.spawn(scaled_object::run(shared.clone()));
 }
 
 /// Objects that want work, each once.

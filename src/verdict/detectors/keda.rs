@@ -1,7 +1,8 @@
 //! What KEDA does beside the autoscaler that it makes: it takes the last step to zero itself, and it asks the sources.
 
+use super::scaler::conditions;
 use super::stabilized::KEDA;
-use super::stretch::{at, moment};
+use super::stretch::{at, length, moment};
 use super::{Scene, Sign};
 use crate::names::ObjectRef;
 use crate::verdict::words::count;
@@ -41,6 +42,31 @@ pub fn scaler_failed(scene: &Scene) -> Option<Sign> {
     );
     let fix = "mend the source or its credentials; a `fallback` counts failures of metric sources only, and may be fewer replicas than there are";
     Some(Sign::of(says, fix).shown_by([first.n, last.n]).shown_by(after.n))
+}
+
+pub fn not_by_its_triggers(scene: &Scene) -> Option<Sign> {
+    let object = scene.scaled_object()?;
+    let held = conditions(scene, object).into_iter().rfind(|held| match held.kind {
+        "Ready" => !held.holds,
+        "Paused" | "Fallback" => held.holds,
+        _ => false,
+    })?;
+    let status = if held.holds { "True" } else { "False" };
+    let says = format!(
+        "{object} did not scale {} by its triggers {} ({}): {}={status}, {}: {}",
+        scene.workload()?,
+        held.stretch.words(),
+        length(held.stretch.length()),
+        held.kind,
+        held.reason,
+        held.message
+    );
+    let fix = match held.kind {
+        "Paused" => "take its `autoscaling.keda.sh/paused` annotations away",
+        "Fallback" => "mend the source of the trigger that fails, or give `fallback` enough replicas",
+        _ => "see to what it names: `kubectl describe` tells more of it",
+    };
+    Some(Sign::of(says, fix).shown_by([held.n]))
 }
 
 /// What KEDA wrote about the ScaledObject of the workload. By its name: KEDA's autoscaler carries it, or it is the workload's own.

@@ -224,6 +224,12 @@ pub const ALL: &[Detector] = &[
         look: leaving::look,
     },
     Detector {
+        name: "keda-not-by-triggers",
+        summary: "a ScaledObject is paused, fell back or is not ready, and scales by something else than its triggers",
+        explains: ANY,
+        look: keda::not_by_its_triggers,
+    },
+    Detector {
         name: "keda-to-zero",
         summary: "KEDA takes a workload from many replicas to none in one step",
         explains: SHORT,

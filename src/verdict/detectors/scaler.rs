@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Scene;
 use super::stretch::{Stretch, at};
+use crate::names::ObjectRef;
 use crate::recording::fact::{AutoscalerSpec, Fact};
 use crate::recording::history::same_object;
 use crate::time::Offset;
@@ -59,7 +60,7 @@ pub struct Held<'a> {
 impl<'a> Scaler<'a> {
     pub(super) fn of(scene: &Scene<'a>, seen: u64, spec: &'a AutoscalerSpec, wanted: Vec<Step>) -> Scaler<'a> {
         let gauges = spec.metrics.iter().filter_map(|line| Gauge::of(line, spec, scene)).collect();
-        Scaler { seen, spec, wanted, gauges, conditions: conditions(scene, spec) }
+        Scaler { seen, spec, wanted, gauges, conditions: conditions(scene, &spec.object) }
     }
 
     /// `shop/hpa/checkout`.
@@ -164,11 +165,12 @@ fn higher(a: &[Step], b: &[Step]) -> Vec<Step> {
     moments.windows(2).filter_map(higher).collect()
 }
 
-fn conditions<'a>(scene: &Scene<'a>, spec: &AutoscalerSpec) -> Vec<Held<'a>> {
+/// What an object said of itself, each for as long as it held in the window.
+pub fn conditions<'a>(scene: &Scene<'a>, of: &ObjectRef) -> Vec<Held<'a>> {
     let mut all: Vec<Held<'a>> = Vec::new();
     for event in scene.history.events.iter().filter(|event| event.t_ns < scene.to) {
         let Fact::Condition { object, condition, status, reason, message } = &event.fact else { continue };
-        if !same_object(object, &spec.object) {
+        if !same_object(object, of) {
             continue;
         }
         let from = event.t_ns.max(scene.from);

@@ -5,7 +5,7 @@ use super::scaler::Scaler;
 use crate::names::ObjectRef;
 use crate::recording::History;
 use crate::recording::fact::{AutoscalerSpec, Fact};
-use crate::recording::history::same_object;
+use crate::recording::history::{is_scaled_object, same_object};
 use crate::recording::metric::{DESIRED_REPLICAS, READY_REPLICAS, REPLICAS};
 use crate::time::Offset;
 use crate::verdict::level::{Step, hidden, steps};
@@ -57,6 +57,13 @@ impl<'a> Scene<'a> {
         Some(Scaler::of(self, seen, spec, wanted))
     }
 
+    /// The ScaledObject that scales the workload, where one does and was watched.
+    pub(super) fn scaled_object(&self) -> Option<&'a ObjectRef> {
+        let workload = self.workload()?;
+        let spec = specs(self.history).find(|spec| is_scaled_object(&spec.object) && same_object(&spec.scales, workload))?;
+        hidden(self.history, &[&spec.object], self.from, self.to).is_none().then_some(&spec.object)
+    }
+
     /// The workload's name.
     pub(super) fn workload(&self) -> Option<&ObjectRef> {
         self.workload.as_ref()
@@ -99,10 +106,20 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// The autoscaler that an object is, or by which it is scaled.
+/// The autoscaler that an object is, or by which it is scaled. That of a ScaledObject is the one that it has made: it counts replicas.
 fn autoscaler_of<'a>(history: &'a History, object: &ObjectRef) -> Option<&'a ObjectRef> {
-    history.events.iter().find_map(|event| match &event.fact {
-        Fact::Autoscaler(spec) if same_object(&spec.object, object) || same_object(&spec.scales, object) => Some(&spec.object),
+    let is_it = |spec: &&AutoscalerSpec| same_object(&spec.object, object) || same_object(&spec.scales, object);
+    let found = specs(history).find(is_it)?;
+    if !is_scaled_object(&found.object) {
+        return Some(&found.object);
+    }
+    let made = specs(history).find(|spec| same_object(&spec.scales, &found.scales) && !is_scaled_object(&spec.object));
+    Some(&made.unwrap_or(found).object)
+}
+
+fn specs(history: &History) -> impl Iterator<Item = &AutoscalerSpec> {
+    history.events.iter().filter_map(|event| match &event.fact {
+        Fact::Autoscaler(spec) => Some(&**spec),
         _ => None,
     })
 }

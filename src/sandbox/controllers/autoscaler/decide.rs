@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::limits::Memory;
 use super::replicas::{Calculator, Measure, PodView, Proposal, Sample, Tolerances, Tuning};
-use super::spec::{Metric, ResourceTarget, Spec};
+use super::spec::{ExternalTarget, Metric, ResourceTarget, Spec};
 use crate::sandbox::quantity::from_milli;
 
 /// What one sync knows.
@@ -17,6 +17,8 @@ pub struct Inputs<'a> {
     pub spec: &'a Spec,
     /// `spec.replicas` of the target's scale.
     pub current: i32,
+    /// `status.replicas` of it.
+    pub present: i32,
     /// The target's selector in text; `None` when it has none.
     pub selector: Option<&'a str>,
     /// `namespace/name` of every autoscaler whose selector matches these pods, this one included.
@@ -28,7 +30,7 @@ pub struct Inputs<'a> {
     pub tuning: &'a Tuning,
 }
 
-/// One metric's samples by pod, or the metrics API's error.
+/// One metric's samples by pod (an external one's value stands under its own name), or the metrics API's error.
 pub type Reading = Result<BTreeMap<String, Sample>, String>;
 
 /// What is to be done and said.
@@ -153,6 +155,7 @@ fn recommend(inputs: &Inputs<'_>, decision: &mut Decision) -> Option<(i32, Strin
         now_ms: inputs.now_ms,
         pods: inputs.pods,
         current: inputs.current,
+        present: inputs.present,
         tuning: inputs.tuning,
         tolerances: Tolerances {
             up: tolerance(behavior.and_then(|b| b.up.tolerance)),
@@ -234,14 +237,20 @@ fn propose(metric: &Metric, reading: &Reading, calculator: &Calculator<'_>) -> R
                 message,
             })
         }
-        Metric::Unserved { kind, name } => {
+        Metric::External { name, selector, target } => match reading {
+            Ok(samples) => {
+                let proposal = calculator.external(samples.values().map(|sample| sample.milli).sum(), *target);
+                Ok((proposal, format!("external metric {name}({})", selector_in_words(selector))))
+            }
+            Err(why) => Err(Failure {
+                reason: "FailedGetExternalMetric",
+                wrapped: format!("failed to get {name} external metric value: failed to get {name} external metric: {why}"),
+                message: why.clone(),
+            }),
+        },
+        Metric::Unserved { kind, .. } => {
             let why = reading.as_ref().err().cloned().unwrap_or_default();
             Err(match kind.as_str() {
-                "External" => Failure {
-                    reason: "FailedGetExternalMetric",
-                    wrapped: format!("failed to get {name} external metric value: failed to get {name} external metric: {why}"),
-                    message: why,
-                },
                 "Object" => Failure {
                     reason: "FailedGetObjectMetric",
                     wrapped: format!("failed to get object metric value: {why}"),
@@ -270,8 +279,37 @@ fn status_of(metric: &Metric, proposal: &Proposal) -> Value {
             json!({"type": "ContainerResource", "containerResource": {"name": name, "container": container, "current": current}})
         }
         Metric::Pods { name, .. } => json!({"type": "Pods", "pods": {"metric": {"name": name}, "current": current}}),
+        Metric::External { name, selector, target } => {
+            let mut metric = json!({"name": name});
+            if !selector.is_null() {
+                metric["selector"] = selector.clone();
+            }
+            let current = match target {
+                ExternalTarget::AverageMilli(_) => current,
+                ExternalTarget::ValueMilli(_) => json!({"value": average}),
+            };
+            json!({"type": "External", "external": {"metric": metric, "current": current}})
+        }
         Metric::Unserved { kind, .. } => json!({"type": kind}),
     }
+}
+
+/// A label selector as the real controller prints it, keys in order; `nil` where there is none.
+pub fn selector_in_words(selector: &Value) -> String {
+    if selector.is_null() {
+        return "nil".to_owned();
+    }
+    let labels: BTreeMap<&String, &Value> = selector["matchLabels"].as_object().into_iter().flatten().collect();
+    let labels: String = labels.iter().map(|(key, value)| format!("{key}: {},", value.as_str().unwrap_or_default())).collect();
+    let expressions = selector["matchExpressions"].as_array().into_iter().flatten().map(|one| {
+        let word = |field: &str| one[field].as_str().unwrap_or_default();
+        let values: Vec<&str> = one["values"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        format!("LabelSelectorRequirement{{Key:{},Operator:{},Values:[{}],}},", word("key"), word("operator"), values.join(" "))
+    });
+    let expressions: String = expressions.collect();
+    format!(
+        "&LabelSelector{{MatchLabels:map[string]string{{{labels}}},MatchExpressions:[]LabelSelectorRequirement{{{expressions}}},}}"
+    )
 }
 
 fn condition(kind: &'static str, holds: bool, reason: &'static str, message: &str) -> Condition {

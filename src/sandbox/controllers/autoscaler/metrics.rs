@@ -1,5 +1,5 @@
-//! What a metrics server and a metrics adapter do for a real autoscaler: CPU and memory from the pods' processes, and numbers that pods
-//! expose on `/metrics`. A pod that does not answer has no sample, which is for the decision to judge.
+//! What a metrics server and metrics adapters do for a real autoscaler: CPU and memory from the pods' processes, numbers that pods expose on
+//! `/metrics`, and what the triggers of a ScaledObject read. A pod that does not answer has no sample, which is for the decision to judge.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -10,10 +10,10 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use serde_json::Value;
 
-use super::decide::Reading;
+use super::decide::{Reading, selector_in_words};
 use super::replicas::Sample;
 use super::spec::{Metric, Spec};
-use crate::sandbox::controllers::Shared;
+use crate::sandbox::controllers::{Shared, scaled_object};
 use crate::sandbox::kubelet::usage::{ContainerUsage, Usage};
 use crate::sandbox::network::get::{Get, get};
 use crate::sandbox::objects::{Key, is_leaving, key};
@@ -31,26 +31,38 @@ pub async fn read(shared: &Shared, ns: &str, spec: &Spec, pods: &[Arc<Value>]) -
     let usage = if wants_usage { shared.kubelet.usage(shared.autoscaling.sync).await } else { BTreeMap::new() };
     let scrapes = spec.metrics.iter().any(|m| matches!(m, Metric::Pods { .. }));
     let pages = if scrapes { scrape(shared, pods).await } else { vec![] };
-    spec.metrics
-        .iter()
-        .map(|metric| match metric {
+    let mut readings = vec![];
+    for metric in &spec.metrics {
+        readings.push(match metric {
             Metric::Resource { name, container, .. } => resource(name, container.as_deref(), pods, &usage),
             Metric::Pods { name, .. } => {
                 let at_ms = wall_now().as_millisecond();
                 let values = pages.iter().filter_map(|(pod, page)| Some((pod.clone(), gauge(page, name)?)));
                 let milli = |value: f64| (value * 1000.0).round() as i64;
-                found(values.map(|(pod, value)| (pod, Sample { milli: milli(value), at_ms, window_ms: 0 })))
-                    .ok_or_else(|| "unable to fetch metrics from custom metrics API: no metrics returned from custom metrics API".to_owned())
+                found(values.map(|(pod, value)| (pod, Sample { milli: milli(value), at_ms, window_ms: 0 }))).ok_or_else(|| {
+                    "unable to fetch metrics from custom metrics API: no metrics returned from custom metrics API".to_owned()
+                })
             }
-            Metric::Unserved { kind, name } if kind == "External" => Err(format!(
-                "unable to get external metric {ns}/{name}/nil: unable to fetch metrics from external metrics API: the server could \
-                 not find the requested resource (get {name}.external.metrics.k8s.io)"
-            )),
+            Metric::External { name, selector, .. } => external(shared, ns, name, selector).await,
             Metric::Unserved { kind, name } => {
                 Err(format!("unable to get metric {name}: {kind} metrics are not served by the sandbox"))
             }
-        })
-        .collect()
+        });
+    }
+    readings
+}
+
+/// What the ScaledObject that the selector names reads. Nobody else serves external metrics here.
+async fn external(shared: &Shared, ns: &str, name: &str, selector: &Value) -> Reading {
+    let answer = match selector["matchLabels"][scaled_object::NAME_LABEL].as_str() {
+        Some(scaled) => scaled_object::metric(shared, ns, scaled, name).await,
+        None => Err(format!("the server could not find the requested resource (get {name}.external.metrics.k8s.io)")),
+    };
+    let milli = answer.map_err(|why| {
+        let selector = selector_in_words(selector);
+        format!("unable to get external metric {ns}/{name}/{selector}: unable to fetch metrics from external metrics API: {why}")
+    })?;
+    Ok(BTreeMap::from([(name.to_owned(), Sample { milli, at_ms: wall_now().as_millisecond(), window_ms: 0 })]))
 }
 
 fn found(samples: impl Iterator<Item = (String, Sample)>) -> Option<BTreeMap<String, Sample>> {

@@ -56,6 +56,11 @@ impl Autoscaling {
         };
         Autoscaling { sync, tuning }
     }
+
+    /// The sync period, as it is noted.
+    pub fn noted(&self) -> String {
+        Span::from(self.sync).to_string()
+    }
 }
 
 /// Autoscalers that read their metrics at the same time, as in the real controller: a pod that hangs delays only its own.
@@ -118,6 +123,10 @@ struct Look {
 
 impl Look {
     async fn read(self, shared: Shared) -> (Look, Vec<Reading>) {
+        // A target at zero switches it off: it asks nobody.
+        if self.target["spec"]["replicas"] == 0 && self.spec.min != 0 {
+            return (self, vec![]);
+        }
         let readings = metrics::read(&shared, &self.at.0, &self.spec, &self.pods).await;
         (self, readings)
     }
@@ -139,7 +148,7 @@ impl Controller {
 
     fn note_sync(&self, autoscaler: &Value) {
         let (ns, name) = key(autoscaler);
-        let sync = Span::from(self.shared.autoscaling.sync).to_string();
+        let sync = self.shared.autoscaling.noted();
         if autoscaler["metadata"]["annotations"][SYNC_ANNOTATION] == json!(sync) {
             return;
         }
@@ -178,6 +187,7 @@ impl Controller {
             return;
         }
         let current = target["spec"]["replicas"].as_i64().and_then(|n| i32::try_from(n).ok()).unwrap_or(1);
+        let present = target["status"]["replicas"].as_i64().and_then(|n| i32::try_from(n).ok()).unwrap_or(0);
         let claimants = self.claimants(at, pods);
         let views: Vec<PodView> = pods.iter().map(|pod| view(pod)).collect();
         let words = Selector::of(&target["spec"]["selector"]).unwrap_or_default().to_string();
@@ -189,6 +199,7 @@ impl Controller {
             now_ms: now.as_millisecond(),
             spec,
             current,
+            present,
             selector: Some(&words),
             claimants: &claimants,
             pods: &views,

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::spec::ResourceTarget;
+use super::spec::{ExternalTarget, ResourceTarget};
 
 /// What the autoscaler sees of a pod.
 #[derive(Clone, Debug)]
@@ -87,7 +87,7 @@ pub struct Proposal {
     pub replicas: i32,
     /// Per cent of the request, for a utilization.
     pub utilization: Option<i64>,
-    /// The average per pod, in thousandths.
+    /// The average per pod, in thousandths; of an external metric with a target of its own, its value.
     pub average_milli: i64,
 }
 
@@ -97,6 +97,8 @@ pub struct Calculator<'a> {
     pub now_ms: i64,
     pub pods: &'a [PodView],
     pub current: i32,
+    /// `status.replicas` of the target's scale: pods that are there, whatever was asked for.
+    pub present: i32,
     pub tuning: &'a Tuning,
     pub tolerances: Tolerances,
 }
@@ -132,6 +134,28 @@ impl Calculator<'_> {
             |values| Ok(average(values) as f64 / target as f64),
         )?;
         Ok(Proposal { replicas, utilization: None, average_milli: used })
+    }
+
+    /// A number from elsewhere against its target. Pods that are not ready are not looked at: it says nothing about any of them.
+    pub fn external(&self, milli: i64, target: ExternalTarget) -> Proposal {
+        match target {
+            ExternalTarget::AverageMilli(target) => {
+                let ratio = milli as f64 / (target as f64 * f64::from(self.present));
+                let replicas = if self.tolerances.holds(ratio) { self.present } else { ceil(milli as f64 / target as f64) };
+                let average_milli = (milli as f64 / f64::from(self.present.max(1))).ceil() as i64;
+                Proposal { replicas, utilization: None, average_milli }
+            }
+            ExternalTarget::ValueMilli(target) => {
+                let ratio = milli as f64 / target as f64;
+                let ready = self.pods.iter().filter(|pod| pod.phase == Phase::Other && pod.ready.is_some_and(|(ready, _)| ready));
+                let replicas = match self.current {
+                    0 => ceil(ratio),
+                    current if self.tolerances.holds(ratio) => current,
+                    _ => ceil(ratio * ready.count() as f64),
+                };
+                Proposal { replicas, utilization: None, average_milli: milli }
+            }
+        }
     }
 
     fn utilization(

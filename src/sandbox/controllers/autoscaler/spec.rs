@@ -22,6 +22,8 @@ pub enum Metric {
     Resource { name: String, container: Option<String>, target: ResourceTarget },
     /// A number that each pod exposes; the target is its average over pods, in thousandths.
     Pods { name: String, average_milli: i64 },
+    /// A number that comes from elsewhere, chosen by name and labels.
+    External { name: String, selector: Value, target: ExternalTarget },
     /// A kind that nothing in the sandbox can answer: (type, metric name).
     Unserved { kind: String, name: String },
 }
@@ -30,6 +32,14 @@ pub enum Metric {
 pub enum ResourceTarget {
     /// Per cent of the request.
     Utilization(i64),
+    /// Thousandths per pod.
+    AverageMilli(i64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ExternalTarget {
+    /// Thousandths, whatever the number of pods.
+    ValueMilli(i64),
     /// Thousandths per pod.
     AverageMilli(i64),
 }
@@ -116,7 +126,17 @@ impl Metric {
                 Metric::Pods { name: named("pods"), average_milli: quantity_milli(&entry["pods"]["target"]["averageValue"]).max(1) }
             }
             "Object" => Metric::Unserved { kind: "Object".into(), name: named("object") },
-            "External" => Metric::Unserved { kind: "External".into(), name: named("external") },
+            "External" => {
+                let (source, target) = (&entry["external"], &entry["external"]["target"]);
+                Metric::External {
+                    name: named("external"),
+                    selector: source["metric"].get("selector").cloned().unwrap_or_default(),
+                    target: match target.get("averageValue") {
+                        Some(average) => ExternalTarget::AverageMilli(quantity_milli(average).max(1)),
+                        None => ExternalTarget::ValueMilli(quantity_milli(&target["value"]).max(1)),
+                    },
+                }
+            }
             other => Metric::Unserved { kind: other.to_owned(), name: String::new() },
         }
     }

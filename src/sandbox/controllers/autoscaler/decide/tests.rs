@@ -58,6 +58,7 @@ fn replays(recording: &str) {
                 now_ms,
                 spec: &spec,
                 current,
+                present: current,
                 selector: Some("app=it"),
                 claimants: &["shop/it".into()],
                 pods: &pods,
@@ -165,6 +166,10 @@ fn recommend_for(current: i32, pods: &str, spec: Value, memory: &mut Memory, now
         .iter()
         .map(|metric| match metric {
             Metric::Pods { name, .. } if name == "broken" => Err("no metrics returned from custom metrics API".to_owned()),
+            Metric::External { name, .. } => {
+                let milli = samples.values().map(|sample| sample.milli).sum();
+                Ok(BTreeMap::from([(name.clone(), Sample { milli, at_ms: now_ms, window_ms: 0 })]))
+            }
             _ => Ok(samples.clone()),
         })
         .collect();
@@ -172,6 +177,7 @@ fn recommend_for(current: i32, pods: &str, spec: Value, memory: &mut Memory, now
         now_ms,
         spec: &spec,
         current,
+        present: current,
         selector: Some("app=it"),
         claimants: &[],
         pods: &views,
@@ -308,4 +314,38 @@ fn without_behavior_growth_is_doubling_or_four() {
 fn an_objects_own_tolerance_overrides_the_controllers() {
     let spec = json!({"minReplicas": 1, "maxReplicas": 100, "behavior": {"scaleUp": {"tolerance": "0.5"}}});
     assert_eq!(recommend_for(2, "a:14 b:14", spec, &mut Memory::default(), 0).desired, 2);
+}
+
+/// `GetExternalPerPodMetricReplicas` and `GetExternalMetricReplicas` of replica_calculator.go. The value is the sum over the pods' numbers.
+#[test]
+fn an_external_metric_asks_for_its_value_by_its_target_and_pods_that_are_not_ready_count_only_where_the_target_is_a_value() {
+    let labels = json!({"matchLabels": {"scaledobject.keda.sh/name": "web"}});
+    let scale = |current: i32, pods: &str, target: Value| {
+        let metric =
+            json!({"type": "External", "external": {"metric": {"name": "s0-prometheus", "selector": labels}, "target": target}});
+        let spec = json!({"minReplicas": 1, "maxReplicas": 20, "metrics": [metric], "behavior": {"scaleDown": {"stabilizationWindowSeconds": 0}}});
+        recommend_for(current, pods, spec, &mut Memory::default(), 100_000)
+    };
+    let average = json!({"type": "AverageValue", "averageValue": "10"});
+    let value = json!({"type": "Value", "value": "10"});
+    for (current, pods, target, expected) in [
+        (2, "a:15 b:10", &average, 3),
+        (2, "a:11 b:10.9", &average, 2),
+        (2, "a:3 b:2", &average, 1),
+        (2, "a:25 b:pending", &average, 3),
+        (2, "a:15 b:10", &value, 5),
+        (2, "a:25 b:pending", &value, 3),
+        (2, "a:5 b:5.5", &value, 2),
+    ] {
+        let decision = scale(current, pods, target.clone());
+        assert_eq!(decision.desired, expected, "{pods} against {target}: {decision:?}");
+    }
+    let decision = scale(2, "a:15 b:10", average);
+    let name = "external metric s0-prometheus(&LabelSelector{MatchLabels:map[string]string{scaledobject.keda.sh/name: web,},\
+                MatchExpressions:[]LabelSelectorRequirement{},}) above target";
+    assert_eq!(decision.rescale.as_deref(), Some(name));
+    let status = json!({"type": "External", "external": {"metric": {"name": "s0-prometheus", "selector": labels}, "current": {"averageValue": "12500m"}}});
+    assert_eq!(decision.metrics, Some(vec![status]));
+    let decision = scale(2, "a:15 b:10", value);
+    assert_eq!(decision.metrics.expect("it was computed")[0]["external"]["current"], json!({"value": "25"}));
 }
