@@ -296,7 +296,11 @@ fn service(object: &mut Value, stage: Stage) {
     for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
         fill(port, "protocol", json!("TCP"));
         let number = port["port"].clone();
-        fill(port, "targetPort", number);
+        fill(port, "targetPort", number.clone());
+        // Clients in Go say nothing by zero.
+        if port["targetPort"] == 0 || port["targetPort"] == "" {
+            port["targetPort"] = number;
+        }
     }
     if spec["type"] != "ExternalName" {
         fill(spec, "internalTrafficPolicy", json!("Cluster"));

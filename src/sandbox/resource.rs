@@ -1,4 +1,4 @@
-//! The kinds of object that the sandbox serves, as one table: discovery, routing, validation and the store all read it. A kind that
+//! The kinds of object that the sandbox serves, as two tables: discovery, routing, validation and the store all read them. A kind that
 //! has no controller here is not in the table, so that a client gets "not found" instead of an object that nothing ever acts on.
 
 /// One kind of object and how it is served.
@@ -20,6 +20,10 @@ pub struct Resource {
     pub subresources: &'static [Subresource],
     /// Whether the server counts changes of the object's desired state in `metadata.generation`.
     pub counts_generations: bool,
+    /// The resource that this is another version of: its objects are kept as that one's.
+    pub kept_as: Option<&'static Resource>,
+    /// What the schema calls its type, where that is not the kind.
+    pub type_name: Option<&'static str>,
 }
 
 /// A path below an object, as `pods/log`.
@@ -51,6 +55,16 @@ impl Resource {
     /// Whether a real cluster serves it only where its CustomResourceDefinition was installed. Such a kind has no strategic merge patch.
     pub fn is_custom(&self) -> bool {
         self.group.contains('.') && !self.group.ends_with(".k8s.io")
+    }
+
+    /// What its objects are kept as: itself, for all but older versions.
+    pub fn kept(&'static self) -> &'static Resource {
+        self.kept_as.unwrap_or(self)
+    }
+
+    /// Its type in the schema.
+    pub fn type_name(&self) -> &'static str {
+        self.type_name.unwrap_or(self.kind)
     }
 
     pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {
@@ -100,6 +114,8 @@ const PLAIN: Resource = Resource {
     verbs: ALL_VERBS,
     subresources: &[],
     counts_generations: false,
+    kept_as: None,
+    type_name: None,
 };
 
 pub static CONFIGMAPS: Resource = Resource {
@@ -251,7 +267,7 @@ pub static STATEFULSETS: Resource = Resource {
     ..PLAIN
 };
 
-pub static HPAS: Resource = Resource {
+const HPA: Resource = Resource {
     group: "autoscaling",
     version: "v2",
     plural: "horizontalpodautoscalers",
@@ -263,6 +279,12 @@ pub static HPAS: Resource = Resource {
     subresources: &[status("HorizontalPodAutoscaler")],
     ..PLAIN
 };
+
+pub static HPAS: Resource = HPA;
+
+/// The older version, which `kubectl autoscale` writes.
+pub static HPAS_V1: Resource =
+    Resource { version: "v1", subresources: &[], kept_as: Some(&HPAS), type_name: Some("HorizontalPodAutoscalerV1"), ..HPA };
 
 pub static JOBS: Resource = Resource {
     group: "batch",
@@ -320,7 +342,49 @@ pub static SCALEDOBJECTS: Resource = Resource {
     ..PLAIN
 };
 
-/// Everything that is served, in the order of discovery.
+/// A question about the asker: answered, never stored.
+const REVIEW: Resource = Resource { namespaced: false, verbs: &["create"], ..PLAIN };
+
+/// "Who am I?"
+pub static SELF_SUBJECT_REVIEWS: Resource = Resource {
+    group: "authentication.k8s.io",
+    plural: "selfsubjectreviews",
+    singular: "selfsubjectreview",
+    kind: "SelfSubjectReview",
+    ..REVIEW
+};
+
+/// "May I do this?"
+pub static SELF_SUBJECT_ACCESS_REVIEWS: Resource = Resource {
+    group: "authorization.k8s.io",
+    plural: "selfsubjectaccessreviews",
+    singular: "selfsubjectaccessreview",
+    kind: "SelfSubjectAccessReview",
+    ..REVIEW
+};
+
+/// "What may I do?"
+pub static SELF_SUBJECT_RULES_REVIEWS: Resource = Resource {
+    group: "authorization.k8s.io",
+    plural: "selfsubjectrulesreviews",
+    singular: "selfsubjectrulesreview",
+    kind: "SelfSubjectRulesReview",
+    ..REVIEW
+};
+
+const METRICS: Resource = Resource { group: "metrics.k8s.io", version: "v1beta1", verbs: &["get", "list"], ..PLAIN };
+
+/// What pods use, measured when somebody asks.
+pub static POD_METRICS: Resource = Resource { plural: "pods", kind: "PodMetrics", ..METRICS };
+
+/// What the pods of each node use together.
+pub static NODE_METRICS: Resource = Resource { plural: "nodes", kind: "NodeMetrics", namespaced: false, ..METRICS };
+
+/// What is answered and never kept, and what is kept as something else.
+pub static ANSWERED: &[&Resource] =
+    &[&HPAS_V1, &SELF_SUBJECT_REVIEWS, &SELF_SUBJECT_ACCESS_REVIEWS, &SELF_SUBJECT_RULES_REVIEWS, &NODE_METRICS, &POD_METRICS];
+
+/// Everything that is kept, in the order of discovery.
 pub static RESOURCES: &[&Resource] = &[
     &CONFIGMAPS,
     &ENDPOINTS,

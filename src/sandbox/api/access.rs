@@ -1,5 +1,8 @@
-//! What the API server needs from the node side: the logs of a container, and its standard streams. The kubelet provides it; the
-//! server checks that pod and container exist before it asks.
+//! What the API server needs from the node side: the logs of a container, its standard streams, and what pods use. The kubelet provides
+//! it; the server checks that pod and container exist before it asks.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -31,6 +34,24 @@ pub struct Attached {
     pub output: BoxStream<'static, std::io::Result<Bytes>>,
 }
 
+/// A pod's use of resources.
+#[derive(Clone, Debug)]
+pub struct Usage {
+    /// When it was read, ms of the epoch.
+    pub at_ms: i64,
+    /// Over how long the CPU use averages.
+    pub window_ms: i64,
+    pub containers: Vec<ContainerUsage>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ContainerUsage {
+    pub name: String,
+    /// Nanoseconds of CPU per second.
+    pub cpu_nanocores: u64,
+    pub memory_bytes: u64,
+}
+
 /// Why the node side refused.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum AccessError {
@@ -56,4 +77,7 @@ pub trait PodAccess: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<BoxStream<'static, std::io::Result<Bytes>>, AccessError>>;
 
     fn attach<'a>(&'a self, ns: &'a str, pod: &'a str, container: &'a str) -> BoxFuture<'a, Result<Attached, AccessError>>;
+
+    /// What pods use, by namespace and name: CPU as it averages over about `window`. A pod of which nothing runs is not among them.
+    fn usage(&self, window: Duration) -> BoxFuture<'_, BTreeMap<(String, String), Usage>>;
 }

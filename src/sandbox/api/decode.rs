@@ -1,6 +1,10 @@
 //! From a request's body to an object of the kind that the path names: wrong types are refused, unknown fields are refused, warned
 //! about or dropped as the client wishes, nulls mean "not given", and quantities get the one spelling that they have on a server.
 
+use base64::DecodeError;
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 use serde_json::{Map, Value};
 
 use super::super::quantity;
@@ -63,13 +67,23 @@ pub fn object(resource: &'static Resource, object: Value, validation: FieldValid
             resource.version
         )));
     }
-    shaped(kind, resource.version, object, validation)
+    fitted(resource.type_name(), kind, resource.version, object, validation)
 }
 
 /// Brings an object into the shape of the type `kind`.
-pub fn shaped(kind: &'static str, version: &str, mut object: Value, validation: FieldValidation) -> Result<Decoded, Failure> {
+pub fn shaped(kind: &'static str, version: &str, object: Value, validation: FieldValidation) -> Result<Decoded, Failure> {
+    fitted(kind, kind, version, object, validation)
+}
+
+fn fitted(
+    type_name: &'static str,
+    kind: &str,
+    version: &str,
+    mut object: Value,
+    validation: FieldValidation,
+) -> Result<Decoded, Failure> {
     let mut unknown = vec![];
-    let root = Shape::Struct(kind);
+    let root = Shape::Struct(type_name);
     let handled = |why: String| format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {why}");
     fit(&root, &mut object, kind, &mut vec![], &mut unknown).map_err(|why| Failure::bad_request(handled(why)))?;
     let told: Vec<String> = unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();
@@ -95,7 +109,14 @@ fn fit(shape: &Shape, value: &mut Value, parent: &str, path: &mut Vec<Step>, unk
     };
     match (shape, &mut *value) {
         (Shape::Any, _) | (_, Value::Null) => Ok(()),
-        (Shape::Text, Value::String(_)) | (Shape::Bool, Value::Bool(_)) => Ok(()),
+        (Shape::Text | Shape::Time | Shape::MicroTime, Value::String(_)) | (Shape::Bool, Value::Bool(_)) => Ok(()),
+        (Shape::Bytes, Value::String(text)) => match BASE64.decode(text.replace(['\r', '\n'], "")) {
+            Ok(_) => Ok(()),
+            Err(DecodeError::InvalidByte(at, _) | DecodeError::InvalidLastSymbol(at, _) | DecodeError::InvalidLength(at)) => {
+                Err(format!("illegal base64 data at input byte {at}"))
+            }
+            Err(DecodeError::InvalidPadding) => Err(format!("illegal base64 data at input byte {}", text.len())),
+        },
         (Shape::NumberOrText, Value::String(_) | Value::Number(_)) => Ok(()),
         (Shape::Quantity, Value::String(_) | Value::Number(_)) => {
             let said = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -109,7 +130,7 @@ fn fit(shape: &Shape, value: &mut Value, parent: &str, path: &mut Vec<Step>, unk
             for (key, value) in object.iter_mut() {
                 path.push(Step::Field(key.clone()));
                 match fields.get(key.as_str()) {
-                    Some(shape) => fit(shape, value, name, path, unknown)?,
+                    Some(field) => fit(&field.shape, value, name, path, unknown)?,
                     None => unknown.push(printed(path)),
                 }
                 path.pop();
@@ -138,6 +159,8 @@ fn fit(shape: &Shape, value: &mut Value, parent: &str, path: &mut Vec<Step>, unk
     }
 }
 
+/// As Go reads it: bits that are left over at the end may be anything.
+const BASE64: GeneralPurpose = GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
 const NO_QUANTITY: &str = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
 
 fn printed(path: &[Step]) -> String {
@@ -167,6 +190,9 @@ fn json_type(value: &Value) -> String {
 fn go_type(shape: &Shape) -> String {
     match shape {
         Shape::Text => "string".into(),
+        Shape::Time => "v1.Time".into(),
+        Shape::MicroTime => "v1.MicroTime".into(),
+        Shape::Bytes => "[]uint8".into(),
         Shape::Int32 => "int32".into(),
         Shape::Int64 => "int64".into(),
         Shape::Bool => "bool".into(),
@@ -182,7 +208,7 @@ fn go_type(shape: &Shape) -> String {
 /// The shape of a field of `shape`, where it has one.
 pub fn field<'a>(shape: &'a Shape, name: &str) -> &'a Shape {
     match shape {
-        Shape::Struct(of) => schema::fields(of).and_then(|fields| fields.get(name)).unwrap_or(&Shape::Any),
+        Shape::Struct(of) => schema::fields(of).and_then(|fields| fields.get(name)).map_or(&Shape::Any, |field| &field.shape),
         Shape::Map(inner) => inner,
         _ => &Shape::Any,
     }
@@ -203,7 +229,7 @@ pub fn empty() -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::resource::DEPLOYMENTS;
+    use super::super::super::resource::{DEPLOYMENTS, SECRETS};
     use super::*;
     use serde_json::json;
 
@@ -224,6 +250,14 @@ mod tests {
         let strict = object(&DEPLOYMENTS, unknown, FieldValidation::Strict).unwrap_err();
         assert!(strict.message.contains("strict decoding error: unknown field \"spec.replicass\""), "{}", strict.message);
     }
+    #[test]
+    fn bytes_are_base_64() {
+        let secret = |text: &str| object(&SECRETS, json!({"data": {"a": text}}), FieldValidation::Strict);
+        assert!(secret("Zm9v").is_ok() && secret("Zm8=\n").is_ok() && secret("Zm9=").is_ok() && secret("").is_ok());
+        let why = "Secret in version \"v1\" cannot be handled as a Secret: illegal base64 data at input byte 3";
+        assert_eq!(secret("Zm9!").unwrap_err().message, why);
+    }
+
     #[test]
     fn quantities_become_text_in_one_spelling_and_nonsense_is_refused() {
         let with =

@@ -1,46 +1,18 @@
-//! What the server says of itself: version, groups, resources (the old way, one document per group, and aggregated), and an OpenAPI
-//! document per group made from the [schema](super::super::schema), with which `kubectl apply` and `kubectl explain` work.
+//! What the server says of itself: version, groups, resources (the old way, one document per group, and aggregated).
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::super::architecture;
-use super::super::resource::{RESOURCES, Resource, Subresource};
-use super::super::schema::{self, Keys, Shape};
+use super::super::resource::{ANSWERED, RESOURCES, Resource, Subresource};
 
 /// The release whose behaviour the sandbox shows.
-const RELEASE: (&str, &str) = ("36", "v1.36.2+squall");
+pub const RELEASE: (&str, &str) = ("36", "v1.36.2+squall");
 
-const SUBJECT_REVIEW: Resource = Resource {
-    group: "authorization.k8s.io",
-    version: "v1",
-    plural: "selfsubjectaccessreviews",
-    singular: "selfsubjectaccessreview",
-    kind: "SelfSubjectAccessReview",
-    summary: "",
-    namespaced: false,
-    short_names: &[],
-    categories: &[],
-    verbs: &["create"],
-    subresources: &[],
-    counts_generations: false,
-};
-
-/// "May I do this?": answered, never stored.
-pub static SELF_SUBJECT_ACCESS_REVIEWS: Resource = SUBJECT_REVIEW;
-
-/// "What may I do?": answered, never stored.
-pub static SELF_SUBJECT_RULES_REVIEWS: Resource = Resource {
-    plural: "selfsubjectrulesreviews",
-    singular: "selfsubjectrulesreview",
-    kind: "SelfSubjectRulesReview",
-    ..SUBJECT_REVIEW
-};
-
-/// Everything that discovery lists: what is stored, and what is only answered.
+/// Everything that discovery lists. A group's first version is its preferred one.
 pub fn served() -> impl Iterator<Item = &'static Resource> {
-    RESOURCES.iter().copied().chain([&SELF_SUBJECT_ACCESS_REVIEWS, &SELF_SUBJECT_RULES_REVIEWS])
+    RESOURCES.iter().chain(ANSWERED).copied()
 }
 
 pub fn version() -> Value {
@@ -168,122 +140,4 @@ fn aggregated_resource(resource: &'static Resource) -> Value {
         entry["subresources"] = resource.subresources.iter().map(below).collect();
     }
     entry
-}
-
-/// `/openapi/v3`: where each group's document is.
-pub fn openapi_index() -> Value {
-    let mut paths = Map::new();
-    for resource in served() {
-        let path = openapi_path(resource);
-        let url = format!("/openapi/v3/{path}?hash={}", env!("CARGO_PKG_VERSION"));
-        paths.insert(path, json!({"serverRelativeURL": url}));
-    }
-    json!({"paths": paths})
-}
-
-fn openapi_path(resource: &Resource) -> String {
-    match resource.group {
-        "" => format!("api/{}", resource.version),
-        group => format!("apis/{group}/{}", resource.version),
-    }
-}
-
-/// The document at `path` (`api/v1`, `apis/apps/v1`); `None` when there is none.
-pub fn openapi(path: &str) -> Option<Value> {
-    let mut schemas = Map::new();
-    let mut paths = Map::new();
-    for resource in served().filter(|r| openapi_path(r) == path) {
-        let gvk = json!({"group": resource.group, "version": resource.version, "kind": resource.kind});
-        component(resource.kind, &mut schemas);
-        schemas[&schema_name(resource.kind)]["x-kubernetes-group-version-kind"] = json!([gvk]);
-        let base = if resource.namespaced { format!("/{path}/namespaces/{{namespace}}") } else { format!("/{path}") };
-        // What kubectl looks for: that a patch of this kind understands `fieldValidation`.
-        let parameter = |name: &str| json!({"name": name, "in": "query", "schema": {"type": "string", "uniqueItems": true}});
-        let parameters: Vec<Value> = ["dryRun", "fieldManager", "fieldValidation"].map(parameter).into();
-        let reply = json!({"200": {"description": "OK", "content": {"application/json": {
-            "schema": {"$ref": format!("#/components/schemas/{}", schema_name(resource.kind))}}}}});
-        let operation = |action: &str| {
-            json!({"responses": reply, "x-kubernetes-action": action, "x-kubernetes-group-version-kind": gvk,
-                "parameters": parameters})
-        };
-        paths.insert(format!("{base}/{}", resource.plural), json!({"post": operation("post"), "get": operation("list")}));
-        let mut one =
-            json!({"get": operation("get"), "put": operation("put"), "patch": operation("patch"), "delete": operation("delete")});
-        one["parameters"] = json!([{"name": "name", "in": "path", "required": true, "schema": {"type": "string"}}]);
-        paths.insert(format!("{base}/{}/{{name}}", resource.plural), one);
-    }
-    (!paths.is_empty()).then(|| {
-        json!({"openapi": "3.0.0", "info": {"title": "Squall sandbox", "version": RELEASE.1}, "paths": paths,
-            "components": {"schemas": schemas}})
-    })
-}
-
-fn schema_name(kind: &str) -> String {
-    format!("io.squall.sandbox.{kind}")
-}
-
-/// Adds the schema of a struct, and of all structs below it.
-fn component(name: &'static str, schemas: &mut Map<String, Value>) {
-    let key = schema_name(name);
-    if schemas.contains_key(&key) {
-        return;
-    }
-    schemas.insert(key.clone(), Value::Null);
-    let fields = schema::fields(name).expect("the schema's test holds that every name is a type");
-    let properties: Map<String, Value> =
-        fields.iter().map(|(field, shape)| ((*field).to_owned(), property(shape, schemas))).collect();
-    schemas[&key] = json!({"type": "object", "properties": properties});
-}
-
-fn property(shape: &Shape, schemas: &mut Map<String, Value>) -> Value {
-    match shape {
-        Shape::Text => json!({"type": "string"}),
-        Shape::Int32 => json!({"type": "integer", "format": "int32"}),
-        Shape::Int64 => json!({"type": "integer", "format": "int64"}),
-        Shape::Bool => json!({"type": "boolean"}),
-        Shape::NumberOrText => json!({"oneOf": [{"type": "string"}, {"type": "number"}], "format": "int-or-string"}),
-        Shape::Quantity => json!({"oneOf": [{"type": "string"}, {"type": "number"}]}),
-        Shape::Any => json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}),
-        Shape::Struct(name) => {
-            component(name, schemas);
-            json!({"allOf": [{"$ref": format!("#/components/schemas/{}", schema_name(name))}]})
-        }
-        Shape::Map(inner) => json!({"type": "object", "additionalProperties": property(inner, schemas)}),
-        Shape::List(inner, keys) => {
-            let mut list = json!({"type": "array", "items": property(inner, schemas)});
-            match keys {
-                Keys::Atomic => list["x-kubernetes-list-type"] = json!("atomic"),
-                Keys::Set => {
-                    list["x-kubernetes-list-type"] = json!("set");
-                    list["x-kubernetes-patch-strategy"] = json!("merge");
-                }
-                Keys::By(keys) => {
-                    list["x-kubernetes-list-type"] = json!("map");
-                    list["x-kubernetes-list-map-keys"] = json!(keys);
-                    list["x-kubernetes-patch-strategy"] = json!("merge");
-                    list["x-kubernetes-patch-merge-key"] = json!(keys[0]);
-                }
-            }
-            list
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_served_group_has_its_document_and_every_reference_resolves() {
-        let index = openapi_index();
-        for path in index["paths"].as_object().unwrap().keys() {
-            let text = openapi(path).unwrap().to_string();
-            let document: Value = serde_json::from_str(&text).unwrap();
-            for part in text.split("#/components/schemas/").skip(1) {
-                let name = part.split('"').next().unwrap();
-                assert!(document["components"]["schemas"][name].is_object(), "{path}: {name}");
-            }
-        }
-        assert!(openapi("apis/nothing/v1").is_none());
-    }
 }

@@ -7,13 +7,16 @@ use super::super::resource::RESOURCES;
 use super::super::schema::Shape;
 use super::decode::{self, FieldValidation};
 use super::failure::Failure;
-use super::{patch, request, validate};
+use super::{patch, protobuf, request, validate};
 
 /// The body of a request that makes an object of a kind, and one that patches it, with a line of nothing between them.
 pub fn object(bytes: &[u8], kind: usize) {
     let resource = RESOURCES[kind % RESOURCES.len()];
     let cut = bytes.windows(2).position(|pair| pair == b"\n\n").unwrap_or(bytes.len());
     let (body, patched) = bytes.split_at(cut);
+    if let Ok(read) = protobuf::object(body, resource.type_name()) {
+        let _ = decode::object(resource, read, FieldValidation::Strict);
+    }
     let made = decode::yaml(body, resource.kind).and_then(|body| decode::object(resource, body, FieldValidation::Warn));
     let Ok(mut made) = made else { return };
     if !made.object["metadata"].is_object() {

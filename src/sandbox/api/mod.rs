@@ -1,6 +1,6 @@
 //! The sandbox's API server: the Kubernetes API over the [store](super::store), for `kubectl` and any other client that speaks it, on
 //! TLS with a token, since whoever can create pods here can run commands. It answers from the store alone and asks the
-//! [node side](access::PodAccess) only for logs and attached streams.
+//! [node side](access::PodAccess) only for logs, attached streams and what pods use.
 
 pub mod access;
 mod budget;
@@ -11,16 +11,21 @@ mod fields;
 #[cfg(fuzzing)]
 pub mod fuzz;
 mod managed;
+mod metrics;
 mod namespaces;
 mod neighbours;
 mod objects;
+mod openapi;
 mod patch;
 mod pods;
+mod protobuf;
 mod reply;
 mod request;
+mod review;
 mod table;
 pub mod tls;
 mod validate;
+mod versions;
 mod watch;
 
 use std::convert::Infallible;
@@ -49,6 +54,7 @@ use self::reply::Reply;
 use self::request::{Query, Request, Target};
 use self::tls::Identity;
 use super::kubeconfig::Kubeconfig;
+use super::resource::{POD_METRICS, Resource};
 use super::store::Store;
 
 /// The largest body of a request, as on a real server.
@@ -109,8 +115,8 @@ struct Api {
 enum User {
     /// Whoever has the token: may do everything.
     Owner,
-    /// Somebody whom the owner impersonates: known to nobody here, so may do nothing.
-    Other(String),
+    /// Somebody whom the owner impersonates: known to nobody here, so may do nothing but ask what they may do.
+    Other { name: String, groups: Vec<String> },
 }
 
 /// Serves the API on `listener` until the server is stopped or dropped. Must be called within a runtime.
@@ -267,11 +273,15 @@ impl Api {
         }
         let target = Target::parse(&request.segments)?;
         let verb = verb(&target, request)?;
-        if let User::Other(name) = &user {
-            return stranger(name, &target, verb, request);
+        if let User::Other { name, .. } = &user
+            && !review::answers(target.resource.kind)
+        {
+            return Err(stranger(name, &target, verb));
         }
         match (verb, target.subresource.as_deref(), target.resource.kind) {
-            ("create", None, "SelfSubjectAccessReview" | "SelfSubjectRulesReview") => review(&target, request, Rights::All),
+            ("create", None, kind) if review::answers(kind) => review::answer(&target, request, &user),
+            ("get", None, _) if target.seen.group == POD_METRICS.group => self.metrics_of(&target, request).await,
+            ("list", None, _) if target.seen.group == POD_METRICS.group => self.all_metrics(&target, request).await,
             ("get", Some("log"), _) => self.log(&target, request).await,
             (_, Some("attach"), _) => self.attach(&target, request, upgrade).await,
             (_, Some(what @ ("exec" | "portforward")), _) => {
@@ -302,7 +312,10 @@ impl Api {
         }
         Ok(match request.header("impersonate-user") {
             "" => User::Owner,
-            name => User::Other(name.to_owned()),
+            name => {
+                let groups = request.headers.get_all("impersonate-group").iter().filter_map(|group| group.to_str().ok());
+                User::Other { name: name.to_owned(), groups: groups.map(str::to_owned).collect() }
+            }
         })
     }
 
@@ -328,8 +341,8 @@ impl Api {
             ["api", version] => found(discovery::resources("", version)),
             ["apis", group] => found(discovery::one_group(group)),
             ["apis", group, version] => found(discovery::resources(group, version)),
-            ["openapi", "v3"] => Ok(reply::json(200, &discovery::openapi_index())),
-            ["openapi", "v3", ref path @ ..] => found(discovery::openapi(&path.join("/"))),
+            ["openapi", "v3"] => Ok(reply::json(200, &openapi::index())),
+            ["openapi", "v3", ref path @ ..] => found(openapi::document(&path.join("/"))),
             [] | ["api" | "apis", ..] => return None,
             _ => Ok(page_not_found()),
         };
@@ -365,11 +378,8 @@ fn verb(target: &Target, request: &Request) -> Result<&'static str, Failure> {
     if allowed.contains(&verb) { Ok(verb) } else { Err(Failure::method_not_allowed()) }
 }
 
-/// Somebody without any permission: may only ask what they may do.
-fn stranger(name: &str, target: &Target, verb: &str, request: &Request) -> Result<Reply, Failure> {
-    if target.resource.group == "authorization.k8s.io" {
-        return review(target, request, Rights::None);
-    }
+/// How somebody without any permission is refused.
+fn stranger(name: &str, target: &Target, verb: &str) -> Failure {
     let (resource, group) = (target.resource.plural, target.resource.group);
     let path = match &target.subresource {
         Some(below) => format!("{resource}/{below}"),
@@ -393,48 +403,27 @@ fn stranger(name: &str, target: &Target, verb: &str, request: &Request) -> Resul
         details["group"] = json!(group);
     }
     details["kind"] = json!(resource);
-    Err(Failure::new(403, "Forbidden", message).with(details))
+    Failure::new(403, "Forbidden", message).with(details)
 }
 
-/// What somebody may do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Rights {
-    All,
-    None,
+/// The object in a request's body, which is to be of the type `kind`.
+fn body(request: &Request, kind: &'static str) -> Result<Value, Failure> {
+    read_body(request, kind, kind)
 }
 
-/// "May I?": yes for the owner of the token, no for everybody else.
-fn review(target: &Target, request: &Request, rights: Rights) -> Result<Reply, Failure> {
-    let kind = target.resource.kind;
-    let mut review = decode::shaped(kind, "v1", body(request, kind)?, decode::FieldValidation::Ignore)?.object;
-    review["kind"] = json!(kind);
-    review["apiVersion"] = json!(target.resource.api_version());
-    if review["metadata"].is_null() {
-        review["metadata"] = decode::empty();
-    }
-    let ask = json!({"verbs": ["create"], "apiGroups": ["authorization.k8s.io"],
-        "resources": ["selfsubjectaccessreviews", "selfsubjectrulesreviews"]});
-    review["status"] = match (kind, rights) {
-        ("SelfSubjectAccessReview", Rights::All) => {
-            json!({"allowed": true, "reason": "the sandbox's token may do everything"})
-        }
-        ("SelfSubjectAccessReview", Rights::None) => json!({"allowed": false}),
-        (_, Rights::All) => json!({"resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
-            "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}], "incomplete": false}),
-        (_, Rights::None) => json!({"resourceRules": [ask], "nonResourceRules": [], "incomplete": false}),
-    };
-    Ok(reply::json(201, &review))
+/// The object in a request's body, as the version that the path names has it.
+fn body_of(request: &Request, seen: &'static Resource) -> Result<Value, Failure> {
+    read_body(request, seen.kind, seen.type_name())
 }
 
-/// The object in a request's body. Protobuf is refused, and clients do not fall back: `kubectl create` of some kinds sends nothing else,
-/// so the refusal says what works instead.
-fn body(request: &Request, kind: &str) -> Result<Value, Failure> {
+fn read_body(request: &Request, kind: &str, type_name: &str) -> Result<Value, Failure> {
     match request.header("content-type").split(';').next().unwrap_or_default().trim() {
         "" | "application/json" => decode::json(&request.body, kind),
         "application/yaml" | "application/apply-patch+yaml" => decode::yaml(&request.body, kind),
+        protobuf::MEDIA_TYPE => protobuf::object(&request.body, type_name),
         _ => {
             let message = "the body of the request was in an unknown format - accepted media types include: application/json, \
-                application/yaml; the sandbox does not read protobuf: write the object to a file and use `kubectl apply -f`";
+                application/yaml, application/vnd.kubernetes.protobuf";
             Err(Failure::new(415, "UnsupportedMediaType", message).with(json!({})))
         }
     }

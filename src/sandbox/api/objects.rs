@@ -21,7 +21,7 @@ use super::reply::{self, Reply};
 use super::request::{Form, Request, Target};
 use super::table::{self, Columns};
 use super::watch::{self, Bookmarks, Filter, Telling};
-use super::{Api, decode, validate};
+use super::{Api, decode, validate, versions};
 
 const MODIFIED: &str = "the object has been modified; please apply your changes to the latest version and try again";
 
@@ -55,7 +55,7 @@ impl Api {
         let object = object.ok_or_else(|| Failure::not_found(target.resource, name))?;
         let include = request.query.get("includeObject").unwrap_or("Metadata");
         Ok(match form {
-            Form::Whole => reply::json(200, &object),
+            Form::Whole => reply::json(200, &versions::seen(target.seen, &object)),
             Form::Metadata => reply::json(200, &table::partial(&object)),
             Form::Table => {
                 let version = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
@@ -95,7 +95,7 @@ impl Api {
                     json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "items": items});
                 reply::json(200, &list)
             }
-            Form::Whole => reply::json(200, &whole_list(resource, meta, page)),
+            Form::Whole => reply::json(200, &whole_list(target.seen, meta, page)),
         })
     }
 
@@ -110,7 +110,7 @@ impl Api {
         }
         let permit = self.watchers.clone().try_acquire_owned().map_err(|_| Failure::too_many("too many watches are open", 1))?;
         let telling = Telling {
-            resource,
+            seen: target.seen,
             filter: filter(target, request)?,
             form: request.form()?,
             include: query.get("includeObject").unwrap_or("Metadata").to_owned(),
@@ -168,11 +168,11 @@ impl Api {
     }
 
     pub(super) fn create(&self, target: &Target, request: &Request) -> Result<Reply, Failure> {
-        let resource = target.resource;
-        let body = super::body(request, resource.kind)?;
-        let decoded = decode::object(resource, body, request.field_validation()?)?;
-        let object = self.store_new(target, decoded.object, Books::Update(request.manager("")), request.is_dry_run()?)?;
-        Ok(reply::with_warnings(reply::json(201, &object), &decoded.warnings))
+        let seen = target.seen;
+        let decoded = decode::object(seen, super::body_of(request, seen)?, request.field_validation()?)?;
+        let object = versions::kept(seen, None, decoded.object);
+        let object = self.store_new(target, object, Books::Update(request.manager("")), request.is_dry_run()?)?;
+        Ok(reply::with_warnings(reply::json(201, &versions::seen(seen, &object)), &decoded.warnings))
     }
 
     fn store_new(&self, target: &Target, mut object: Value, books: Books, dry_run: bool) -> Result<Arc<Value>, Failure> {
@@ -244,10 +244,9 @@ impl Api {
     }
 
     pub(super) fn update(&self, target: &Target, request: &Request) -> Result<Reply, Failure> {
-        let (resource, part) = (target.resource, Part::of(target)?);
+        let (resource, seen, part) = (target.resource, target.seen, Part::of(target)?);
         let name = target.name.as_deref().unwrap_or_default();
-        let body = super::body(request, resource.kind)?;
-        let mut decoded = decode::object(resource, body, request.field_validation()?)?;
+        let mut decoded = decode::object(seen, super::body_of(request, seen)?, request.field_validation()?)?;
         placed(target, &mut decoded.object)?;
         let said = text(&decoded.object, "name").to_owned();
         if said != name {
@@ -260,15 +259,15 @@ impl Api {
         let gate = Gate::of(&self.store, resource, target.ns());
         let object = self.write(target, request.is_dry_run()?, |live| {
             let before = live.clone();
-            let after = combined(part, &before, &incoming);
+            let after = combined(part, &before, &versions::kept(seen, Some(&before), incoming));
             *live = settled(resource, part, &before, after, &Books::Update(manager), &gate)?;
             Ok(())
         })?;
-        Ok(reply::with_warnings(reply::json(200, &object), &decoded.warnings))
+        Ok(reply::with_warnings(reply::json(200, &versions::seen(seen, &object)), &decoded.warnings))
     }
 
     pub(super) fn patch(&self, target: &Target, request: &Request) -> Result<Reply, Failure> {
-        let (resource, part) = (target.resource, Part::of(target)?);
+        let (resource, seen, part) = (target.resource, target.seen, Part::of(target)?);
         let kind = PatchKind::of(request.header("content-type"))?;
         if kind == PatchKind::Apply {
             return self.apply(target, part, request);
@@ -283,27 +282,26 @@ impl Api {
         let gate = Gate::of(&self.store, resource, target.ns());
         let object = self.write(target, request.is_dry_run()?, |live| {
             let before = live.clone();
-            let mut after = before.clone();
-            patched(&Shape::Struct(resource.kind), kind, &mut after, &patch)?;
-            let decoded = decode::object(resource, after, validation)?;
+            let mut after = versions::seen(seen, &before).into_owned();
+            patched(&Shape::Struct(seen.type_name()), kind, &mut after, &patch)?;
+            let decoded = decode::object(seen, after, validation)?;
             warnings = decoded.warnings;
-            let after = combined(part, &before, &decoded.object);
+            let after = combined(part, &before, &versions::kept(seen, Some(&before), decoded.object));
             *live = settled(resource, part, &before, after, &Books::Update(manager), &gate)?;
             Ok(())
         })?;
-        Ok(reply::with_warnings(reply::json(200, &object), &warnings))
+        Ok(reply::with_warnings(reply::json(200, &versions::seen(seen, &object)), &warnings))
     }
 
     /// Server-side apply: creates what is not there.
     fn apply(&self, target: &Target, part: Part, request: &Request) -> Result<Reply, Failure> {
-        let resource = target.resource;
+        let (resource, seen) = (target.resource, target.seen);
         let name = target.name.as_deref().unwrap_or_default();
         if request.query.get("fieldManager").unwrap_or_default().is_empty() {
             let cause = Cause::required("fieldManager", "is required for apply patch");
             return Err(Failure::invalid("meta.k8s.io", "PatchOptions", "", &[cause]));
         }
-        let body = super::body(request, resource.kind)?;
-        let mut decoded = decode::object(resource, body, request.field_validation()?)?;
+        let mut decoded = decode::object(seen, super::body_of(request, seen)?, request.field_validation()?)?;
         if decoded.object["metadata"].get("managedFields").is_some() {
             return Err(Failure::bad_request("metadata.managedFields must be nil"));
         }
@@ -317,7 +315,7 @@ impl Api {
         {
             object.shift_remove("status");
         }
-        let wanted = decoded.object;
+        let wanted = versions::kept(seen, None, decoded.object);
         let manager = request.manager(target.subresource.as_deref().unwrap_or_default());
         let (force, dry_run) = (request.query.is_set("force"), request.is_dry_run()?);
         if part == Part::Main && !exists {
@@ -329,7 +327,7 @@ impl Api {
             match self.store_new(target, merged_identity(object, &wanted), Books::Kept, dry_run) {
                 // Somebody else created it in between: then it is an apply to theirs.
                 Err(failure) if failure.reason == "AlreadyExists" => {}
-                created => return Ok(reply::with_warnings(reply::json(201, &*created?), &decoded.warnings)),
+                created => return Ok(reply::with_warnings(reply::json(201, &versions::seen(seen, &*created?)), &decoded.warnings)),
             }
         }
         let gate = Gate::of(&self.store, resource, target.ns());
@@ -341,7 +339,7 @@ impl Api {
             *live = settled(resource, part, &before, after, &Books::Kept, &gate)?;
             Ok(())
         })?;
-        Ok(reply::with_warnings(reply::json(200, &object), &decoded.warnings))
+        Ok(reply::with_warnings(reply::json(200, &versions::seen(seen, &object)), &decoded.warnings))
     }
 
     fn write(
@@ -367,7 +365,7 @@ impl Api {
         // As a real server: some kinds answer with what they were, the others with a Status once they are gone.
         let shows_object = matches!(resource.kind, "Pod" | "Service" | "ServiceAccount") || matches!(deletion, Deletion::Marked(_));
         if shows_object {
-            return Ok(reply::with_warnings(reply::json(200, object), &warnings));
+            return Ok(reply::with_warnings(reply::json(200, &versions::seen(target.seen, object)), &warnings));
         }
         let mut details = super::failure::details(resource, name);
         details["uid"] = object["metadata"]["uid"].clone();
@@ -388,7 +386,7 @@ impl Api {
                 Err(failure) => return Err(failure),
             }
         }
-        let list = whole_list(resource, json!({"resourceVersion": version.to_string()}), deleted.iter().map(|o| &**o).collect());
+        let list = whole_list(target.seen, json!({"resourceVersion": version.to_string()}), deleted.iter().map(|o| &**o).collect());
         Ok(reply::with_warnings(reply::json(200, &list), &warnings))
     }
 
@@ -534,7 +532,7 @@ fn keep_pods_of_jobs(resource: &'static Resource, options: &mut DeleteOptions) -
     vec![warning.into()]
 }
 
-fn filter(target: &Target, request: &Request) -> Result<Filter, Failure> {
+pub(super) fn filter(target: &Target, request: &Request) -> Result<Filter, Failure> {
     let labels = Selector::parse(request.query.get("labelSelector").unwrap_or_default()).map_err(Failure::bad_request)?;
     let mut fields = request.query.get("fieldSelector").unwrap_or_default().to_owned();
     if let Some(name) = &target.name {
@@ -543,17 +541,18 @@ fn filter(target: &Target, request: &Request) -> Result<Filter, Failure> {
     Ok(Filter { labels, fields: FieldSelector::parse(target.resource, &fields)? })
 }
 
-fn whole_list(resource: &'static Resource, meta: Value, objects: Vec<&Value>) -> Value {
+pub(super) fn whole_list(seen: &'static Resource, meta: Value, objects: Vec<&Value>) -> Value {
     // The items of a list of a built-in kind do not repeat what the list says.
-    let repeats = |key: &str| !resource.is_custom() && matches!(key, "kind" | "apiVersion");
+    let repeats = |key: &str| !seen.is_custom() && matches!(key, "kind" | "apiVersion");
     let items: Vec<Value> = objects
         .into_iter()
         .map(|object| {
+            let object = versions::seen(seen, object);
             let fields = object.as_object().into_iter().flatten().filter(|(key, _)| !repeats(key));
             Value::Object(fields.map(|(key, value)| (key.clone(), value.clone())).collect())
         })
         .collect();
-    json!({"kind": format!("{}List", resource.kind), "apiVersion": resource.api_version(), "metadata": meta, "items": items})
+    json!({"kind": format!("{}List", seen.kind), "apiVersion": seen.api_version(), "metadata": meta, "items": items})
 }
 
 /// Where an object stands in a list.

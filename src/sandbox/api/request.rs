@@ -13,7 +13,10 @@ use super::managed::Manager;
 /// What a path names.
 #[derive(Clone, Debug)]
 pub struct Target {
+    /// What the objects are kept as.
     pub resource: &'static Resource,
+    /// What the path says: the same, or an older version of it.
+    pub seen: &'static Resource,
     /// The namespace; `None` for cluster-wide resources and for lists over all namespaces.
     pub namespace: Option<String>,
     /// The object; `None` for the collection.
@@ -45,14 +48,14 @@ impl Target {
             _ => return Err(Failure::no_such_resource()),
         };
         let mut served = discovery::served();
-        let resource = served.find(|r| r.group == group && r.version == version && r.plural == plural);
-        let resource = resource.ok_or_else(Failure::no_such_resource)?;
+        let seen = served.find(|r| r.group == group && r.version == version && r.plural == plural);
+        let seen = seen.ok_or_else(Failure::no_such_resource)?;
         // A namespaced object is only reached through its namespace, and a cluster-wide one never is.
-        let misplaced = resource.namespaced != namespace.is_some() && (name.is_some() || !resource.namespaced);
-        if misplaced || subresource.as_deref().is_some_and(|below| resource.subresource(below).is_none()) {
+        let misplaced = seen.namespaced != namespace.is_some() && (name.is_some() || !seen.namespaced);
+        if misplaced || subresource.as_deref().is_some_and(|below| seen.subresource(below).is_none()) {
             return Err(Failure::no_such_resource());
         }
-        Ok(Target { resource, namespace, name, subresource })
+        Ok(Target { resource: seen.kept(), seen, namespace, name, subresource })
     }
 
     /// The namespace as the store wants it: empty for cluster-wide resources.

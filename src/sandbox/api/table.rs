@@ -214,7 +214,16 @@ fn layout(resource: &'static Resource) -> Layout {
                 vec![name(o), o["addressType"].clone(), json!(few(ports.collect())), json!(few(addresses.collect())), age(o)]
             },
         },
-        "Endpoints" => Layout { columns: &[NAME, ("Endpoints", S, 0), AGE], cells: |o| vec![name(o), json!("<none>"), age(o)] },
+        "Endpoints" => {
+            Layout { columns: &[NAME, ("Endpoints", S, 0), AGE], cells: |o| vec![name(o), json!(addresses(&o["subsets"])), age(o)] }
+        }
+        "PodMetrics" | "NodeMetrics" => Layout {
+            columns: &[NAME, ("CPU", S, 0), ("Memory", S, 0), ("Window", S, 0)],
+            cells: |o| {
+                let [cpu, memory] = ["cpu", "memory"].map(|resource| used(o, resource));
+                vec![name(o), json!(cpu), json!(memory), o["window"].clone()]
+            },
+        },
         "PodDisruptionBudget" => Layout {
             columns: &[NAME, ("Min Available", S, 0), ("Max Unavailable", S, 0), ("Allowed Disruptions", S, 0), AGE],
             cells: |o| {
@@ -312,6 +321,35 @@ fn few(all: Vec<String>) -> String {
         1..=3 => all.join(","),
         n => format!("{} + {} more...", all[..3].join(","), n - 3),
     }
+}
+
+/// The ready addresses of Endpoints, each with each of its ports: three at most.
+fn addresses(subsets: &Value) -> String {
+    let list = |subset: &Value, field: &str| subset.get(field).and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut all = vec![];
+    for subset in subsets.as_array().into_iter().flatten() {
+        let ips: Vec<String> = list(subset, "addresses").iter().map(|address| plain(&address["ip"])).collect();
+        let ports = list(subset, "ports");
+        // A headless service may have no ports.
+        if ports.is_empty() {
+            all.extend(ips.clone());
+        }
+        all.extend(ports.iter().flat_map(|port| ips.iter().map(move |ip| format!("{ip}:{}", port["port"]))));
+    }
+    if all.is_empty() { "<none>".into() } else { few(all) }
+}
+
+/// What the containers of a pod, or a whole node, use of a resource.
+fn used(metrics: &Value, resource: &str) -> String {
+    let containers = metrics["containers"].as_array().map(Vec::as_slice);
+    let unit = if resource == "cpu" { "n" } else { "Ki" };
+    let amount =
+        |usage: &Value| plain(&usage[resource]).strip_suffix(unit).and_then(|number| number.parse::<u64>().ok()).unwrap_or(0);
+    let sum: u64 = match containers {
+        Some(containers) => containers.iter().map(|container| amount(&container["usage"])).sum(),
+        None => amount(&metrics["usage"]),
+    };
+    format!("{sum}{unit}")
 }
 
 /// How long ago a time stamp was, as Kubernetes prints it: two units at most.
@@ -460,10 +498,16 @@ fn service(service: &Value) -> Vec<Value> {
             node => format!("{}:{node}/{}", port["port"], plain(&port["protocol"])),
         })
         .collect();
+    let joined = |list: &Value| list.as_array().into_iter().flatten().map(plain).collect::<Vec<_>>().join(",");
+    let ingress = service["status"]["loadBalancer"]["ingress"].as_array().into_iter().flatten();
+    let given: Vec<String> = ingress.map(|at| [&at["ip"], &at["hostname"]].map(plain).concat()).collect();
     let external = match spec["type"].as_str().unwrap_or_default() {
         "ExternalName" => plain(&spec["externalName"]),
-        "LoadBalancer" => "<pending>".into(),
-        _ => "<none>".into(),
+        "LoadBalancer" => {
+            let all: Vec<String> = given.into_iter().chain([joined(&spec["externalIPs"])]).filter(|at| !at.is_empty()).collect();
+            if all.is_empty() { "<pending>".into() } else { all.join(",") }
+        }
+        _ => or_none(joined(&spec["externalIPs"])),
     };
     let selector = Selector::of(&spec["selector"]).map(|s| s.to_string()).unwrap_or_default();
     vec![
@@ -570,6 +614,7 @@ fn node(node: &Value) -> Vec<Value> {
         json!(or_none(found.map(|a| plain(&a["address"])).unwrap_or_default()))
     };
     let info = |field: &str| json!(plain(&status["nodeInfo"][field]));
+    let known = |field: &str| Some(info(field)).filter(|word| *word != "").unwrap_or_else(|| json!("<unknown>"));
     vec![
         name(node),
         json!(word),
@@ -578,23 +623,41 @@ fn node(node: &Value) -> Vec<Value> {
         info("kubeletVersion"),
         address("InternalIP"),
         address("ExternalIP"),
-        info("osImage"),
-        info("kernelVersion"),
-        info("containerRuntimeVersion"),
+        known("osImage"),
+        known("kernelVersion"),
+        known("containerRuntimeVersion"),
     ]
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::resource::RESOURCES;
+    use super::super::super::resource::{ANSWERED, RESOURCES};
     use super::*;
 
     #[test]
     fn every_kind_has_a_cell_for_each_column() {
-        for resource in RESOURCES {
+        for resource in RESOURCES.iter().chain(ANSWERED) {
             let layout = layout(resource);
             let object = json!({"metadata": {"name": "x", "creationTimestamp": "2026-01-01T00:00:00Z"}});
             assert_eq!((layout.cells)(&object).len(), layout.columns.len(), "{}", resource.kind);
+        }
+    }
+
+    #[test]
+    fn endpoints_are_told_with_their_ports_and_three_at_most() {
+        let subset = |ips: &[&str], ports: &[i64]| {
+            let addresses: Vec<Value> = ips.iter().map(|ip| json!({"ip": ip})).collect();
+            let ports: Vec<Value> = ports.iter().map(|port| json!({"port": port})).collect();
+            json!({"addresses": addresses, "ports": ports})
+        };
+        for (subsets, told) in [
+            (json!([]), "<none>"),
+            (json!([{"notReadyAddresses": [{"ip": "a"}], "ports": [{"port": 1}]}]), "<none>"),
+            (json!([subset(&["a", "b"], &[80])]), "a:80,b:80"),
+            (json!([subset(&["a"], &[])]), "a"),
+            (json!([subset(&["a", "b"], &[80, 81]), subset(&["c"], &[80])]), "a:80,b:80,a:81 + 2 more..."),
+        ] {
+            assert_eq!(addresses(&subsets), told);
         }
     }
 

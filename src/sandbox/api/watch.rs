@@ -19,6 +19,7 @@ use super::failure::Failure;
 use super::fields::FieldSelector;
 use super::request::Form;
 use super::table::{self, Columns};
+use super::versions;
 
 /// How often an idle watch tells how far it is.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(30);
@@ -44,7 +45,8 @@ impl Filter {
 
 /// How a watch is told.
 pub struct Telling {
-    pub resource: &'static Resource,
+    /// The version in which objects are shown.
+    pub seen: &'static Resource,
     pub filter: Filter,
     pub form: Form,
     /// What a table's rows carry besides their cells.
@@ -167,12 +169,12 @@ impl Told {
     fn object(&mut self, kind: &str, object: &Value) {
         // Whole objects are serialised where they lie; the other forms are small.
         match self.telling.form {
-            Form::Whole => self.push(kind, object),
+            Form::Whole => self.push(kind, &versions::seen(self.telling.seen, object)),
             Form::Metadata => self.push(kind, &table::partial(object)),
             Form::Table => {
                 let version = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
                 let columns = std::mem::replace(&mut self.columns, Columns::Known);
-                let row = table::table(self.telling.resource, &[object], version, columns, &self.telling.include);
+                let row = table::table(self.telling.seen, &[object], version, columns, &self.telling.include);
                 self.push(kind, &row);
             }
         }
@@ -183,11 +185,11 @@ impl Told {
         if ends_initial {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
-        let resource = self.telling.resource;
+        let seen = self.telling.seen;
         let mark = match self.telling.form {
-            Form::Whole => json!({"kind": resource.kind, "apiVersion": resource.api_version(), "metadata": metadata}),
+            Form::Whole => json!({"kind": seen.kind, "apiVersion": seen.api_version(), "metadata": metadata}),
             Form::Metadata => json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}),
-            Form::Table => table::table(resource, &[], metadata, Columns::Known, "None"),
+            Form::Table => table::table(seen, &[], metadata, Columns::Known, "None"),
         };
         self.push("BOOKMARK", &mark);
     }

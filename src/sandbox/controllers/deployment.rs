@@ -125,21 +125,21 @@ impl Rollout<'_> {
                 !key.starts_with("deployment.kubernetes.io/") && *key != "kubectl.kubernetes.io/last-applied-configuration"
             })
         };
+        // What is noted of a Deployment, as the cause of a change, is noted of its present revision.
         let annotate = |set: &mut Value, revision: i64| {
             let annotations = &mut set["metadata"]["annotations"];
             for (key, value) in own_annotations() {
                 annotations[key] = value.clone();
             }
-            annotations[DESIRED] = json!(wants.to_string());
-            annotations[MAX] = json!((wants + surge).to_string());
             annotations[REVISION] = json!(revision.to_string());
         };
         let number = match &sets.new {
             Some(set) => {
                 let number = if revision(set) > latest { revision(set) } else { latest + 1 };
-                if revision(set) != number {
+                let is_noted = own_annotations().all(|(key, value)| set["metadata"]["annotations"].get(key) == Some(value));
+                if revision(set) != number || !is_noted {
                     let updated = self.shared.store.update(&REPLICASETS, &ns, text(set, "name"), |set| {
-                        set["metadata"]["annotations"][REVISION] = json!(number.to_string());
+                        annotate(set, number);
                         Ok(())
                     })?;
                     sets.new = Some(updated);
@@ -171,6 +171,8 @@ impl Rollout<'_> {
                     set["spec"]["minReadySeconds"] = deployment["spec"]["minReadySeconds"].clone();
                 }
                 annotate(&mut set, number);
+                set["metadata"]["annotations"][DESIRED] = json!(wants.to_string());
+                set["metadata"]["annotations"][MAX] = json!((wants + surge).to_string());
                 match self.shared.store.create(&REPLICASETS, set) {
                     Ok(set) => {
                         if first > 0 {

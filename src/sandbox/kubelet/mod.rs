@@ -8,7 +8,7 @@ mod probe;
 mod spawner;
 mod status;
 mod streams;
-pub mod usage;
+mod usage;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
@@ -26,9 +26,9 @@ use tokio::task::JoinSet;
 use self::pod::Worker;
 use self::spawner::Spawner;
 use self::streams::Streams;
-use self::usage::{Sampler, Usage, Watched};
+use self::usage::{Sampler, Watched};
 use super::address::Block;
-use super::api::access::{AccessError, Attached, LogOptions, PodAccess};
+use super::api::access::{AccessError, Attached, LogOptions, PodAccess, Usage};
 use super::feed::{Feed, News};
 use super::network::Network;
 use super::objects::{Key, is_leaving, key};
@@ -170,15 +170,6 @@ impl Kubelet {
     pub fn network(&self) -> &Network {
         &self.0.setup.network
     }
-
-    /// CPU, over about `window`, and memory of every pod that runs, by namespace and name.
-    pub async fn usage(&self, window: Duration) -> BTreeMap<Key, Usage> {
-        let watched: Vec<Watched> = lock(&self.0.running).values().cloned().collect();
-        let sampler = self.0.sampler.clone();
-        // /proc is read off the runtime: it takes milliseconds on a machine with many processes.
-        let sampled = tokio::task::spawn_blocking(move || lock(&sampler).sample(&watched, window)).await;
-        sampled.unwrap_or_default()
-    }
 }
 
 impl Inner {
@@ -232,6 +223,16 @@ impl PodAccess for Kubelet {
             let streams = self.0.known_streams(ns, pod, container);
             let attached = streams.and_then(|streams| streams.attach());
             attached.ok_or_else(|| AccessError::NotReady(format!("container {container} of pod {pod} is not running")))
+        })
+    }
+
+    fn usage(&self, window: Duration) -> BoxFuture<'_, BTreeMap<Key, Usage>> {
+        Box::pin(async move {
+            let watched: Vec<Watched> = lock(&self.0.running).values().cloned().collect();
+            let sampler = self.0.sampler.clone();
+            // /proc is read off the runtime: it takes milliseconds on a machine with many processes.
+            let sampled = tokio::task::spawn_blocking(move || lock(&sampler).sample(&watched, window)).await;
+            sampled.unwrap_or_default()
         })
     }
 }

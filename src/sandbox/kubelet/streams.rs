@@ -55,22 +55,15 @@ impl Streams {
             held.stdin = stdin.map(|stdin| Arc::new(Mutex::new(Some(stdin))));
             held.stdin_once = stdin_once;
         }
-        let streams = self.clone();
+        let run = Run { streams: self.clone(), log };
         async move {
             let mut chunk = vec![0; CHUNK];
             while let Ok(n @ 1..) = output.read(&mut chunk).await {
-                log.append(&chunk[..n]);
+                run.log.append(&chunk[..n]);
                 if sender.receiver_count() > 0 {
                     // Nobody may be listening any more, which is no failure.
                     let _ = sender.send(Bytes::copy_from_slice(&chunk[..n]));
                 }
-            }
-            log.close();
-            let mut held = lock(&streams.0);
-            // A next run may have begun already.
-            if held.current.as_ref().is_some_and(|current| Arc::ptr_eq(current, &log)) {
-                held.output = None;
-                held.stdin = None;
             }
         }
     }
@@ -96,6 +89,25 @@ impl Streams {
         });
         let stdin = held.stdin.clone().map(|pipe| Input { pipe, once: held.stdin_once });
         Some(Attached { stdin: stdin.map(|input| Box::new(input) as Box<dyn AsyncWrite + Send + Unpin>), output: Box::pin(output) })
+    }
+}
+
+/// One run of a container, while its output is read. It is over when that is, and when a pod that is gone takes the reader along: nobody who
+/// follows the log is left waiting.
+struct Run {
+    streams: Arc<Streams>,
+    log: Arc<Log>,
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.log.close();
+        let mut held = lock(&self.streams.0);
+        // A next run may have begun already.
+        if held.current.as_ref().is_some_and(|current| Arc::ptr_eq(current, &self.log)) {
+            held.output = None;
+            held.stdin = None;
+        }
     }
 }
 

@@ -4,26 +4,9 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use crate::sandbox::api::access::{ContainerUsage, Usage};
 use crate::sandbox::objects::Key;
 use crate::time::{monotonic_now, wall_now};
-
-/// A pod's use of resources.
-#[derive(Clone, Debug)]
-pub struct Usage {
-    /// When it was read, ms of the epoch.
-    pub at_ms: i64,
-    /// Over how long the CPU use averages.
-    pub window_ms: i64,
-    pub containers: Vec<ContainerUsage>,
-}
-
-#[derive(Clone, Debug)]
-pub struct ContainerUsage {
-    pub name: String,
-    /// Nanoseconds of CPU per second.
-    pub cpu_nanocores: u64,
-    pub memory_bytes: u64,
-}
 
 /// A container that runs.
 #[derive(Clone, Debug)]
