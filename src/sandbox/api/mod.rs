@@ -50,6 +50,9 @@ use self::tls::Identity;
 use super::kubeconfig::Kubeconfig;
 use super::store::Store;
 
+/// Who a client is that shows nothing.
+const ANONYMOUS: &str = "system:anonymous";
+
 /// The largest body of a request, as on a real server.
 const BODY_MAX: usize = 3 << 20;
 /// Open connections; more wait to be accepted.
@@ -108,7 +111,7 @@ struct Api {
 enum User {
     /// Whoever has the token: may do everything.
     Owner,
-    /// Somebody whom the owner impersonates: known to nobody here, so may do nothing.
+    /// Somebody whom the owner impersonates, or who shows nothing: known to nobody here, so may do nothing.
     Other(String),
 }
 
@@ -256,7 +259,10 @@ impl Api {
     async fn answer(&self, request: &Request, upgrade: Option<OnUpgrade>) -> Result<Reply, Failure> {
         let user = self.user(request)?;
         if let Some(reply) = self.about(request) {
-            return reply;
+            return match &user {
+                User::Other(name) if name == ANONYMOUS && request.path != "/version" => Err(closed(name, request)),
+                _ => reply,
+            };
         }
         let segments: Vec<&str> = request.segments.iter().map(String::as_str).collect();
         if let ["apis", group, version, ..] = segments[..]
@@ -295,6 +301,9 @@ impl Api {
     }
 
     fn user(&self, request: &Request) -> Result<User, Failure> {
+        if request.header("authorization").is_empty() {
+            return Ok(User::Other(ANONYMOUS.to_owned()));
+        }
         let shown = request.header("authorization").strip_prefix("Bearer ").unwrap_or_default();
         if !same(shown.as_bytes(), self.token.as_bytes()) {
             return Err(Failure::new(401, "Unauthorized", "Unauthorized"));
@@ -366,7 +375,7 @@ fn verb(target: &Target, request: &Request) -> Result<&'static str, Failure> {
 
 /// Somebody without any permission: may only ask what they may do.
 fn stranger(name: &str, target: &Target, verb: &str, request: &Request) -> Result<Reply, Failure> {
-    if target.resource.group == "authorization.k8s.io" {
+    if target.resource.group == "authorization.k8s.io" && name != ANONYMOUS {
         return review(target, request, Rights::None);
     }
     let (resource, group) = (target.resource.plural, target.resource.group);
@@ -395,6 +404,12 @@ fn stranger(name: &str, target: &Target, verb: &str, request: &Request) -> Resul
     Err(Failure::new(403, "Forbidden", message).with(details))
 }
 
+/// A document that is not for somebody.
+fn closed(name: &str, request: &Request) -> Failure {
+    let (verb, path) = (request.method.as_str().to_lowercase(), &request.path);
+    Failure::new(403, "Forbidden", format!("forbidden: User \"{name}\" cannot {verb} path \"{path}\"")).with(json!({}))
+}
+
 /// What somebody may do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Rights {
@@ -411,8 +426,37 @@ fn review(target: &Target, request: &Request, rights: Rights) -> Result<Reply, F
     if review["metadata"].is_null() {
         review["metadata"] = decode::empty();
     }
-    let ask = json!({"verbs": ["create"], "apiGroups": ["authorization.k8s.io"],
-        "resources": ["selfsubjectaccessreviews", "selfsubjectrulesreviews"]});
+    if kind == "SelfSubjectRulesReview" {
+        // A real server does not repeat the question.
+        review["spec"] = json!({});
+    }
+    if let Some(attributes) = review["spec"].get_mut("resourceAttributes").and_then(Value::as_object_mut) {
+        attributes.retain(|_, value| value != "");
+    }
+    // What everybody may who is known at all, in a real server's roles `system:basic-user`, `system:discovery`,
+    // `system:public-info-viewer` and `system:service-account-issuer-discovery`.
+    let ask = json!([
+        {"verbs": ["create"], "apiGroups": ["authorization.k8s.io"], "resources": ["selfsubjectaccessreviews", "selfsubjectrulesreviews"]},
+        {"verbs": ["create"], "apiGroups": ["authentication.k8s.io"], "resources": ["selfsubjectreviews"]},
+    ]);
+    let read = |urls: &[&str]| json!({"verbs": ["get"], "nonResourceURLs": urls});
+    let documents = json!([
+        read(&["/healthz", "/livez", "/readyz", "/version", "/version/"]),
+        read(&[
+            "/api",
+            "/api/*",
+            "/apis",
+            "/apis/*",
+            "/healthz",
+            "/livez",
+            "/openapi",
+            "/openapi/*",
+            "/readyz",
+            "/version",
+            "/version/"
+        ]),
+        read(&["/.well-known", "/.well-known/*"]),
+    ]);
     review["status"] = match (kind, rights) {
         ("SelfSubjectAccessReview", Rights::All) => {
             json!({"allowed": true, "reason": "the sandbox's token may do everything"})
@@ -420,7 +464,7 @@ fn review(target: &Target, request: &Request, rights: Rights) -> Result<Reply, F
         ("SelfSubjectAccessReview", Rights::None) => json!({"allowed": false}),
         (_, Rights::All) => json!({"resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
             "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}], "incomplete": false}),
-        (_, Rights::None) => json!({"resourceRules": [ask], "nonResourceRules": [], "incomplete": false}),
+        (_, Rights::None) => json!({"resourceRules": ask, "nonResourceRules": documents, "incomplete": false}),
     };
     Ok(reply::json(201, &review))
 }
