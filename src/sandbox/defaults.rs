@@ -233,9 +233,9 @@ fn container(container: &mut Value) {
     ] {
         fill(container, field, value);
     }
-    // Looking at absent fields must not leave nulls behind.
+    // Looking at absent fields must not leave nulls behind; and a list of nothing is left out, as a real server does it.
     if let Some(container) = container.as_object_mut() {
-        container.retain(|_, value| !value.is_null());
+        container.retain(|_, value| !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty()));
     }
 }
 

@@ -137,7 +137,8 @@ pub fn set_condition(object: &mut Value, mut new: Value, updates: Updates) {
     let same = |old: &Value, field: &str| old[field] == new[field];
     if let Some(i) = known {
         let old = &list[i];
-        if same(old, "status") && same(old, "reason") && same(old, "message") {
+        let seen = new["observedGeneration"].is_null() || same(old, "observedGeneration");
+        if seen && same(old, "status") && same(old, "reason") && same(old, "message") {
             return;
         }
         if same(old, "status") {

@@ -14,28 +14,15 @@ pub fn nano(text: &str) -> Option<i128> {
 /// The one way in which a server writes this quantity, so that equal ones are equal texts: `1000m` is `1`, `0.5` is `500m`, `1024Mi` is
 /// `1Gi`. The family of its suffix stays. `None` when it is not a quantity.
 pub fn canonical(text: &str) -> Option<String> {
-    let Read { nano, family } = read(text)?;
-    if family == Family::Binary && nano % NANO == 0 && (nano / NANO).abs() >= 1024 {
-        let (mut number, mut step) = (nano / NANO, 0);
-        while number % 1024 == 0 && step + 1 < BINARY.len() {
-            number /= 1024;
-            step += 1;
-        }
-        return Some(format!("{number}{}", BINARY[step]));
-    }
-    if nano == 0 {
-        return Some("0".into());
-    }
-    let (mut number, mut power) = (nano, -9);
-    while number % 1000 == 0 && power < 18 {
-        number /= 1000;
-        power += 3;
-    }
-    Some(match (family, power) {
-        (_, 0) => number.to_string(),
-        (Family::Exponent, power) => format!("{number}e{power}"),
-        (_, power) => format!("{number}{}", DECIMAL.iter().find(|(_, of)| *of == power).map_or("", |(suffix, _)| suffix)),
-    })
+    Some(read(text)?.written())
+}
+
+/// What all of them are together, in the family of the first: `50m` and `0.5` are `550m`. `None` when there are none, or one is no
+/// quantity.
+pub fn sum<'a>(mut texts: impl Iterator<Item = &'a str>) -> Option<String> {
+    let first = read(texts.next()?)?;
+    let nano = texts.try_fold(first.nano, |sum, text| sum.checked_add(read(text)?.nano))?;
+    Some(Read { nano, ..first }.written())
 }
 
 const NANO: i128 = 1_000_000_000;
@@ -47,6 +34,33 @@ const BINARY: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
 struct Read {
     nano: i128,
     family: Family,
+}
+
+impl Read {
+    fn written(&self) -> String {
+        let Read { nano, family } = *self;
+        if family == Family::Binary && nano % NANO == 0 && (nano / NANO).abs() >= 1024 {
+            let (mut number, mut step) = (nano / NANO, 0);
+            while number % 1024 == 0 && step + 1 < BINARY.len() {
+                number /= 1024;
+                step += 1;
+            }
+            return format!("{number}{}", BINARY[step]);
+        }
+        if nano == 0 {
+            return "0".into();
+        }
+        let (mut number, mut power) = (nano, -9);
+        while number % 1000 == 0 && power < 18 {
+            number /= 1000;
+            power += 3;
+        }
+        match (family, power) {
+            (_, 0) => number.to_string(),
+            (Family::Exponent, power) => format!("{number}e{power}"),
+            (_, power) => format!("{number}{}", DECIMAL.iter().find(|(_, of)| *of == power).map_or("", |(suffix, _)| suffix)),
+        }
+    }
 }
 
 /// How a quantity is written.

@@ -1,17 +1,25 @@
-//! Events as controllers and kubelets write them: what happened to which object, counted instead of repeated.
+//! Events as controllers and kubelets write them: what happened to which object, counted instead of repeated, and put together where too
+//! much of a kind happens to one object.
 //! The memory of what was said is bounded; beyond it an event starts a new count.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::resource::EVENTS;
 use super::store::{Store, seconds, text};
-use crate::time::wall_now;
+use crate::time::{monotonic_now, wall_now};
 
-/// Distinct events whose counts are continued.
+/// Distinct events whose counts are continued, and objects whose events are put together.
 const REMEMBERED_MAX: usize = 1024;
+/// So many different messages of one reason about one object within [`ALIKE_WITHIN`] are put together into one event, as client-go's
+/// `EventAggregator` does it.
+const ALIKE_MAX: usize = 10;
+const ALIKE_WITHIN: Duration = Duration::from_secs(600);
+/// How such an event begins.
+const COMBINED: &str = "(combined from similar events): ";
 
 /// One component's pen.
 #[derive(Clone)]
@@ -26,6 +34,14 @@ pub struct Recorder {
 struct Said {
     names: HashMap<String, (String, String)>,
     order: VecDeque<String>,
+    alike: HashMap<String, Alike>,
+    alike_order: VecDeque<String>,
+}
+
+/// What was said lately of one object, for one reason.
+struct Alike {
+    messages: BTreeSet<String>,
+    last: Instant,
 }
 
 /// Where a component is, as its events tell it.
@@ -63,12 +79,18 @@ impl Recorder {
         let now = wall_now();
         let time = seconds(now);
         let uid = text(about, "uid");
-        let identity = [uid, reason, message, field.unwrap_or_default()].join("\n");
+        let alike = [uid, severity.word(), reason].join("\n");
+        let is_one_of_many = self.lock().is_one_of_many(&alike, message);
+        let (identity, message) = match is_one_of_many {
+            true => (alike, format!("{COMBINED}{message}")),
+            false => ([uid, reason, message, field.unwrap_or_default()].join("\n"), message.to_owned()),
+        };
         let known = self.lock().names.get(&identity).cloned();
         if let Some((ns, name)) = known {
             let counted = self.store.update(&EVENTS, &ns, &name, |event| {
                 event["count"] = json!(event["count"].as_i64().unwrap_or(1) + 1);
                 event["lastTimestamp"] = json!(time);
+                event["message"] = json!(message);
                 Ok(())
             });
             if counted.is_ok() {
@@ -91,7 +113,8 @@ impl Recorder {
             "involvedObject": involved,
             "reason": reason, "message": message, "source": source,
             "firstTimestamp": time, "lastTimestamp": time, "count": 1, "type": severity.word(), "eventTime": null,
-            "reportingComponent": self.component, "reportingInstance": host.unwrap_or_default(),
+            "reportingComponent": if is_one_of_many { "" } else { self.component },
+            "reportingInstance": host.filter(|_| !is_one_of_many).unwrap_or_default(),
         });
         self.write(about, now, identity, event);
     }
@@ -155,6 +178,32 @@ fn involved(about: &Value) -> Value {
 }
 
 impl Said {
+    /// Whether enough different things were said of this object for this reason that they become one event.
+    fn is_one_of_many(&mut self, alike: &str, message: &str) -> bool {
+        let now = monotonic_now();
+        if !self.alike.contains_key(alike) {
+            self.alike.insert(alike.to_owned(), Alike { messages: BTreeSet::new(), last: now });
+            self.alike_order.push_back(alike.to_owned());
+            if self.alike_order.len() > REMEMBERED_MAX
+                && let Some(oldest) = self.alike_order.pop_front()
+            {
+                self.alike.remove(&oldest);
+            }
+        }
+        let Some(known) = self.alike.get_mut(alike) else { return false };
+        if now.duration_since(known.last) > ALIKE_WITHIN {
+            known.messages.clear();
+        }
+        known.last = now;
+        known.messages.insert(message.to_owned());
+        if known.messages.len() < ALIKE_MAX {
+            return false;
+        }
+        // One makes room for the next: the set stays one below the bound.
+        known.messages.pop_first();
+        true
+    }
+
     fn remember(&mut self, identity: String, at: (String, String)) {
         if self.names.insert(identity.clone(), at).is_some() {
             return;
@@ -165,5 +214,33 @@ impl Said {
         {
             self.names.remove(&oldest);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::resource::CONFIGMAPS;
+    use super::*;
+
+    #[test]
+    fn the_tenth_of_a_kind_and_all_after_it_are_one_event() {
+        let store = Store::new(7);
+        let about = store.create(&CONFIGMAPS, json!({"metadata": {"name": "web", "namespace": "default"}})).unwrap();
+        let recorder = Recorder::new(&store, "deployment-controller", Spot::Nowhere);
+        for n in 1..=12 {
+            recorder.normal(&about, "ScalingReplicaSet", &format!("Scaled to {n}"));
+        }
+        recorder.normal(&about, "Other", "Scaled to 13");
+        let said = |event: &Value| {
+            let word = |field: &str| event[field].as_str().unwrap_or_default().to_owned();
+            (word("message"), event["count"].as_i64().unwrap_or_default(), word("reportingComponent"))
+        };
+        let mut events: Vec<_> = store.list(&EVENTS, None).0;
+        events.sort_by_key(|event| text(event, "name").to_owned());
+        assert_eq!(events.len(), 11);
+        assert_eq!(said(&events[8]), ("Scaled to 9".into(), 1, "deployment-controller".into()));
+        // As recorded of a Deployment that was scaled often: the last message, how many, and no reporting component.
+        assert_eq!(said(&events[9]), ("(combined from similar events): Scaled to 12".into(), 3, String::new()));
+        assert_eq!(said(&events[10]).0, "Scaled to 13");
     }
 }

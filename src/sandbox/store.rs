@@ -700,10 +700,24 @@ fn settle(resource: &'static Resource, before: &Value, after: &mut Value) {
         return;
     }
     defaults::apply(resource, after, defaults::Stage::Changed);
-    if resource.counts_generations {
+    if resource.counts_generations && !binds(before, after) {
         let generation = before["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
         metadata(after).insert("generation".into(), json!(generation));
     }
+}
+
+/// Whether all that happens to a pod is that it gets its node: nobody asked for anything else.
+fn binds(before: &Value, after: &Value) -> bool {
+    let node = |pod: &Value| pod["spec"].get("nodeName").cloned().unwrap_or_default();
+    if before["kind"] != "Pod" || node(before) == node(after) {
+        return false;
+    }
+    let mut unbound = after.clone();
+    match before["spec"].get("nodeName") {
+        Some(node) => unbound["spec"]["nodeName"] = node.clone(),
+        None => drop(unbound["spec"].as_object_mut().map(|spec| spec.shift_remove("nodeName"))),
+    }
+    desired(before) == desired(&unbound)
 }
 
 /// All of an object but its metadata and status: what a new generation is a change of.

@@ -30,7 +30,7 @@ struct Twin {
     needs: &'static [&'static str],
 }
 
-const TWINS: [Twin; 29] = [
+const TWINS: [Twin; 30] = [
     Twin {
         detector: "metric-missing",
         sick: || unread(&[CPU], 30.0),
@@ -211,7 +211,10 @@ const TWINS: [Twin; 29] = [
     Twin {
         detector: "keda-not-by-triggers",
         sick: || unwell("True", "FallbackExists"),
-        says: &["shop/scaledobject/checkout did not scale shop/deployment/checkout by its triggers", "Fallback=True, FallbackExists"],
+        says: &[
+            "shop/scaledobject/checkout did not scale shop/deployment/checkout by its triggers",
+            "Fallback=True, FallbackExists",
+        ],
         healthy: || unwell("False", "NoFallbackFound"),
         needs: &[SCALED_OBJECTS],
     },

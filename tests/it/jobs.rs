@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use squall::sandbox::resource::{EVENTS, JOBS, PODS};
 use squall::sandbox::store::{ChangeKind, text, version_of};
 
-use super::recorded_exchanges::{differences, watched};
+use super::recorded::{More, Recording, differences};
 use super::sandbox::World;
 
 const TRACKING: &str = "batch.kubernetes.io/job-tracking";
@@ -34,8 +34,7 @@ fn plain(object: &Value) -> Value {
 
 #[track_caller]
 fn compare(what: &str, expected: &Value, got: &Value) {
-    let mut found = vec![];
-    differences(expected, got, "", &mut found);
+    let found: Vec<String> = differences(expected, got, More::Allowed).iter().map(ToString::to_string).collect();
     assert!(found.is_empty(), "{what} differs from the recorded one:\n{}\nours: {got:#}", found.join("\n"));
 }
 
@@ -88,7 +87,8 @@ type Told<'a> = &'a dyn Fn(&Value) -> bool;
 async fn an_indexed_job_goes_the_way_of_the_recorded_one() {
     let world = World::start().await;
     let from = world.sandbox.store().version();
-    let theirs = watched("watch-job", "jobs");
+    let recording = Recording::read("watch-job");
+    let theirs = recording.watched("jobs");
     let mut wanted = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "shards"}});
     for asked in ["parallelism", "completions", "backoffLimit", "completionMode"] {
         wanted["spec"][asked] = theirs[0]["object"]["spec"][asked].clone();
@@ -102,7 +102,7 @@ async fn an_indexed_job_goes_the_way_of_the_recorded_one() {
 
     compare("the new job", &plain(&theirs[0]["object"]), &plain(&jobs[0].object));
     // Each pod as it was made, and where it is counted.
-    let recorded_pods = watched("watch-job", "pods");
+    let recorded_pods = recording.watched("pods");
     for number in 0..3 {
         let index = json!(number.to_string());
         let is_it = |pod: &Value| pod["metadata"]["annotations"]["batch.kubernetes.io/job-completion-index"] == index;
@@ -143,7 +143,7 @@ async fn an_indexed_job_goes_the_way_of_the_recorded_one() {
 
     let ours = of_job(&world.all(&EVENTS));
     let reasons = |events: &[(String, String)]| events.iter().map(|(reason, _)| reason.clone()).collect::<Vec<_>>();
-    let theirs: Vec<Arc<Value>> = watched("watch-job", "events").iter().map(|event| Arc::new(event["object"].clone())).collect();
+    let theirs: Vec<Arc<Value>> = recording.watched("events").iter().map(|event| Arc::new(event["object"].clone())).collect();
     assert_eq!(reasons(&ours), reasons(&of_job(&theirs)));
     assert!(ours[0].1.starts_with("Created pod: shards-") && ours[3].1 == "Job completed", "{ours:?}");
     world.sandbox.stop().await;

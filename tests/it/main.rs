@@ -45,7 +45,7 @@ mod proxy;
 mod rbac;
 mod readme;
 mod real_pods;
-mod recorded_exchanges;
+mod recorded;
 mod reports;
 mod retries;
 mod sandbox;

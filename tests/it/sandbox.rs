@@ -40,6 +40,13 @@ class T(socketserver.ThreadingMixIn, http.server.HTTPServer):
 T((os.environ['POD_IP'], 8080), S).serve_forever()
 ";
 
+/// Who asks.
+pub enum Who {
+    /// Whoever has the sandbox's token.
+    Owner,
+    Nobody,
+}
+
 pub struct World {
     pub sandbox: Sandbox,
     http: reqwest::Client,
@@ -89,6 +96,15 @@ impl World {
         let response = request.body(body.to_string()).send().await.unwrap();
         let (status, text) = (response.status().as_u16(), response.text().await.unwrap());
         (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    /// A request as yet without a body; with the token, or as somebody who shows nothing.
+    pub fn request(&self, method: reqwest::Method, path: &str, who: Who) -> reqwest::RequestBuilder {
+        let request = self.http.request(method, format!("{}{path}", self.sandbox.api_url()));
+        match who {
+            Who::Owner => request.bearer_auth(&self.token),
+            Who::Nobody => request,
+        }
     }
 
     pub async fn create(&self, resource: &'static Resource, object: Value) -> Value {

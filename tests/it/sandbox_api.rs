@@ -1,5 +1,5 @@
 //! Goal: clients cannot tell the sandbox's API server from a real one. How: the real `kube` client and the real `kubectl` drive it over
-//! TLS, with a scripted node side in place of a kubelet, and recorded exchanges of a real server are replayed against it.
+//! TLS, with a scripted node side in place of a kubelet. Recorded exchanges of a real server are replayed elsewhere.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -485,10 +485,16 @@ async fn only_the_token_opens_it_and_what_it_cannot_read_it_refuses() {
     let (http, url) = (sandbox.http(), sandbox.url());
     let get = |path: &str| http.get(format!("{url}{path}"));
     let nodes = "/api/v1/nodes";
-    for asked in [get(nodes), get(nodes).bearer_auth("wrong")] {
+    for (asked, status, reason) in [
+        // Who shows nothing is somebody who may nothing; who shows something wrong is nobody.
+        (get(nodes), 403, "Forbidden"),
+        (get("/api"), 403, "Forbidden"),
+        (get(nodes).header("impersonate-user", "squall-sandbox"), 403, "Forbidden"),
+        (get(nodes).bearer_auth("wrong"), 401, "Unauthorized"),
+    ] {
         let reply = asked.send().await.unwrap();
-        assert_eq!(reply.status(), 401);
-        assert_eq!(reply.json::<Value>().await.unwrap()["reason"], "Unauthorized");
+        assert_eq!(reply.status(), status);
+        assert_eq!(reply.json::<Value>().await.unwrap()["reason"], reason);
     }
     assert_eq!(get("/readyz").send().await.unwrap().status(), 200);
     assert!(

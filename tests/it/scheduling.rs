@@ -13,7 +13,7 @@ use squall::sandbox::store::{ChangeKind, text, version_of};
 
 use super::kubectl::Kubectl;
 use super::readme::{readme, unfenced};
-use super::recorded_exchanges::{differences, watched};
+use super::recorded::{More, Recording, differences};
 use super::sandbox::{World, is_ready};
 
 const FIRST: &str = "sandbox";
@@ -119,8 +119,7 @@ fn plain(object: &Value) -> Value {
 
 #[track_caller]
 fn compare(what: &str, expected: &Value, got: &Value) {
-    let mut found = vec![];
-    differences(&plain(expected), &plain(got), "", &mut found);
+    let found: Vec<String> = differences(&plain(expected), &plain(got), More::Allowed).iter().map(ToString::to_string).collect();
     assert!(found.is_empty(), "{what} differs from the recorded one:\n{}\nours: {got:#}", found.join("\n"));
 }
 
@@ -131,7 +130,8 @@ async fn pods_that_fit_nowhere_go_the_way_of_the_recorded_ones() {
     let small = json!({"status": {"allocatable": {"cpu": "2"}}});
     world.ask(reqwest::Method::PATCH, &format!("/api/v1/nodes/{FIRST}/status"), "application/merge-patch+json", small).await;
     let from = world.sandbox.store().version();
-    let theirs = watched("watch-unschedulable", "pods");
+    let recording = Recording::read("watch-unschedulable");
+    let theirs = recording.watched("pods");
     let first = &theirs[0]["object"];
     let mut wanted = deployment(2, "64", json!({}));
     wanted["metadata"]["name"] = json!("big");
@@ -149,7 +149,7 @@ async fn pods_that_fit_nowhere_go_the_way_of_the_recorded_ones() {
     };
     let ours = world.wait(&EVENTS, "two refusals", refused).await;
     let told: Vec<Value> =
-        watched("watch-unschedulable", "events").into_iter().filter(|e| e["object"]["reason"] == "FailedScheduling").collect();
+        recording.watched("events").into_iter().filter(|e| e["object"]["reason"] == "FailedScheduling").collect();
     for (theirs, ours) in told.iter().zip(&ours) {
         compare("the event", &theirs["object"], ours);
     }

@@ -16,7 +16,8 @@ pub fn served() -> impl Iterator<Item = &'static Resource> {
 }
 
 pub fn version() -> Value {
-    json!({"major": "1", "minor": RELEASE.0, "gitVersion": RELEASE.1, "gitCommit": env!("CARGO_PKG_VERSION"), "gitTreeState": "",
+    json!({"major": "1", "minor": RELEASE.0, "emulationMajor": "1", "emulationMinor": RELEASE.0, "minCompatibilityMajor": "1",
+        "minCompatibilityMinor": "35", "gitVersion": RELEASE.1, "gitCommit": env!("CARGO_PKG_VERSION"), "gitTreeState": "",
         "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "rustc",
         "platform": format!("linux/{}", architecture())})
 }
@@ -79,8 +80,16 @@ pub fn resources(group: &str, version: &str) -> Option<Value> {
         }
     }
     let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-    (!list.is_empty())
-        .then(|| json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": list}))
+    (!list.is_empty()).then(|| {
+        let mut document = json!({"kind": "APIResourceList"});
+        // As old as it is, the core group's list does not say of which version itself is.
+        if !group.is_empty() {
+            document["apiVersion"] = json!("v1");
+        }
+        document["groupVersion"] = json!(group_version);
+        document["resources"] = json!(list);
+        document
+    })
 }
 
 fn names(entry: &mut Value, resource: &Resource) {

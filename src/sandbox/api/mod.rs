@@ -57,6 +57,9 @@ use super::kubeconfig::Kubeconfig;
 use super::resource::{POD_METRICS, Resource};
 use super::store::Store;
 
+/// Who a client is that shows nothing.
+const ANONYMOUS: &str = "system:anonymous";
+
 /// The largest body of a request, as on a real server.
 const BODY_MAX: usize = 3 << 20;
 /// Open connections; more wait to be accepted.
@@ -115,7 +118,8 @@ struct Api {
 enum User {
     /// Whoever has the token: may do everything.
     Owner,
-    /// Somebody whom the owner impersonates: known to nobody here, so may do nothing but ask what they may do.
+    /// Somebody whom the owner impersonates, or who shows nothing: known to nobody here, so may do nothing but, where they have a name, ask
+    /// what they may do.
     Other { name: String, groups: Vec<String> },
 }
 
@@ -263,7 +267,10 @@ impl Api {
     async fn answer(&self, request: &Request, upgrade: Option<OnUpgrade>) -> Result<Reply, Failure> {
         let user = self.user(request)?;
         if let Some(reply) = self.about(request) {
-            return reply;
+            return match &user {
+                User::Other { name, .. } if name == ANONYMOUS && request.path != "/version" => Err(closed(name, request)),
+                _ => reply,
+            };
         }
         let segments: Vec<&str> = request.segments.iter().map(String::as_str).collect();
         if let ["apis", group, version, ..] = segments[..]
@@ -274,7 +281,7 @@ impl Api {
         let target = Target::parse(&request.segments)?;
         let verb = verb(&target, request)?;
         if let User::Other { name, .. } = &user
-            && !review::answers(target.resource.kind)
+            && (name == ANONYMOUS || !review::answers(target.resource.kind))
         {
             return Err(stranger(name, &target, verb));
         }
@@ -306,6 +313,9 @@ impl Api {
     }
 
     fn user(&self, request: &Request) -> Result<User, Failure> {
+        if request.header("authorization").is_empty() {
+            return Ok(User::Other { name: ANONYMOUS.to_owned(), groups: Vec::new() });
+        }
         let shown = request.header("authorization").strip_prefix("Bearer ").unwrap_or_default();
         if !same(shown.as_bytes(), self.token.as_bytes()) {
             return Err(Failure::new(401, "Unauthorized", "Unauthorized"));
@@ -404,6 +414,12 @@ fn stranger(name: &str, target: &Target, verb: &str) -> Failure {
     }
     details["kind"] = json!(resource);
     Failure::new(403, "Forbidden", message).with(details)
+}
+
+/// A document that is not for somebody.
+fn closed(name: &str, request: &Request) -> Failure {
+    let (verb, path) = (request.method.as_str().to_lowercase(), &request.path);
+    Failure::new(403, "Forbidden", format!("forbidden: User \"{name}\" cannot {verb} path \"{path}\"")).with(json!({}))
 }
 
 /// The object in a request's body, which is to be of the type `kind`.

@@ -87,9 +87,7 @@ fn component(name: &'static str, schemas: &mut Map<String, Value>) {
     }
     schemas.insert(key.clone(), Value::Null);
     let fields = schema::fields(name).expect("the schema's test holds that every name is a type");
-    let described = |(field, Field { shape, .. }): (&&'static str, &Field)| {
-        ((*field).to_owned(), property(shape, schemas))
-    };
+    let described = |(field, Field { shape, .. }): (&&'static str, &Field)| ((*field).to_owned(), property(shape, schemas));
     let properties: Map<String, Value> = fields.iter().map(described).collect();
     schemas[&key] = json!({"type": "object", "properties": properties});
 }

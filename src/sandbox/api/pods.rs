@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
+use super::super::objects::{Updates, is_leaving, set_condition};
 use super::super::resource::PODS;
 use super::super::store::text;
 use super::access::{AccessError, Attached, LogOptions};
@@ -126,6 +127,15 @@ impl Api {
         let _evicting = self.evictions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let pod = self.store.get(&PODS, target.ns(), name).ok_or_else(|| Failure::not_found(&PODS, name))?;
         budget::check(&self.store, &pod)?;
+        if !options.dry_run && !is_leaving(&pod) {
+            self.store.update(&PODS, target.ns(), name, |pod| {
+                options.how.demands.check(&PODS, name, pod)?;
+                let condition = json!({"type": "DisruptionTarget", "status": "True", "lastProbeTime": null,
+                    "reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting"});
+                set_condition(pod, condition, Updates::No);
+                Ok(())
+            })?;
+        }
         self.begin_delete(&PODS, target.ns(), name, &options)?;
         Ok(reply::json(201, &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201})))
     }

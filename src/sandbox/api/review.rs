@@ -23,6 +23,13 @@ pub fn answer(target: &Target, request: &Request, user: &User) -> Result<Reply, 
     if review["metadata"].is_null() {
         review["metadata"] = decode::empty();
     }
+    if kind == "SelfSubjectRulesReview" {
+        // A real server does not repeat the question.
+        review["spec"] = json!({});
+    }
+    if let Some(attributes) = review["spec"].get_mut("resourceAttributes").and_then(Value::as_object_mut) {
+        attributes.retain(|_, value| value != "");
+    }
     review["status"] = match (kind, user) {
         ("SelfSubjectReview", user) => json!({"userInfo": who(user)}),
         ("SelfSubjectAccessReview", User::Owner) => {
@@ -34,13 +41,23 @@ pub fn answer(target: &Target, request: &Request, user: &User) -> Result<Reply, 
         (_, User::Other { .. }) => {
             let ask = |group: &str, resources: &[&str]| json!({"verbs": ["create"], "apiGroups": [group], "resources": resources});
             let rules = [
-                ask("authentication.k8s.io", &["selfsubjectreviews"]),
                 ask("authorization.k8s.io", &["selfsubjectaccessreviews", "selfsubjectrulesreviews"]),
+                ask("authentication.k8s.io", &["selfsubjectreviews"]),
             ];
-            json!({"resourceRules": rules, "nonResourceRules": [], "incomplete": false})
+            json!({"resourceRules": rules, "nonResourceRules": documents(), "incomplete": false})
         }
     };
     Ok(reply::json(201, &review))
+}
+
+/// What everybody may read who is known at all, in a real server's roles `system:discovery`, `system:public-info-viewer` and
+/// `system:service-account-issuer-discovery`.
+fn documents() -> Value {
+    const PUBLIC: [&str; 5] = ["/healthz", "/livez", "/readyz", "/version", "/version/"];
+    const DISCOVERY: [&str; 11] =
+        ["/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz", "/version", "/version/"];
+    let read = |urls: &[&str]| json!({"verbs": ["get"], "nonResourceURLs": urls});
+    json!([read(&PUBLIC), read(&DISCOVERY), read(&["/.well-known", "/.well-known/*"])])
 }
 
 fn who(user: &User) -> Value {

@@ -2,52 +2,81 @@
 //! they leave, on which port each. The network and observers follow these.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::scheduler::ZONE;
 use super::{Queue, Shared, queue_own};
 use crate::sandbox::feed::{Feed, News};
-use crate::sandbox::objects::{controlled_by, has_ended, is_controlled_by, is_leaving, is_ready, key, selects};
+use crate::sandbox::objects::{Key, controlled_by, has_ended, is_controlled_by, is_leaving, is_ready, key, selects};
 use crate::sandbox::resource::{ENDPOINTS, ENDPOINTSLICES, NODES, PODS, SERVICES};
-use crate::sandbox::store::{seconds, text};
+use crate::sandbox::store::{Change, ChangeKind, seconds, text};
 use crate::time::wall_now;
 
 pub async fn run(shared: Shared) {
-    let (mut services, mut pods) = (Feed::new(&shared.store, &SERVICES), Feed::new(&shared.store, &PODS));
+    let (mut services, mut feed) = (Feed::new(&shared.store, &SERVICES), Feed::new(&shared.store, &PODS));
+    // Not the store's: a pod that is killed at once has left it by the time that its mark of deletion is looked at, and its endpoint must
+    // be seen to terminate before it is gone.
+    let mut pods = Pods::new();
     loop {
-        let mut queue = Queue::new();
         tokio::select! {
-            batch = services.batch() => queue_own(&mut queue, batch),
-            batch = pods.batch() => {
-                let changed: Vec<_> = batch.into_iter().filter_map(|news| match news {
-                    News::Changed(change) => Some(change),
-                    News::StartsOver => None,
-                }).collect();
-                for service in shared.store.list(&SERVICES, None).0 {
-                    let concerns = |pod: &Value| {
-                        text(pod, "namespace") == text(&service, "namespace")
-                            && selects(&service["spec"]["selector"], &pod["metadata"]["labels"])
-                    };
-                    if changed.iter().any(|c| concerns(&c.object) || c.previous.as_deref().is_some_and(&concerns)) {
-                        queue.insert(key(&service));
+            batch = services.batch() => {
+                let mut queue = Queue::new();
+                queue_own(&mut queue, batch);
+                sync_all(&shared, &pods, queue);
+            }
+            batch = feed.batch() => {
+                let mut queue = Queue::new();
+                for news in batch {
+                    match news {
+                        News::StartsOver => pods.clear(),
+                        News::Changed(change) => {
+                            let begins_to_leave = is_leaving(&change.object) && change.previous.as_deref().is_some_and(|p| !is_leaving(p));
+                            match change.kind {
+                                ChangeKind::Deleted => pods.remove(&key(&change.object)),
+                                ChangeKind::Added | ChangeKind::Modified => pods.insert(key(&change.object), change.object.clone()),
+                            };
+                            queue_services(&shared, &change, &mut queue);
+                            if begins_to_leave {
+                                sync_all(&shared, &pods, std::mem::take(&mut queue));
+                            }
+                        }
                     }
                 }
+                sync_all(&shared, &pods, queue);
             }
-        }
-        for (ns, name) in queue {
-            sync(&shared, &ns, &name);
         }
     }
 }
 
-fn sync(shared: &Shared, ns: &str, name: &str) {
+/// The pods as they were last heard of.
+type Pods = BTreeMap<Key, Arc<Value>>;
+
+/// The services that choose a pod, or chose it before it changed.
+fn queue_services(shared: &Shared, change: &Change, queue: &mut Queue) {
+    let ns = text(&change.object, "namespace");
+    for service in shared.store.list(&SERVICES, Some(ns)).0 {
+        let chooses = |pod: &Value| selects(&service["spec"]["selector"], &pod["metadata"]["labels"]);
+        if chooses(&change.object) || change.previous.as_deref().is_some_and(&chooses) {
+            queue.insert(key(&service));
+        }
+    }
+}
+
+fn sync_all(shared: &Shared, pods: &Pods, queue: Queue) {
+    for (ns, name) in queue {
+        sync(shared, pods, &ns, &name);
+    }
+}
+
+fn sync(shared: &Shared, pods: &Pods, ns: &str, name: &str) {
     let Some(service) = shared.store.get(&SERVICES, ns, name).filter(|s| !is_leaving(s)) else { return };
     if service["spec"]["selector"].as_object().is_none_or(serde_json::Map::is_empty) {
         return;
     }
-    let pods = shared.store.list(&PODS, Some(ns)).0;
-    let chosen = pods.iter().filter(|pod| {
+    let own = pods.range((ns.to_owned(), String::new())..).take_while(|((of, _), _)| of == ns);
+    let chosen = own.map(|(_, pod)| pod).filter(|pod| {
         selects(&service["spec"]["selector"], &pod["metadata"]["labels"])
             && pod["status"]["podIP"].as_str().is_some_and(|ip| !ip.is_empty())
             && !has_ended(pod)

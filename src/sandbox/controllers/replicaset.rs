@@ -52,7 +52,7 @@ fn sync(shared: &Shared, recorder: &Recorder, (ns, name): &Key) -> Option<Durati
         }
     }
     let refused = failure.is_some();
-    let again = write_status(shared, &set, failure);
+    let again = write_status(shared, &set, &pods, failure);
     // What refused it may be taken away without the set being touched.
     if refused { Some(again.map_or(REFUSED_RETRY, |again| again.min(REFUSED_RETRY))) } else { again }
 }
@@ -82,8 +82,8 @@ pub fn victims<'a>(active: &[&'a Arc<Value>], count: i64) -> Vec<&'a Arc<Value>>
     ranked
 }
 
-fn write_status(shared: &Shared, set: &Value, failure: Option<(&str, String)>) -> Option<Duration> {
-    let pods = claimed(&shared.store, &REPLICASETS, set, &PODS);
+/// Says of the pods as they were found, before any were made or deleted: what those steps come to is told when they are seen.
+fn write_status(shared: &Shared, set: &Value, pods: &[Arc<Value>], failure: Option<(&str, String)>) -> Option<Duration> {
     let active = || pods.iter().filter(|pod| is_active(pod));
     let labels = &set["spec"]["template"]["metadata"]["labels"];
     let labelled = active().filter(|pod| selects(labels, &pod["metadata"]["labels"])).count();

@@ -114,8 +114,13 @@ impl Slot {
         self.over && !self.succeeded()
     }
 
+    /// It waits for something that is wrong with it.
+    fn was_refused(&self) -> bool {
+        !self.state["waiting"]["message"].is_null()
+    }
+
     fn is_fresh(&self) -> bool {
-        self.runs == 0 && self.process.is_none() && self.retry.is_none() && !self.over && self.state["waiting"]["message"].is_null()
+        self.runs == 0 && self.process.is_none() && self.retry.is_none() && !self.over && !self.was_refused()
     }
 
     fn field(&self) -> String {
@@ -150,6 +155,8 @@ pub(super) struct Worker {
     tell: mpsc::Sender<Note>,
     tasks: JoinSet<()>,
     interposes: Option<PathBuf>,
+    /// Its network is there: containers may start.
+    has_network: bool,
     /// The pod is on its way out: no container starts any more.
     ending: bool,
     /// Its object is gone, or nobody looks at it any more.
@@ -178,6 +185,7 @@ impl Worker {
             tell,
             tasks: JoinSet::new(),
             interposes: None,
+            has_network: false,
             ending: false,
             unlisted: false,
         }
@@ -187,6 +195,9 @@ impl Worker {
     pub(super) async fn run(mut self, mut orders: watch::Receiver<Option<Arc<Value>>>) {
         let mut stopping = self.kubelet.stopping.subscribe();
         self.warn_of_volumes();
+        self.publish();
+        // A node makes the pod's network first, and says so before anything runs in it.
+        self.has_network = true;
         self.publish();
         loop {
             self.advance().await;
@@ -545,9 +556,12 @@ impl Worker {
         let pause = slot.backoff;
         slot.backoff = (pause * 2).clamp(first_pause, first_pause * BACKOFF_MAX);
         slot.retry = Some(monotonic_now() + pause);
+        // How it ended is told before what comes of it.
+        self.publish();
         if pause.is_zero() {
             return;
         }
+        let slot = &mut self.slots[i];
         let (ns, pod) = &self.at;
         let whom = format!("{pod}_{ns}({})", self.uid);
         let message = format!("back-off {} restarting failed container={} pod={whom}", spelled(pause), slot.name);
@@ -600,7 +614,7 @@ impl Worker {
             slot.over = true;
             if slot.state["terminated"].is_null() {
                 slot.state = if slot.last_state["terminated"].is_null() {
-                    json!({"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown", "startedAt": null, "finishedAt": null,
+                    json!({"terminated": {"exitCode": 137, "reason": status::UNKNOWN, "startedAt": null, "finishedAt": null,
                         "message": "The container could not be located when the pod was terminated"}})
                 } else {
                     slot.last_state.clone()
@@ -643,8 +657,9 @@ impl Worker {
         }
         let host_ip = self.kubelet.setup.block.api().to_string();
         let ip = self.ip.to_string();
-        let facts =
-            Facts { ip: &ip, host_ip: &host_ip, started_at: &self.started_at, has_network: self.slots.iter().any(|s| s.runs > 0) };
+        let has_address = self.slots.iter().any(|slot| slot.runs > 0 || slot.was_refused());
+        let has_network = self.has_network;
+        let facts = Facts { ip: &ip, host_ip: &host_ip, started_at: &self.started_at, has_network, has_address };
         let (ns, name) = &self.at;
         let written = self.kubelet.setup.store.update(&PODS, ns, name, |pod| {
             if text(pod, "uid") != self.uid {

@@ -194,7 +194,7 @@ impl Scheduler<'_> {
         let (ns, name) = key(pod);
         let bound = self.change(pod, |pod| {
             pod["spec"]["nodeName"] = json!(node);
-            set_condition(pod, json!({"type": "PodScheduled", "observedGeneration": pod["metadata"]["generation"], "status": "True", "lastProbeTime": null}), Updates::No);
+            set_condition(pod, json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null}), Updates::No);
         })?;
         let message = format!("Successfully assigned {ns}/{name} to {node}");
         self.recorder.observe(pod, Severity::Normal, "Scheduled", &message, "Binding");
