@@ -318,7 +318,7 @@ async fn annotations_pause_it_as_it_is_or_at_a_size_and_taking_them_away_goes_on
 async fn what_the_sandbox_does_not_have_is_refused_in_the_status_and_mended_by_a_change() {
     let (world, source) = (World::without_room().await, Source::start(0));
     let kafka = json!({"type": "kafka", "metadata": {"topic": "orders"}});
-    world.create(&SCALEDOBJECTS, scaled(&[kafka.clone()], json!({}))).await;
+    world.create(&SCALEDOBJECTS, scaled(&[kafka], json!({}))).await;
     let ready = condition(&world, "Ready", "False", "ScaledObjectCheckFailed").await;
     let missing = "ScaledObject doesn't have correct scaleTargetRef specification: Target resource doesn't exist: deployments.apps \"web\" not found";
     assert_eq!(ready["message"], missing);

@@ -131,7 +131,7 @@ async fn objects_are_replaced_and_deleted() {
 
     let pod = desk.pods(1).await[0].clone();
     desk.says(&["delete", "pod", &pod, "--dry-run=server"], &["deleted (server dry run)"]).await;
-    assert_eq!(desk.pods(1).await, [pod.clone()]);
+    assert_eq!(desk.pods(1).await[0], pod);
     desk.says(&["delete", "pod", &pod, "--now"], &[&format!("pod \"{pod}\"")]).await;
     assert!(desk.world.get(&PODS, &pod).is_none(), "kubectl waits until it is gone");
     let second = desk.pods(1).await[0].clone();

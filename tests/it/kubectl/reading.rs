@@ -130,6 +130,14 @@ apiVersion: coordination.k8s.io/v1
 kind: Lease
 metadata: {name: leader}
 spec: {holderIdentity: somebody, leaseDurationSeconds: 15}
+---
+apiVersion: keda.sh/v1alpha1
+kind: ScaledObject
+metadata: {name: db}
+spec:
+  scaleTargetRef: {kind: StatefulSet, name: db}
+  minReplicaCount: 1
+  triggers: [{type: cron, metadata: {timezone: UTC, start: 0 6 * * *, end: 0 7 * * *, desiredReplicas: '1'}}]
 ";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -161,6 +169,7 @@ async fn every_kind_is_listed_and_described() {
         ("jobs", &["STATUS", "COMPLETIONS", "DURATION"], &["1 Succeeded", "Completed"]),
         ("leases", &["HOLDER"], &["Holder Identity:", "somebody"]),
         ("endpointslices", &["ADDRESSTYPE", "PORTS", "ENDPOINTS"], &["AddressType:", "Ready:    true", "Pod/web-"]),
+        ("scaledobjects", &["SCALETARGETNAME", "MIN", "TRIGGERS"], &["Scale Target Ref:", "cron"]),
         ("poddisruptionbudgets", &["MIN AVAILABLE", "ALLOWED DISRUPTIONS"], &["Min available:  1", "Selector:       app=web"]),
     ];
     for (plural, named, words) in table {

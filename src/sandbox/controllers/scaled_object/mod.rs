@@ -10,7 +10,7 @@ pub mod spec;
 pub mod trigger;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use futures::StreamExt;
@@ -43,11 +43,14 @@ const POLLS_MAX: usize = 32;
 /// Triggers of one ScaledObject that are read at the same time.
 const TRIGGERS_AT_ONCE: usize = 8;
 
+/// What the triggers of one ScaledObject came to, by metric.
+type Readings = BTreeMap<String, Result<Reading, String>>;
+
 /// What the operator and the autoscalers that it answers share.
 pub struct Desk {
     recorder: Recorder,
     /// What was read last of the triggers that want that remembered, by ScaledObject and metric. Gone with its ScaledObject.
-    last: Mutex<BTreeMap<Key, BTreeMap<String, Result<Reading, String>>>>,
+    last: Mutex<BTreeMap<Key, Readings>>,
 }
 
 impl Desk {
@@ -55,7 +58,7 @@ impl Desk {
         Desk { recorder: Recorder::new(store, "keda-operator", Spot::Nowhere), last: Mutex::default() }
     }
 
-    fn last(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, BTreeMap<String, Result<Reading, String>>>> {
+    fn last(&self) -> MutexGuard<'_, BTreeMap<Key, Readings>> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -411,8 +414,7 @@ impl Operator {
 
     fn remember(&self, at: &Key, poll: &Poll, readings: &[Result<Reading, String>]) {
         let cached = poll.triggers.iter().zip(readings).filter(|(trigger, _)| trigger.cached);
-        let cached: BTreeMap<String, Result<Reading, String>> =
-            cached.map(|(trigger, reading)| (trigger.metric.clone(), reading.clone())).collect();
+        let cached: Readings = cached.map(|(trigger, reading)| (trigger.metric.clone(), reading.clone())).collect();
         if !cached.is_empty() {
             self.desk().last().insert(at.clone(), cached);
         }
