@@ -1,7 +1,7 @@
 //! The one clock. Everything that happens in a run is stamped with an [`Offset`] from the moment the first phase starts, and
 //! this file is the only place in the crate that asks what time it is (a test reads the sources and holds that).
 //!
-//! Waiting is not asking: timers of tokio and timerfd may be used anywhere, armed from [`Clock::instant`].
+//! Waiting is not asking: timers of tokio and timerfd may be used anywhere, armed from [`Clock::instant`] or [`Offset::since`].
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -104,7 +104,7 @@ impl Moment {
     fn with_instant() -> (Duration, Moment, Instant) {
         let before = Moment::now();
         let instant = Instant::now();
-        (Duration::from_nanos(Moment::now().0.get() - before.0.get()), before, instant)
+        (Duration::from_nanos(Moment::now().0.get().saturating_sub(before.0.get())), before, instant)
     }
 }
 

@@ -61,7 +61,7 @@ const USERS_PER_WORKER: f64 = 64.0;
 /// How long requests in flight may still take when the run is stopped.
 const STOP_GRACE: Duration = Duration::from_millis(500);
 
-/// Batches that may wait for the tally thread: two million requests. When even that is full, workers hold on to theirs.
+/// Batches that may wait for the tally thread: half a million requests. When even that is full, workers hold on to theirs.
 const BATCHES: usize = 1_024;
 
 /// What is to be sent, and where.

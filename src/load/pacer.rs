@@ -1,6 +1,7 @@
 //! Waiting until a request is due, to some microseconds: a timer of the kernel's, with its slack turned off. A coarser one would be the
-//! largest part of the latency that is reported, and would send in bursts that the plan never asked for. What is left is the way from a timer to a thread that runs, which takes the kernel tens of microseconds: the
-//! timer is set so much earlier ([`Pacer::lead`]), and who is awake too early looks around until it is time.
+//! largest part of the latency that is reported, and would send in bursts that the plan never asked for. What is left is the way from
+//! a timer to a thread that runs, which takes the kernel tens of microseconds: the timer is set so much earlier ([`Pacer::lead`]), and
+//! who is awake too early looks around until it is time.
 //!
 //! A wake-up costs about 20 us of CPU, so precision has to be given up where the core has no room for it: first the time spent awake
 //! before what is due, and then the [`Window`] says how much later than that a wake-up may come, and so how many are sent together.
@@ -17,7 +18,7 @@ use crate::time::{monotonic_now, thread_cpu};
 /// The most that a timer is set early, and so what each wake-up may spend on waiting awake. Waking up takes longer than that only
 /// where the core is busy with something else, of which more waiting would take even more.
 const LEAD_MOST: Duration = Duration::from_micros(60);
-/// By how much the lead changes with each wake-up: little enough to rest near the median, and a hundred of them are enough to find it.
+/// By how much the lead changes with each wake-up: little enough to rest near the median, and some hundred of them are enough to find it.
 const LEAD_STEP: Duration = Duration::from_nanos(500);
 
 /// A precise timer of the thread that made it.

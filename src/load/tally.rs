@@ -321,10 +321,9 @@ impl Sums {
         let times = || alike.iter().filter_map(|ended| ended.sent);
         let lateness = timings.of((Outcome::Ok, Measure::Lateness));
         times().for_each(|times| lateness.record(times.lateness_us));
-        let in_a_piece = in_a_piece.of(outcome);
         for times in times() {
             match times.first_byte_us.map(NonZeroU32::get) {
-                Some(first_byte) if first_byte == times.service_us => in_a_piece.record(first_byte),
+                Some(first_byte) if first_byte == times.service_us => in_a_piece.of(outcome).record(first_byte),
                 first_byte => {
                     timings.of((outcome, Measure::Service)).record(times.service_us);
                     if let Some(first_byte) = first_byte {

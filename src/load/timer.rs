@@ -29,7 +29,8 @@ impl Timer {
         let time = time.max(Duration::from_nanos(1));
         let value = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) };
         let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
-        // Setting it also forgets an expiry that nobody waited for, so that there is no need to read the descriptor.
+        // Setting it also forgets an expiry that nobody waited for, so that there is no need to read the descriptor; where the runtime has
+        // heard of that one already, one return is early.
         timerfd_settime(self.0.get_ref(), TimerfdTimerFlags::empty(), &Itimerspec { it_interval: zero, it_value: value })
             .expect("the kernel keeps a timer that it gave");
         self.0.readable().await.expect("the runtime goes on for as long as its tasks").clear_ready();

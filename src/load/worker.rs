@@ -32,6 +32,8 @@ use crate::varying::Supply;
 const HAND_OVER: Duration = Duration::from_millis(250);
 /// How many requests are handed out before connections get a turn: after a stall many are due at once.
 const BURST: usize = 64;
+/// What is due within so little is waited for awake in any case: falling asleep and waking up costs more.
+const BRIEF: Duration = Duration::from_micros(10);
 /// How long a worker sleeps that waits for nothing but a bell.
 const IDLE: Duration = Duration::from_secs(60);
 /// How long after the last possible timeout a request that still has not ended is a bug, and cut.
@@ -231,6 +233,11 @@ impl Worker {
             feed.lane().cut().await;
         }
         ringer.abort();
+        if let Err(error) = ringer.await
+            && error.is_panic()
+        {
+            std::panic::resume_unwind(error.into_panic());
+        }
         log.close();
         if let Some(panic) = feeds.iter().find_map(|feed| feed.lane().panic()) {
             std::panic::resume_unwind(panic);
@@ -278,6 +285,7 @@ impl Worker {
         let mut stop = self.stopped.clone();
         let window = Window::new(self.pacing);
         self.gauges.set_window(window.width());
+        let mut woken_for = None;
         loop {
             let mut now = self.clock.now();
             let mut seen_to = 0;
@@ -292,7 +300,7 @@ impl Worker {
                 feed.serve_one(now);
                 seen_to += 1;
                 if seen_to % BURST == 0 {
-                    if *stop.borrow() {
+                    if is_over(&stop) {
                         return true;
                     }
                     tokio::task::yield_now().await;
@@ -306,26 +314,28 @@ impl Worker {
                 self.gauges.set_window(window.width());
             }
             let idle = feeds.iter().filter_map(|feed| feed.goes_on_until(now)).map(|end| end.since(now)).min().unwrap_or(IDLE);
-            let width = window.width();
-            let precise = next.filter(|_| width.is_zero());
-            let lead = pacer.lead().min(window.lead());
-            if precise.is_some_and(|due| due.since(now) <= lead) {
-                if *stop.borrow() {
+            let (wait, width) = (next.map_or(idle, |due| due.since(now)), next.map_or(Duration::ZERO, |_| window.width()));
+            let lead = if next.is_some() { pacer.lead().min(window.lead()) } else { Duration::ZERO };
+            // Awake already: the timer rang early for it, or it is not worth falling asleep.
+            if !lead.is_zero() && wait <= if woken_for == next { lead } else { lead.min(BRIEF) } {
+                if is_over(&stop) {
                     return true;
                 }
                 // Whatever comes meanwhile is seen to.
                 tokio::task::yield_now().await;
                 continue;
             }
-            let sleep = match next {
-                Some(due) => (due.since(now) + width).saturating_sub(lead),
-                None => idle,
-            };
+            // For what is due sooner than that no timer can be early.
+            let early = if wait > lead { lead } else { Duration::ZERO };
+            let sleep = wait + width - early;
             tokio::select! {
                 biased;
                 () = pacer.wait(sleep) => {
-                    if let Some(due) = precise {
-                        pacer.woke(self.clock.now() < due);
+                    woken_for = next;
+                    let woken = self.clock.now();
+                    // It may have been an earlier timer's ring that was heard late, and a lead that was cut short says nothing.
+                    if let Some(due) = next && width.is_zero() && early == pacer.lead() && woken >= now + sleep {
+                        pacer.woke(woken < due);
                     }
                 }
                 () = bells.look.notified() => {}
@@ -355,6 +365,11 @@ impl Worker {
             }
         }
     }
+}
+
+/// Whether the run is stopped, or nobody is left who could do that, which stops it as well.
+fn is_over(stop: &watch::Receiver<bool>) -> bool {
+    *stop.borrow() || stop.has_changed().is_err()
 }
 
 /// The feed that is next to be seen to, and when.

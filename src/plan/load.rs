@@ -89,7 +89,10 @@ pub struct Generator {
 /// The pacings by name, with one line about each.
 pub const PACINGS: &[(&str, &str)] = &[
     ("precise", "a wake-up for each request, and a moment awake before it, whatever that costs"),
-    ("adaptive", "precise while the worker's core has room, then several together within a window that the certificate tells"),
+    (
+        "adaptive",
+        "precise while the worker's core has room; then without the moment before, then several together within a window that the certificate tells",
+    ),
     ("coarse", "those that are due within a millisecond together: the cheapest"),
 ];
 

@@ -387,7 +387,7 @@ impl Link {
 
     /// Sends `request` and reads what comes first. Nearly every request is taken whole at once, and nearly every answer comes in one piece.
     fn poll_begin(&mut self, cx: &mut Context<'_>, request: &[u8], progress: &mut Progress) -> Poll<Result<Sent, End>> {
-        // Whoever comes back here was told that something has come.
+        // Whoever comes back here was told, most likely, that something has come.
         let told = matches!(self.stage, Stage::Waits);
         loop {
             self.stage = match self.stage {

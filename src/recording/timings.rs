@@ -10,7 +10,7 @@ pub const LONGEST_US: u64 = 3_600_000_000;
 /// What an empty histogram has room for, in microseconds: a minute, 136 KiB. Who waits longer makes it grow.
 const USUAL_US: u64 = 60_000_000;
 
-/// The longest list of values: what it takes is what a histogram does.
+/// The longest list of values: 32 KiB, about what those pages of a histogram take that so many values touch.
 const FEW: usize = 8 * 1024;
 
 /// Values in microseconds.
