@@ -476,7 +476,9 @@ impl<'a> Ticket<'a> {
 
     /// How it ends when its time is up.
     fn out_of_time(&self) -> End {
-        out_of_time(&self.whole(), self.crowded)
+        // Who stood in the queue for most of that is not late for want of a connection that opens.
+        let queued = self.due.waited && self.ready.since(self.due.at) > self.until.since(self.ready);
+        out_of_time(&self.whole(), self.crowded || queued)
     }
 
     fn write(&mut self, end: End, answer: Option<&Answer>) -> Offset {

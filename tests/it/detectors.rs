@@ -30,7 +30,7 @@ struct Twin {
     needs: &'static [&'static str],
 }
 
-const TWINS: [Twin; 30] = [
+const TWINS: [Twin; 31] = [
     Twin {
         detector: "metric-missing",
         sick: || unread(&[CPU], 30.0),
@@ -210,12 +210,19 @@ const TWINS: [Twin; 30] = [
     },
     Twin {
         detector: "keda-not-by-triggers",
-        sick: || unwell("True", "FallbackExists"),
+        sick: || scaled("Fallback", "True", "FallbackExists"),
         says: &[
             "shop/scaledobject/checkout did not scale shop/deployment/checkout by its triggers",
             "Fallback=True, FallbackExists",
         ],
-        healthy: || unwell("False", "NoFallbackFound"),
+        healthy: || scaled("Fallback", "False", "NoFallbackFound"),
+        needs: &[SCALED_OBJECTS],
+    },
+    Twin {
+        detector: "keda-not-active",
+        sick: || scaled("Active", "False", "ScalerNotActive"),
+        says: &["shop/scaledobject/checkout saw nothing to wake shop/deployment/checkout for", "Active=False, ScalerNotActive"],
+        healthy: || scaled("Active", "True", "ScalerActive"),
         needs: &[SCALED_OBJECTS],
     },
     Twin {
@@ -529,13 +536,13 @@ fn to_zero(from: u32) -> Story {
     story
 }
 
-fn unwell(status: &str, reason: &str) -> Story {
+fn scaled(condition: &str, status: &str, reason: &str) -> Story {
     let mut story = flat();
     scaler(&mut story, &[IN_FLIGHT], |_| {});
-    let scaled = "shop/scaledobject/checkout";
-    named(&mut story, scaled, &["trigger prometheus threshold 5"], |_| {});
-    let [condition, status, reason, message] = ["Fallback", status, reason, "as its reason says"].map(str::to_owned);
-    story.fact(at(20.0), Fact::Condition { object: object(scaled), condition, status, reason, message });
+    let name = "shop/scaledobject/checkout";
+    named(&mut story, name, &["trigger prometheus threshold 5"], |_| {});
+    let [condition, status, reason, message] = [condition, status, reason, "as its reason says"].map(str::to_owned);
+    story.fact(at(20.0), Fact::Condition { object: object(name), condition, status, reason, message });
     story
 }
 

@@ -69,6 +69,22 @@ pub fn not_by_its_triggers(scene: &Scene) -> Option<Sign> {
     Some(Sign::of(says, fix).shown_by([held.n]))
 }
 
+pub fn not_active(scene: &Scene) -> Option<Sign> {
+    let object = scene.scaled_object()?;
+    // As it was at the end.
+    let held = conditions(scene, object).into_iter().rfind(|held| held.kind == "Active").filter(|held| !held.holds)?;
+    let says = format!(
+        "{object} saw nothing to wake {} for {} ({}): Active=False, {}: {}",
+        scene.workload()?,
+        held.stretch.words(),
+        length(held.stretch.length()),
+        held.reason,
+        held.message
+    );
+    let fix = "ask the source of its triggers what they read, and set `activationThreshold` below that";
+    Some(Sign::of(says, fix).shown_by([held.n]))
+}
+
 /// What KEDA wrote about the ScaledObject of the workload. By its name: KEDA's autoscaler carries it, or it is the workload's own.
 fn events<'a>(scene: &Scene<'a>, reason: &str) -> Option<Vec<super::scene::Told<'a>>> {
     let workload = scene.workload()?;

@@ -230,6 +230,12 @@ pub const ALL: &[Detector] = &[
         look: keda::not_by_its_triggers,
     },
     Detector {
+        name: "keda-not-active",
+        summary: "none of a ScaledObject's triggers reads as much as would wake the workload",
+        explains: SHORT,
+        look: keda::not_active,
+    },
+    Detector {
         name: "keda-to-zero",
         summary: "KEDA takes a workload from many replicas to none in one step",
         explains: SHORT,

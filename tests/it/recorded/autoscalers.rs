@@ -1,5 +1,5 @@
-//! The recorded autoscalers whose fate does not hang on how busy a machine is, on a sandbox: what cannot be measured, and who is in another's
-//! way. The decisions of all recorded ones are played sync by sync in `decisions.rs`.
+//! The recorded autoscalers whose fate does not hang on how busy a machine is, on a sandbox: those that cannot measure. The decisions of
+//! all recorded ones are played sync by sync in `decisions.rs`.
 
 use serde_json::{Value, json};
 use squall::sandbox::resource::{DEPLOYMENTS, HPAS, NAMESPACES, Resource};
@@ -56,7 +56,7 @@ impl Replay {
                 "events" => seen.object["involvedObject"]["kind"] == "HorizontalPodAutoscaler",
                 plural => plural == "horizontalpodautoscalers",
             };
-            seen.iter().filter(is_it).cloned().map(in_one_order).collect()
+            seen.iter().filter(is_it).cloned().collect()
         };
         self.compare(file, &relevant(&theirs), &relevant(&ours));
         for (resource, seen) in
@@ -85,17 +85,4 @@ fn object(resource: &'static Resource, seen: &Seen) -> Value {
 fn reasons(object: &Value) -> Vec<(Value, Value)> {
     let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
     conditions.map(|c| (c["type"].clone(), c["reason"].clone())).collect()
-}
-
-/// In which order a controller knows the autoscalers of one target is chance.
-fn in_one_order(mut seen: Seen) -> Seen {
-    let ordered =
-        |message: &Value| json!(message.as_str().unwrap_or_default().replace("[shop/amb-two shop/amb]", "[shop/amb shop/amb-two]"));
-    if seen.object["message"].is_string() {
-        seen.object["message"] = ordered(&seen.object["message"]);
-    }
-    for condition in seen.object["status"]["conditions"].as_array_mut().into_iter().flatten() {
-        condition["message"] = ordered(&condition["message"]);
-    }
-    seen
 }

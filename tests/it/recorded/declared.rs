@@ -108,6 +108,12 @@ const DECLARED: &[Declared] = &[
     },
     Declared {
         on: "discovery, *",
+        at: &[".keda.sh*"],
+        when: Always,
+        why: "the recorded cluster had no KEDA, which the sandbox has",
+    },
+    Declared {
+        on: "discovery, *",
         at: &["*.storageVersionHash"],
         when: Always,
         why: "objects are stored in one version only, and need no mark of which",
