@@ -396,7 +396,7 @@ fn endpoint_tracks(seen: &[Seen]) -> Vec<String> {
     pods.into_iter().map(track).collect()
 }
 
-/// What is said of each object, each once, in the order in which it is first said.
+/// What is said of each object, each once, by each who says something in the order in which it is first said.
 fn event_tracks(seen: &[Seen]) -> Vec<String> {
     let mut said: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for event in seen.iter().filter(|seen| seen.plural == "events") {
@@ -411,6 +411,8 @@ fn event_tracks(seen: &[Seen]) -> Vec<String> {
         }
     }
     let told = |(about, mut lines): (String, Vec<String>)| {
+        // Two who speak of one object do not wait for each other: a scheduler tells of what it did while the kubelet has begun.
+        lines.sort_by_key(|line| line.split([' ', ':']).nth(2).unwrap_or_default().to_owned());
         // In which order a controller makes what it makes at once is chance.
         let reason = |line: &String| line.split(':').next().unwrap_or_default().to_owned();
         for run in lines.chunk_by_mut(|a, b| reason(a) == reason(b)).filter(|run| reason(&run[0]).contains("SuccessfulCreate")) {
