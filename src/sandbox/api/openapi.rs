@@ -152,11 +152,11 @@ mod tests {
     #[test]
     fn every_served_group_has_its_document_and_every_reference_resolves() {
         let index = index();
-        for path in index["paths"].as_object().unwrap().keys() {
-            let text = document(path).unwrap().to_string();
-            let document: Value = serde_json::from_str(&text).unwrap();
+        for path in index["paths"].as_object().expect("paths by name").keys() {
+            let text = document(path).expect("the index names it").to_string();
+            let document: Value = serde_json::from_str(&text).expect("it was JSON");
             for part in text.split("#/components/schemas/").skip(1) {
-                let name = part.split('"').next().unwrap();
+                let name = part.split('"').next().expect("a split has a first part");
                 assert!(document["components"]["schemas"][name].is_object(), "{path}: {name}");
             }
         }
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn kinds_say_what_the_sandbox_does_with_them_and_fields_what_they_are() {
-        let document = document("apis/apps/v1").unwrap();
+        let document = document("apis/apps/v1").expect("apps are served");
         let schemas = &document["components"]["schemas"];
         let said = "In this sandbox: rolling update and Recreate, revisions, progress, pausing.";
         assert_eq!(schemas[schema_name("Deployment")]["description"], said);

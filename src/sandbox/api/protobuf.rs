@@ -309,7 +309,8 @@ mod tests {
         let labels = bytes(11, [bytes(1, "app"), bytes(2, "web")].concat());
         let created = bytes(8, [number(1, 86_400), number(2, 0)].concat());
         let meta = bytes(1, [bytes(1, "web"), bytes(2, ""), labels, created, bytes(9, []), bytes(99, "later")].concat());
-        let read = object(&envelope("apps/v1", "Deployment", [meta, spec, bytes(3, [])].concat()), "Deployment").unwrap();
+        let read =
+            object(&envelope("apps/v1", "Deployment", [meta, spec, bytes(3, [])].concat()), "Deployment").expect("it can be read");
         let expected = json!({
             "kind": "Deployment", "apiVersion": "apps/v1",
             "metadata": {"name": "web", "labels": {"app": "web"}, "creationTimestamp": "1970-01-02T00:00:00Z"},
@@ -330,13 +331,13 @@ mod tests {
     fn bytes_times_and_what_is_kept_as_it_comes_have_their_forms() {
         let secret = bytes(2, [bytes(1, "key"), bytes(2, [0, 255])].concat());
         let empty = bytes(2, bytes(1, "none"));
-        let read = object(&envelope("v1", "Secret", [secret, empty].concat()), "Secret").unwrap();
+        let read = object(&envelope("v1", "Secret", [secret, empty].concat()), "Secret").expect("it can be read");
         assert_eq!(read["data"], json!({"key": "AP8=", "none": ""}));
         let renewed = bytes(2, bytes(4, [number(1, 1), number(2, 2_000)].concat()));
-        let read = object(&envelope("coordination.k8s.io/v1", "Lease", renewed), "Lease").unwrap();
+        let read = object(&envelope("coordination.k8s.io/v1", "Lease", renewed), "Lease").expect("it can be read");
         assert_eq!(read["spec"]["renewTime"], "1970-01-01T00:00:01.000002Z");
         let revision = [bytes(2, bytes(1, "{\"spec\":1}")), number(3, 4)].concat();
-        let read = object(&envelope("apps/v1", "ControllerRevision", revision), "ControllerRevision").unwrap();
+        let read = object(&envelope("apps/v1", "ControllerRevision", revision), "ControllerRevision").expect("it can be read");
         assert_eq!((&read["data"], &read["revision"]), (&json!({"spec": 1}), &json!(4)));
     }
 
